@@ -1,0 +1,38 @@
+"""genlab: generative models in TensorFlow 2, to train on images of your own, to judge, and to put to work.
+
+    run = genlab.fit("dcgan", data="digits", steps=500)
+    images = run.model.sample(run.model.sample_latents([0, 1, 2]))
+    run = genlab.load("runs/00000-dcgan-digits")
+
+Importing genlab does not import TensorFlow; the first use of it does.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "fit": ("genlab.training", "fit"),
+    "load": ("genlab.run", "open"),
+    "GenlabError": ("genlab.errors", "GenlabError"),
+    "UsageError": ("genlab.errors", "UsageError"),
+}
+_MODULES = ("blocks", "data", "grids", "losses", "models", "sample", "train")
+
+__all__ = [*_PUBLIC, *_MODULES]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        module, attribute = _PUBLIC[name]
+        return getattr(importlib.import_module(module), attribute)
+    if name in _MODULES:
+        return importlib.import_module(f"genlab.{name}")
+    raise AttributeError(f"module 'genlab' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,146 @@
+"""The settings of a run: dataclasses on one side, flags and JSON on the other."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from typing import Any, Literal
+
+from genlab import models
+from genlab.errors import GenlabError, UsageError, closest
+from genlab.precision import Precision
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """The settings that every model's training has; each field is a flag."""
+
+    data: str = "digits"
+    """Name of a data set (digits, mnist, fashion_mnist, kmnist) or path of a folder of idx files."""
+    steps: int | None = None
+    """Length of the run, in training steps. By default the model's own, or what --epochs gives."""
+    epochs: float | None = None
+    """Length of the run, in passes over the training images, instead of --steps."""
+    seed: int = 0
+    """Seeds the initial weights, the data order and all noise."""
+    out: str = "runs"
+    """Folder in which the run's own folder is made."""
+    description: str = ""
+    """A few words that are added to the name of the run's folder."""
+    precision: Precision = "auto"
+    """What the networks compute in; auto: bfloat16 where the hardware multiplies it faster, else float32. Weights,
+    losses and statistics are float32 in any case."""
+    schedule_steps: int | None = None
+    """Length of the learning-rate schedules, in steps. By default the length of the run; it stays when --resume makes
+    the run longer."""
+    log_every: int = 100
+    """Steps from one line of metrics to the next."""
+    sample_every: int = 500
+    """Steps from one grid of samples to the next; grids are drawn more often early, and always first and last."""
+    checkpoint_every: int = 1000
+    """Steps from one checkpoint to the next; the last step is always saved."""
+    keep: int = 3
+    """How many of the newest checkpoints are kept."""
+
+    def __post_init__(self) -> None:
+        for name in ("log_every", "sample_every", "checkpoint_every", "keep"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        for name in ("steps", "epochs", "schedule_steps"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} is {value}; it must be above 0")
+        if self.steps is not None and self.epochs is not None:
+            raise ValueError("steps and epochs are both given; the length of the run is one of them")
+        if not 0 <= self.seed < 2**31:
+            raise ValueError(f"seed is {self.seed}; it must be from 0 to {2**31 - 1}")
+
+
+MAY_CHANGE = ("steps", "epochs", "out", "log_every", "sample_every", "checkpoint_every", "keep")
+"""Options that a resumed run may change: they do not touch what a step computes."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Every resolved setting of a run, as config.json holds it."""
+
+    model: str
+    preset: str
+    """Which of the model's presets the hyper-parameters began from; `default` for none."""
+    hparams: Any
+    """The model's Hparams."""
+    options: Options
+    """With `steps`, `schedule_steps` and `precision` resolved, and `epochs` None."""
+    dataset: dict[str, Any]
+    """Name, source, shape, classes, counts and hash of the data."""
+    environment: dict[str, Any]
+    """Versions and what else the last bit of a result depends on."""
+
+    @property
+    def steps(self) -> int:
+        """Length of the run."""
+        assert self.options.steps is not None
+        return self.options.steps
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> Config:
+        """Raises GenlabError where a key is missing or unknown."""
+        _check_keys(cls, content)
+        hparams = from_dict(models.load(content["model"]).Hparams, content["hparams"])
+        options = from_dict(Options, content["options"])
+        return cls(**content | {"hparams": hparams, "options": options})
+
+
+def from_dict(kind: type, values: dict[str, Any]) -> Any:
+    """A settings dataclass from plain values; JSON's lists become tuples. Raises GenlabError for an unknown key."""
+    _check_keys(kind, values)
+    return make(kind, {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+
+
+def make(kind: type, values: dict[str, Any]) -> Any:
+    """The dataclass with these values. Raises UsageError for an unknown name (with the close ones) or a bad value."""
+    known = {field.name for field in dataclasses.fields(kind)}
+    for name in values:
+        if name not in known:
+            raise UsageError(f"there is no option {name!r}{closest(name, known)} Known: {', '.join(sorted(known))}.")
+    hints = typing.get_type_hints(kind)
+    for name, value in values.items():
+        choices = typing.get_args(hints[name]) if typing.get_origin(hints[name]) is Literal else ()
+        if choices and value not in choices:
+            raise UsageError(f"{name} is {value!r}; it must be one of {', '.join(choices)}.")
+    try:
+        return kind(**values)
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"{error}.") from error
+
+
+def starting_hparams(model: str, preset: str) -> Any:
+    """The model's hyper-parameters as a preset gives them. Raises UsageError where the model has no such preset."""
+    kind = models.load(model)
+    presets: dict[str, dict[str, Any]] = {"default": {}} | kind.presets
+    if preset not in presets:
+        raise UsageError(f"{model} has no preset {preset!r}; it has {', '.join(presets)}.")
+    return kind.Hparams(**presets[preset])
+
+
+def difference(stored: Any, asked: Any, except_for: tuple[str, ...] = ()) -> list[str]:
+    """`--flag: stored, asked` for each field in which two settings dataclasses differ."""
+    return [
+        f"--{field.name.replace('_', '-')}: the run has {getattr(stored, field.name)}, asked for {getattr(asked, field.name)}"
+        for field in dataclasses.fields(stored)
+        if field.name not in except_for and getattr(stored, field.name) != getattr(asked, field.name)
+    ]
+
+
+def _check_keys(kind: type, content: dict[str, Any]) -> None:
+    known = {field.name for field in dataclasses.fields(kind)}
+    if unknown := set(content) - known:
+        raise GenlabError(
+            f"the stored settings have entries that this version does not know: {', '.join(sorted(unknown))}."
+        )
+    required = {f.name for f in dataclasses.fields(kind) if f.default is dataclasses.MISSING}
+    if missing := required - set(content):
+        raise GenlabError(f"the stored settings lack {', '.join(sorted(missing))}.")

@@ -1,0 +1,272 @@
+"""The only training loop: it runs any model's step, watches its figures, and logs, draws and saves on schedule.
+
+It knows no model by name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from genlab import grids
+from genlab.backend import tf
+from genlab.data.dataset import Dataset, to_model_range
+from genlab.errors import GenlabError, Interrupted
+from genlab.run import Run, State, newest_checkpoint, to_floats
+
+log = logging.getLogger("genlab")
+
+SECONDS_PER_CALL = 0.5
+"""Steps are run in calls of about this length: long enough that a call costs nothing, short enough for Ctrl-C."""
+GRID_IMAGES = 64
+
+
+def train(run: Run, dataset: Dataset, *, resume: bool = False, debug: bool = False) -> None:
+    """Train the run's model to `run.config.options.steps`, from its newest checkpoint where `resume`.
+
+    Raises GenlabError where a figure is not finite, and Interrupted, after saving, on SIGINT or SIGTERM.
+    """
+    lock = run.lock()
+    try:
+        lock.acquire()
+    except TimeoutError:
+        raise GenlabError(f"{run.path} is being trained by another process. Wait for it, or begin a new run.") from None
+    with lock, _log_file(run), _signals() as signals, logging_redirect_tqdm([log]):
+        tf.config.run_functions_eagerly(debug)
+        try:
+            _Training(run, dataset, resume).loop(signals)
+        finally:
+            tf.config.run_functions_eagerly(False)
+
+
+class _Training:
+    def __init__(self, run: Run, dataset: Dataset, resume: bool) -> None:
+        self.run = run
+        self.options = run.config.options
+        self.dataset = dataset
+        self.model = run.build()
+        self.state = State(self.model)
+        self.step = 0
+        self.seconds = 0.0
+        if resume:
+            self.state.restore(run)
+            self.step = int(self.state.step.numpy())
+            run.drop_metrics_after(self.step)
+            self.seconds = max((line["seconds"] for line in run.metrics()), default=0.0)
+        self.metric_names: list[str] = []
+        self.recent: list[np.ndarray] = []
+        self.recent_start = (self.step, self.seconds)
+        self.last_console_line = 0.0
+        self.sample_steps = _sample_schedule(self.options.sample_every, self.run.config.steps)
+        self.grid_latents = self.model.sample_latents(np.arange(GRID_IMAGES))
+        # tf.summary needs no purging on resume: TensorBoard shows the newest value of a step.
+        self.board = tf.summary.create_file_writer(str(run.path / "tensorboard"))
+
+    def loop(self, signals: _Signals) -> None:
+        total = self.run.config.steps
+        batch_size = self.run.config.hparams.batch_size
+        stream = self.dataset.stream(batch_size, self.options.seed, int(self.state.batches.numpy()))
+        run_steps = self._compile(iter(stream))
+        self.run.save_grid(self.dataset.images[:GRID_IMAGES], "real.png")
+        if self.step == 0:
+            self.draw()
+            self.save()
+        bar = tqdm.tqdm(
+            total=total, initial=self.step, unit="step", disable=not sys.stderr.isatty(), dynamic_ncols=True
+        )
+        steps_per_call = 1
+        try:
+            while self.step < total:
+                count = min(steps_per_call, self._next_event() - self.step)
+                started = time.perf_counter()
+                history = run_steps(tf.constant(count)).numpy()  # [count, metrics]
+                elapsed = time.perf_counter() - started
+                self.check_finite(history)
+                self.recent.append(history)
+                self.step += count
+                self.seconds += elapsed
+                steps_per_call = max(1, min(2 * steps_per_call, int(SECONDS_PER_CALL * count / elapsed)))
+                bar.update(count)
+                if self._due(self.options.log_every):
+                    self.log_metrics(bar)
+                if self.step in self.sample_steps:
+                    self.draw()
+                if self._due(self.options.checkpoint_every) or signals.received:
+                    self.save()
+                if signals.received and self.step < total:
+                    self.film()
+                    raise Interrupted(
+                        f"Stopped by {signal.Signals(signals.received).name} at step {self.step:,}; a checkpoint is saved.\n"
+                        f"Go on:  python -m genlab.train --resume {self.run.path}",
+                        signals.received,
+                    )
+        finally:
+            bar.close()
+            self.board.close()
+        self.film()
+
+    def _compile(self, iterator: Any) -> Any:
+        """A function that runs so many steps and returns every figure of every step, [steps, metrics]."""
+        model, state = self.model, self.state
+        batches_per_step = self.run.config.hparams.batches_per_step
+        seed = tf.constant([self.options.seed, 0x67656E], tf.int32)
+
+        def one_step():
+            batches = [next(iterator) for _ in range(batches_per_step)]
+            batches = [(to_model_range(images), labels) for images, labels in batches]
+            metrics = model.train_step(batches, tf.random.fold_in(seed, state.step, alg="philox"))
+            state.step.assign_add(1)
+            state.batches.assign_add(batches_per_step)
+            self.metric_names = list(metrics)
+            return tf.stack([tf.cast(value, tf.float32) for value in metrics.values()])
+
+        # Not converted by AutoGraph: a step reads as it is written, and may use any Python syntax.
+        @tf.function(autograph=False)
+        def run_steps(count):
+            first = one_step()
+            history = tf.TensorArray(tf.float32, count, element_shape=first.shape).write(0, first)
+            _, history = tf.while_loop(
+                lambda index, _: index < count,
+                lambda index, history: (index + 1, history.write(index, one_step())),
+                (1, history),
+                parallel_iterations=1,
+            )
+            return history.stack()
+
+        return run_steps
+
+    def _next_event(self) -> int:
+        """The next step after which something is due."""
+        options = self.options
+        regular = [self.step // n * n + n for n in (options.log_every, options.checkpoint_every)]
+        drawn = [step for step in self.sample_steps if step > self.step]
+        return min(*regular, *drawn, self.run.config.steps)
+
+    def _due(self, interval: int) -> bool:
+        return self.step % interval == 0 or self.step == self.run.config.steps
+
+    def check_finite(self, history: np.ndarray) -> None:
+        bad = np.argwhere(~np.isfinite(history))
+        if len(bad):
+            row, column = bad[0]
+            step = self.step + int(row) + 1
+            self._fail(f"{self.metric_names[column]} is {history[row, column]} at step {step:,}")
+
+    def _fail(self, what: str) -> None:
+        newest = newest_checkpoint(self.run.path)
+        raise GenlabError(
+            f"{what}: training stopped. The last good checkpoint is {newest}. "
+            "A lower learning rate is the usual cure; --precision float32 is another where it was a lower one."
+        )
+
+    def log_metrics(self, bar: tqdm.tqdm) -> None:
+        history = np.concatenate(self.recent)
+        start_step, start_seconds = self.recent_start
+        consumed = self.run.config.hparams.batches_per_step * self.run.config.hparams.batch_size
+        images = self.step * consumed
+        rate = (self.step - start_step) * consumed / max(1e-9, self.seconds - start_seconds)
+        figures = to_floats(dict(zip(self.metric_names, history.mean(axis=0), strict=True)))
+        line = {
+            "step": self.step,
+            "epoch": round(images / len(self.dataset.images), 4),
+            "images": images,
+            "seconds": round(self.seconds, 3),
+            "images_per_second": round(rate, 1),
+            **figures,
+        }
+        self.run.append_metrics(line)
+        with self.board.as_default(step=self.step):
+            for name, value in (figures | {"images_per_second": rate}).items():
+                tf.summary.scalar(name, value)
+        self.recent, self.recent_start = [], (self.step, self.seconds)
+        shown = "  ".join(f"{name} {value:.3g}" for name, value in figures.items())
+        bar.set_postfix_str(f"{shown}  {rate:,.0f} images/s")
+        left = (self.run.config.steps - self.step) * consumed / max(rate, 1e-9)
+        text = (
+            f"step {self.step:,}/{self.run.config.steps:,}  epoch {line['epoch']:.2f}  {shown}  "
+            f"{rate:,.0f} images/s  {_duration(left)} left"
+        )
+        # On a terminal the bar shows it; elsewhere a line now and then. The log file has every line.
+        now = time.perf_counter()
+        quiet = not bar.disable or (now - self.last_console_line < 5 and self.step < self.run.config.steps)
+        if not quiet:
+            self.last_console_line = now
+        log.info(text, extra={"file_only": quiet})
+
+    def draw(self) -> None:
+        """The grid of the fixed latents, as the newest weights give it."""
+        images = self.model.sample(self.grid_latents).numpy()
+        self.run.save_grid(images, f"step-{self.step:06d}.png")
+        with self.board.as_default(step=self.step):
+            tf.summary.image("samples", grids.to_grid(images)[np.newaxis])
+        self.board.flush()
+
+    def save(self) -> None:
+        if not all(bool(tf.reduce_all(tf.math.is_finite(weight))) for weight in self.model.weights):
+            self._fail(f"the weights are not finite after step {self.step:,}")
+        self.state.save(self.run)
+
+    def film(self) -> None:
+        paths = sorted(self.run.samples.glob("step-*.png"), key=lambda path: int(path.stem.partition("-")[2]))
+        if paths:
+            grids.save_film((grids.load_image(path) for path in paths), self.run.samples / "progress.gif")
+
+
+def _sample_schedule(every: int, total: int) -> set[int]:
+    """First and last step, multiples of `every`, and its halves down to a 32nd for the quick early course."""
+    early = {math.ceil(every / 2**power) for power in range(1, 6)}
+    return {step for step in {0, total, *early, *range(every, total, every)} if step <= total}
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+
+
+class _Signals:
+    received = 0
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[_Signals]:
+    """SIGINT and SIGTERM are noted, for the loop to finish its step and save; a second one acts at once."""
+    signals = _Signals()
+    if threading.current_thread() is not threading.main_thread():
+        yield signals
+        return
+
+    def note(number, frame):
+        signals.received = number
+        for each, handler in previous.items():
+            signal.signal(each, handler)
+
+    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield signals
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _log_file(run: Run) -> Iterator[None]:
+    handler = logging.FileHandler(run.path / "log.txt")
+    handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%Y-%m-%d %H:%M:%S"))
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        handler.close()

@@ -1,0 +1,124 @@
+"""From pixels to what a person looks at: grids of images, films, single images."""
+
+from __future__ import annotations
+
+import math
+import os
+import pathlib
+import uuid
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import imageio.v3 as imageio
+import numpy as np
+
+from genlab.errors import UsageError
+
+GAP = 2
+BACKGROUND = 127
+
+
+def to_grid(images: Any, columns: int | None = None, scale: int | None = None) -> np.ndarray:
+    """Images [N, H, W, C], row by row -> one uint8 picture [height, width, C].
+
+    Images are uint8, or floats in [-1, 1]. `columns` defaults to the nearest square. `scale` repeats every pixel;
+    by default small images are enlarged until one is about 64 pixels wide.
+    """
+    images = as_pixels(images)
+    count, height, width, channels = images.shape
+    columns = columns or math.ceil(math.sqrt(count))
+    scale = scale or max(1, 64 // max(height, width))
+    images = images.repeat(scale, axis=1).repeat(scale, axis=2)
+    height, width = height * scale, width * scale
+    rows = math.ceil(count / columns)
+    grid = np.full((rows * (height + GAP) + GAP, columns * (width + GAP) + GAP, channels), BACKGROUND, np.uint8)
+    for index, image in enumerate(images):
+        row, column = divmod(index, columns)
+        top, left = GAP + row * (height + GAP), GAP + column * (width + GAP)
+        grid[top : top + height, left : left + width] = image
+    return grid
+
+
+def save_grid(
+    images: Any, path: str | os.PathLike, columns: int | None = None, scale: int | None = None
+) -> pathlib.Path:
+    """Write images [N, H, W, C], uint8 or floats in [-1, 1], as one picture; its kind follows from the name (.png)."""
+    return save_image(to_grid(images, columns, scale), path)
+
+
+def save_image(image: Any, path: str | os.PathLike) -> pathlib.Path:
+    """Write one image [H, W, C], uint8 or floats in [-1, 1]."""
+    picture = _drop_grey_axis(as_pixels(image))
+    return _replace(path, lambda temporary: imageio.imwrite(temporary, picture))
+
+
+def save_film(frames: Iterable[Any], path: str | os.PathLike, frames_per_second: float = 5.0) -> pathlib.Path:
+    """Write frames [H, W, C] (uint8 or floats in [-1, 1], all of one size) as an endless .gif or an .mp4.
+
+    MP4 needs the extra `genlab[video]`; frames whose sides are odd gain a pixel there, for the codec takes none.
+    """
+    path = pathlib.Path(path)
+    pictures = [as_pixels(frame) for frame in frames]
+    if path.suffix.lower() == ".gif":
+        stack = [_drop_grey_axis(picture) for picture in pictures]
+        return _replace(
+            path, lambda temporary: imageio.imwrite(temporary, stack, duration=1000 / frames_per_second, loop=0)
+        )
+    if path.suffix.lower() != ".mp4":
+        raise UsageError(f"a film is written as .gif or .mp4, not as {path.name}.")
+    try:
+        import imageio_ffmpeg  # noqa: F401
+    except ImportError:
+        raise UsageError('an MP4 film needs imageio-ffmpeg: pip install "genlab[video]", or write a .gif.') from None
+    pad = [(0, side % 2) for side in pictures[0].shape[:2]]
+    stack = [np.pad(np.broadcast_to(picture[..., :3], (*picture.shape[:2], 3)), (*pad, (0, 0))) for picture in pictures]
+    return _replace(
+        path,
+        lambda temporary: imageio.imwrite(temporary, stack, plugin="FFMPEG", fps=frames_per_second, macro_block_size=1),
+    )
+
+
+def load_image(path: str | os.PathLike) -> np.ndarray:
+    """An image file as uint8 [H, W, C]."""
+    image = imageio.imread(pathlib.Path(path))
+    return image[..., np.newaxis] if image.ndim == 2 else image
+
+
+def as_pixels(images: Any) -> np.ndarray:
+    """uint8 as it is; floats in [-1, 1] -> uint8."""
+    from genlab.data.dataset import to_pixels
+
+    images = np.asarray(images)
+    return images if images.dtype == np.uint8 else to_pixels(images)
+
+
+def interpolate(start: np.ndarray, end: np.ndarray, frames: int, spherical: bool) -> np.ndarray:
+    """Latents from `start` to `end`, both [latent], in `frames` even steps -> [frames, latent].
+
+    Spherical keeps to the shell where a Gaussian prior has its mass (Shoemake 1985; White 2016,
+    https://arxiv.org/abs/1609.04468); straight is for priors without such a shell.
+    """
+    shares = np.linspace(0.0, 1.0, frames)[:, np.newaxis]
+    cosine = np.dot(start, end) / (np.linalg.norm(start) * np.linalg.norm(end))
+    angle = np.arccos(np.clip(cosine, -1.0, 1.0))
+    if not spherical or np.sin(angle) < 1e-6:
+        return ((1 - shares) * start + shares * end).astype(np.float32)
+    weights = np.sin((1 - shares) * angle), np.sin(shares * angle)
+    return ((weights[0] * start + weights[1] * end) / np.sin(angle)).astype(np.float32)
+
+
+def _drop_grey_axis(picture: np.ndarray) -> np.ndarray:
+    return picture[..., 0] if picture.shape[-1] == 1 else picture
+
+
+def _replace(path: str | os.PathLike, write: Callable[[Any], Any]) -> pathlib.Path:
+    """Write beside the path and move into place, so that nobody ever sees half a file."""
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")
+    try:
+        write(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path

@@ -1,0 +1,38 @@
+"""Layers that Keras lacks. Importing this module imports Keras: take it lazily (see genlab.blocks)."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+
+@keras.saving.register_keras_serializable(package="genlab")
+class MinibatchStandardDeviation(keras.layers.Layer):
+    """Appends one channel that holds the mean standard deviation over the batch: [B, ..., C] -> [B, ..., C + 1].
+
+    Karras et al. 2018, "Progressive Growing of GANs" (https://arxiv.org/abs/1710.10196), section 3. The statistic is
+    taken over groups of `group_size` examples in the order of the batch, in float32; a group that the batch does not
+    fill is joined to nothing: the batch is one group then. A batch of one gives zeros.
+    """
+
+    def __init__(self, group_size: int = 4, **kwargs):
+        super().__init__(**kwargs)
+        self.group_size = group_size
+
+    def call(self, inputs):
+        batch = tf.shape(inputs)[0]
+        group = tf.where(tf.equal(batch % self.group_size, 0), tf.minimum(self.group_size, batch), batch)
+        values = tf.cast(tf.reshape(inputs, [group, batch // group, -1]), tf.float32)  # [group, groups, features]
+        variance = tf.math.reduce_variance(values, axis=0)
+        # The epsilon keeps the root's gradient finite where all examples agree.
+        deviation = tf.reduce_mean(tf.sqrt(variance + 1e-8), axis=-1)  # [groups]
+        deviation = tf.cast(tf.tile(deviation, [group]), inputs.dtype)  # [B], the reshape's own order
+        shape = tf.concat([tf.shape(inputs)[:-1], [1]], axis=0)
+        column = tf.reshape(deviation, tf.concat([[batch], tf.ones([tf.rank(inputs) - 1], tf.int32)], axis=0))
+        return tf.concat([inputs, tf.broadcast_to(column, shape)], axis=-1)
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], input_shape[-1] + 1)
+
+    def get_config(self):
+        return super().get_config() | {"group_size": self.group_size}

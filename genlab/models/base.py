@@ -1,0 +1,233 @@
+"""What every model offers the engine, the command line and its users."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import math
+from typing import Any, ClassVar, Literal
+
+from genlab.averaging import WeightAverage
+from genlab.backend import keras, tf
+
+SAMPLE_BATCH = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSpec:
+    """What a model must know of its data."""
+
+    shape: tuple[int, ...]
+    """(height, width, channels), in pixels."""
+    num_classes: int = 0
+    """How many classes the labels name; 0: no labels."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Hparams:
+    """The hyper-parameters that all models have. A model's own dataclass adds to them; each field is a flag."""
+
+    batch_size: int = 64
+    """Images in a batch."""
+    latent_size: int = 64
+    """Numbers in a latent vector."""
+    prior: Literal["normal", "uniform"] = "normal"
+    """What latents are drawn from: N(0, 1) or U(-1, 1), each number on its own."""
+    initializer: Literal["he", "glorot", "dcgan"] = "he"
+    """Initial weights: he (He et al. 2015), glorot (Glorot & Bengio 2010), dcgan (N(0, 0.02))."""
+    optimizer: Literal["adam", "rmsprop", "sgd"] = "adam"
+    """Optimizer of every network."""
+    beta1: float = 0.9
+    """Adam's first decay rate; the momentum of rmsprop and sgd. 0 to 1."""
+    beta2: float = 0.99
+    """Adam's second decay rate; rmsprop's decay rate. 0 to 1."""
+    schedule: Literal["constant", "linear", "cosine", "step"] = "cosine"
+    """Course of the learning rates over --schedule-steps: constant; linear or cosine down to --final-rate; step: times
+    0.1 at --decay-start and again half way from there to the end."""
+    decay_start: float = 0.5
+    """Share of --schedule-steps for which the learning rates stay at their start. 0 to 1."""
+    final_rate: float = 0.01
+    """Where a linear or cosine schedule ends, as a share of the learning rate. 0 to 1."""
+    average_decay: float = 0.998
+    """Decay per step of the running average of the weights that samples are drawn with. 0: no average. 0 to 1."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for the first value that cannot be meant."""
+        for name in ("batch_size", "latent_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        for name in ("beta1", "beta2", "average_decay"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0 and below 1")
+        for name in ("decay_start", "final_rate"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be from 0 to 1")
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name.endswith("learning_rate") and not (value > 0 and math.isfinite(value)):
+                raise ValueError(f"{field.name} is {value}; it must be above 0")
+            if field.name.endswith("widths") and (not value or min(value) < 1):
+                raise ValueError(f"{field.name} is {value}; it must hold one number or more, each at least 1")
+            if field.name.endswith("dropout") and not 0 <= value < 1:
+                raise ValueError(f"{field.name} is {value}; it must be at least 0 and below 1")
+
+    @property
+    def batches_per_step(self) -> int:
+        """Real batches that one training step consumes."""
+        return 1
+
+
+class GenerativeModel(abc.ABC):
+    """One paper: its networks, its optimizers, its step.
+
+    A subclass builds its networks and optimizers in `__init__` and binds them to attributes; every Keras network,
+    optimizer, average and variable that is an attribute is saved with the run. It is not a tf.Module: that would
+    import TensorFlow for `--help`, and tf.Module finds no variables in Keras 3 networks.
+    """
+
+    Hparams: ClassVar[type[Hparams]]
+    presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    """Named settings beside the default: `paper`, `book`; each the hyper-parameters that differ from the default."""
+    default_steps: ClassVar[int] = 2000
+    """Training steps of a run that names none."""
+
+    decoder: Any
+    """Keras model in float32, the averaged weights: latents [B, latent] -> images [B, H, W, C] in [-1, 1]."""
+    encoder: Any = None
+    """Keras model images -> codes [B, latent], where the model has one."""
+
+    def __init__(self, hparams: Any, spec: DataSpec, *, seed: int = 0, schedule_steps: int | None = None) -> None:
+        """`seed` seeds the initial weights; `schedule_steps` is the length of the learning-rate schedules, in steps."""
+        self.hparams = hparams
+        self.spec = spec
+        self.seed = seed
+        self.schedule_steps = schedule_steps or self.default_steps
+        self._compiled_decode: Any = None
+
+    @abc.abstractmethod
+    def train_step(self, batches, seed) -> dict[str, Any]:
+        """One step of training, in replica context; returns scalar float32 tensors by name, losses and what to watch.
+
+        `batches` is a list of `hparams.batches_per_step` pairs: images [B, H, W, C] float32 in [-1, 1], and labels [B] int32
+        (zeros where the data has none). `seed` is an int32 pair: every random number of the step derives from it,
+        so that a step is a function of the weights, the batches and the seed alone.
+        """
+
+    def sample_latents(self, seeds):
+        """The model's own prior: one latent vector for each seed, [N] integers -> [N, latent].
+
+        A row depends on its own seed alone, whatever stands beside it.
+        """
+        seeds = tf.cast(tf.convert_to_tensor(seeds), tf.int64)
+        return tf.map_fn(
+            lambda seed: self._draw([self.hparams.latent_size], tf.stack([seed, tf.zeros_like(seed)])),
+            seeds,
+            fn_output_signature=tf.TensorSpec([self.hparams.latent_size], tf.float32),
+        )
+
+    def draw_latents(self, count, seed):
+        """[count, latent] numbers from the prior, all from one seed: what a training step needs."""
+        return self._draw([count, self.hparams.latent_size], seed)
+
+    def _draw(self, shape, seed):
+        # Philox gives the same numbers on every device, compiled or not.
+        if self.hparams.prior == "uniform":
+            return tf.random.stateless_uniform(shape, seed, -1.0, 1.0, alg="philox")
+        return tf.random.stateless_normal(shape, seed, alg="philox")
+
+    def sample(self, latents, labels=None):
+        """Latents [N, latent] -> images [N, H, W, C], float32 in [-1, 1].
+
+        Decoded in batches of one fixed size, the last one padded: arithmetic may differ in the last bit between batch
+        sizes, and a sample must not depend on which others were asked for with it. `labels`, [N] integers, are for
+        conditional models.
+        """
+        if self._compiled_decode is None:
+            self._compiled_decode = self._compile_decode()
+        return self._compiled_decode(tf.convert_to_tensor(latents, tf.float32))
+
+    def _compile_decode(self):
+        @tf.function(autograph=False, input_signature=[tf.TensorSpec([None, self.hparams.latent_size])])
+        def decode(latents):
+            count = tf.shape(latents)[0]
+            padded = tf.pad(latents, [[0, -count % SAMPLE_BATCH], [0, 0]])
+            batches = tf.reshape(padded, [-1, SAMPLE_BATCH, self.hparams.latent_size])
+            images = tf.map_fn(
+                lambda batch: self.decoder(batch, training=False), batches, fn_output_signature=tf.float32
+            )
+            return tf.reshape(images, [-1, *self.spec.shape])[:count]
+
+        return decode
+
+    def make_optimizer(self, learning_rate: float, variables) -> Any:
+        """A built Keras optimizer with the hyper-parameters' schedule; one for each set of variables.
+
+        It is built at once: an optimizer without slots would restore nothing from a checkpoint, and say nothing.
+        """
+        hparams = self.hparams
+        rate = self._schedule(learning_rate)
+        match hparams.optimizer:
+            case "adam":
+                optimizer = keras.optimizers.Adam(rate, beta_1=hparams.beta1, beta_2=hparams.beta2)
+            case "rmsprop":
+                optimizer = keras.optimizers.RMSprop(rate, rho=hparams.beta2, momentum=hparams.beta1)
+            case _:
+                optimizer = keras.optimizers.SGD(rate, momentum=hparams.beta1)
+        if keras.config.dtype_policy().compute_dtype == "float16":
+            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+        optimizer.build(variables)
+        return optimizer
+
+    def _schedule(self, rate: float) -> Any:
+        schedules = keras.optimizers.schedules
+        start = int(self.hparams.decay_start * self.schedule_steps)
+        rest = max(1, self.schedule_steps - start)
+        match self.hparams.schedule:
+            case "constant":
+                return rate
+            case "step":
+                return schedules.PiecewiseConstantDecay([start, start + rest // 2], [rate, rate * 0.1, rate * 0.01])
+            case "linear":
+                decay = schedules.PolynomialDecay(rate, rest, rate * self.hparams.final_rate)
+                return _delayed(decay, start)
+        # A warm-up from the rate to itself is how Keras spells "hold it, then decay".
+        return schedules.CosineDecay(rate, rest, alpha=self.hparams.final_rate, warmup_target=rate, warmup_steps=start)
+
+    def average(self, *pairs) -> WeightAverage:
+        """The running average of networks: pairs of (averaged, trained)."""
+        return WeightAverage(pairs, self.hparams.average_decay)
+
+    def state(self) -> dict[str, Any]:
+        """All that training changes, by name, for tf.train.Checkpoint."""
+        kinds = (keras.Model, keras.optimizers.Optimizer, tf.Module, tf.Variable)
+        found = {name: value for name, value in vars(self).items() if isinstance(value, kinds)}
+        for name, network in self.networks.items():
+            # The generators that dropout draws from are no weights to Keras, and would not be saved.
+            weights = {id(weight) for weight in network.weights}
+            random_states = [variable.value for variable in network.variables if id(variable) not in weights]
+            if random_states:
+                found[f"{name}_random_states"] = random_states
+        return found
+
+    @property
+    def networks(self) -> dict[str, Any]:
+        """The model's Keras networks by name."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, keras.Model)}
+
+    @property
+    def weights(self) -> list[Any]:
+        """Every weight of every network."""
+        return [weight for network in self.networks.values() for weight in network.weights]
+
+
+def _delayed(schedule, start: int):
+    """The schedule, begun `start` steps late; before that its first value."""
+
+    class Delayed(keras.optimizers.schedules.LearningRateSchedule):
+        def __call__(self, step):
+            return schedule(tf.maximum(tf.cast(step, tf.float32) - start, 0.0))
+
+        def get_config(self):
+            return {"schedule": schedule.get_config(), "start": start}
+
+    return Delayed()

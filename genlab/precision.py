@@ -1,0 +1,48 @@
+"""The floating-point format that networks compute in. Weights, logits, losses and statistics stay float32."""
+
+from __future__ import annotations
+
+import contextlib
+import pathlib
+from collections.abc import Iterator
+from typing import Literal
+
+from genlab.backend import keras, tf
+
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+def resolve(precision: Precision) -> Precision:
+    """`float32`, `bfloat16` or `float16`; `auto` takes bfloat16 where this machine multiplies it much faster.
+
+    That is a GPU of compute capability 8.0 or newer, or a CPU with AMX. A CPU that has AVX512-BF16 alone gains
+    nothing that could be relied on (measured: 1.0 to 1.7 times on single convolutions).
+    """
+    if precision != "auto":
+        return precision
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        capability = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0))
+        return "bfloat16" if capability >= (8, 0) else "float32"
+    return "bfloat16" if "amx_bf16" in _cpu_flags() else "float32"
+
+
+def _cpu_flags() -> frozenset[str]:
+    try:
+        text = pathlib.Path("/proc/cpuinfo").read_text()
+    except OSError:  # not Linux
+        return frozenset()
+    flags = next((line for line in text.splitlines() if line.startswith("flags")), "")
+    return frozenset(flags.split())
+
+
+@contextlib.contextmanager
+def scope(precision: Precision) -> Iterator[None]:
+    """Layers that are built inside compute in `precision` and keep their weights in float32."""
+    policy = "float32" if precision == "float32" else f"mixed_{precision}"
+    previous = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(previous)

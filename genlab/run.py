@@ -1,0 +1,243 @@
+"""The run folder: made once, locked while it is written, and opened by everything that uses a trained model."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import pathlib
+import re
+import uuid
+from typing import Any
+
+import filelock
+import numpy as np
+
+from genlab import data as sources
+from genlab import grids, models, precision
+from genlab.backend import tf
+from genlab.config import Config
+from genlab.data import Dataset
+from genlab.errors import GenlabError, UsageError
+from genlab.models.base import DataSpec, GenerativeModel
+
+NAME = re.compile(r"(\d{5,})-")
+
+
+class Run:
+    """A folder with everything of one training: settings, metrics, grids, checkpoints, and the model they give."""
+
+    def __init__(self, path: pathlib.Path, config: Config) -> None:
+        self.path = path
+        self.config = config
+        self._dataset: Dataset | None = None
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def samples(self) -> pathlib.Path:
+        """Folder of the grids and the film."""
+        return self.path / "samples"
+
+    @property
+    def checkpoints(self) -> pathlib.Path:
+        return self.path / "checkpoints"
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl, in order of their steps."""
+        path = self.path / "metrics.jsonl"
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [json.loads(line) for line in lines]
+
+    def append_metrics(self, line: dict[str, Any]) -> None:
+        with (self.path / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def drop_metrics_after(self, step: int) -> None:
+        """Forget the lines that a killed run wrote after its last checkpoint: resuming writes them again."""
+        kept = [line for line in _complete_lines(self.path / "metrics.jsonl") if line["step"] <= step]
+        write_text(self.path / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
+
+    def write_config(self, config: Config) -> None:
+        self.config = config
+        write_text(self.path / "config.json", json.dumps(config.to_json(), indent=2) + "\n")
+
+    def lock(self) -> filelock.FileLock:
+        """Held by the process that trains this run. The system releases it when that process ends, however it ends."""
+        return filelock.FileLock(self.path / ".lock", blocking=False)
+
+    def data(self) -> Dataset:
+        """The data the run was trained on, loaded anew. Raises GenlabError where it is no longer the same."""
+        if self._dataset is None:
+            facts = self.config.dataset
+            if not facts["source"]:
+                raise GenlabError(
+                    f"{self.path} was trained on arrays that a program passed: they are not stored with it."
+                )
+            self.use_data(sources.load(facts["source"]))
+        assert self._dataset is not None
+        return self._dataset
+
+    def use_data(self, dataset: Dataset) -> None:
+        """Take this as the run's data. Raises GenlabError where its hash is not the stored one."""
+        if dataset.sha256 != self.config.dataset["sha256"]:
+            raise GenlabError(
+                f"the data at {dataset.source or 'hand'} is not what {self.name} was trained on: its hash is "
+                f"{dataset.sha256[:12]}, the run's {self.config.dataset['sha256'][:12]}. Restore the data, or begin a new run."
+            )
+        self._dataset = dataset
+
+    def build(self) -> GenerativeModel:
+        """The model of config.json with its initial weights."""
+        facts = self.config.dataset
+        spec = DataSpec(tuple(facts["shape"]), facts["num_classes"])
+        options = self.config.options
+        with precision.scope(options.precision):
+            return models.load(self.config.model)(
+                self.config.hparams, spec, seed=options.seed, schedule_steps=options.schedule_steps
+            )
+
+    @functools.cached_property
+    def model(self) -> GenerativeModel:
+        """The model with the weights of the newest checkpoint. Raises GenlabError where there is none."""
+        model = self.build()
+        State(model).restore(self)
+        return model
+
+    @property
+    def decoder(self):
+        """The Keras model latents -> images in [-1, 1]."""
+        return self.model.decoder
+
+    def save_grid(self, images: Any, name: str, columns: int | None = None) -> pathlib.Path:
+        return grids.save_grid(images, self.samples / name, columns)
+
+
+class State:
+    """What a checkpoint holds: the model's networks and optimizers, the step, and the batches consumed.
+
+    The noise of a step and the order of the data are functions of the seed, the step and the batches consumed, so
+    these counters are the whole state of the random generators.
+    """
+
+    def __init__(self, model: GenerativeModel) -> None:
+        self.step = tf.Variable(0, dtype=tf.int64, name="step")
+        self.batches = tf.Variable(0, dtype=tf.int64, name="batches")
+        self._checkpoint = tf.train.Checkpoint(step=self.step, batches=self.batches, **model.state())
+        self._manager: Any = None
+
+    def save(self, run: Run) -> None:
+        """Save the newest checkpoint and drop the oldest beyond `keep`. A save that is cut short leaves the others."""
+        if self._manager is None:
+            self._manager = tf.train.CheckpointManager(
+                self._checkpoint, str(run.checkpoints), run.config.options.keep, checkpoint_name="step"
+            )
+        self._manager.save(checkpoint_number=int(self.step.numpy()))
+
+    def restore(self, run: Run) -> None:
+        """Read the newest checkpoint, all of it. Raises GenlabError where there is none or it does not fit."""
+        path = newest_checkpoint(run.path)
+        if path is None:
+            raise GenlabError(
+                f"{run.path} holds no checkpoint: its training ended before the first one. Train a new run."
+            )
+        try:
+            self._checkpoint.restore(path).assert_consumed()
+        except (tf.errors.OpError, AssertionError, ValueError) as error:
+            reason = str(error).splitlines()[0][:200]
+            raise GenlabError(f"the checkpoint {path} is damaged or of another version: {reason}") from error
+
+
+def create(out: str | os.PathLike, config: Config) -> Run:
+    """A new folder `00003-model-data[-description]` in `out` with config.json; the number is the next free one.
+
+    Safe when several start at once: the number is taken under a lock on `out`.
+    """
+    root = pathlib.Path(out)
+    root.mkdir(parents=True, exist_ok=True)
+    words = [config.model, config.dataset["name"], config.options.description]
+    label = "-".join(re.sub(r"[^\w.]+", "-", word).strip("-") for word in words if word)
+    with filelock.FileLock(root / ".lock"):
+        number = 1 + max((int(match[1]) for path in root.iterdir() if (match := NAME.match(path.name))), default=-1)
+        path = root / f"{number:05d}-{label}"
+        path.mkdir()
+    run = Run(path, config)
+    run.write_config(config)
+    return run
+
+
+def open(run: str | os.PathLike = "latest", out: str | os.PathLike = "runs", model: str | None = None) -> Run:
+    """The one way in to a trained run: by path, by name or number in the folder `out`, or the newest one.
+
+    `model` limits the newest to runs of that model. Raises UsageError where there is no such run.
+    """
+    path = _find(str(run), pathlib.Path(out), model)
+    file = path / "config.json"
+    try:
+        return Run(path, Config.from_json(json.loads(file.read_text())))
+    except FileNotFoundError:
+        raise UsageError(f"{path} is not a run: it has no config.json.") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, TypeError) as error:
+        raise GenlabError(f"{file} cannot be read: {error}.") from error
+
+
+def newest_checkpoint(path: pathlib.Path) -> str | None:
+    return tf.train.latest_checkpoint(str(path / "checkpoints"))
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Replace a file at once: whoever reads it sees the old text or the new."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        temporary.write_text(text)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def all_runs(out: pathlib.Path, model: str | None = None) -> list[pathlib.Path]:
+    """The run folders of `out`, oldest first."""
+    if not out.is_dir():
+        return []
+    numbered = [(int(match[1]), path) for path in out.iterdir() if (match := NAME.match(path.name))]
+    paths = [path for _, path in sorted(numbered) if (path / "config.json").is_file()]
+    return [path for path in paths if model is None or path.name.split("-")[1] == model]
+
+
+def _find(run: str, out: pathlib.Path, model: str | None) -> pathlib.Path:
+    runs = all_runs(out, model)
+    if run == "latest":
+        if not runs:
+            kind = f"{model} run" if model else "run"
+            raise UsageError(f"there is no {kind} in {out}. Train one first: python -m genlab.train {model or 'dcgan'}")
+        return runs[-1]
+    if pathlib.Path(run).is_dir():
+        return pathlib.Path(run)
+    if (out / run).is_dir():
+        return out / run
+    numbered = [path for path in all_runs(out) if run.isdigit() and int(path.name.split("-")[0]) == int(run)]
+    if numbered:
+        return numbered[-1]
+    newest = ", ".join(path.name for path in all_runs(out)[-3:]) or "none"
+    raise UsageError(f"there is no run {run!r}. Newest in {out}: {newest}.")
+
+
+def _complete_lines(path: pathlib.Path) -> list[dict[str, Any]]:
+    """The lines that can be read; a last one that a kill cut short is left out."""
+    lines = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            lines.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return lines
+
+
+def to_floats(values: dict[str, np.floating]) -> dict[str, float]:
+    """Metrics as JSON numbers of single precision's worth of digits."""
+    return {name: float(f"{value:.6g}") for name, value in values.items()}

@@ -1,0 +1,142 @@
+"""Command line: `python -m genlab.sample` draws samples from a trained run."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import re
+import sys
+from typing import Any
+
+import numpy as np
+import tyro
+
+from genlab import grids
+from genlab.errors import UsageError, reported
+
+PROGRAM = "python -m genlab.sample"
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Draw samples from a trained run. A seed names an image: the same seed gives the same image, whatever else is drawn."""
+
+    run: str = "latest"
+    """The run: its folder, its number, or `latest`."""
+    runs: str = "runs"
+    """Folder of the runs."""
+    out: str = "samples"
+    """Folder to write into."""
+    count: int | None = None
+    """How many images, of the seeds from --seed on. By default what --grid holds."""
+    seed: int = 0
+    """First seed."""
+    seeds: str | None = None
+    """Seeds instead of --seed and --count: numbers and ranges, as in 0-15,40."""
+    grid: str | None = None
+    """Columns x rows of the grid, as in 8x8. By default 8x8, or the nearest square to the count."""
+    label: str | None = None
+    """Class to draw, by name or number (models with labels)."""
+    interpolate: str | None = None
+    """Two seeds A:B: a film from one image to the other (spherical where the prior is Gaussian)."""
+    frames: int = 60
+    """Frames of the film."""
+    format: str = "gif"
+    """Kind of film: gif or mp4 (mp4 needs the extra genlab[video])."""
+    individual: bool = False
+    """Write one PNG for each seed (seed0004.png) instead of a grid."""
+    array: str | None = None
+    """Write an .npz with images (uint8), latents and seeds instead of a grid."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    with reported(PROGRAM):
+        arguments = tyro.cli(Arguments, args=argv, prog=PROGRAM)
+        for path in draw(arguments):
+            print(path)
+
+
+def draw(arguments: Arguments) -> list[pathlib.Path]:
+    """Do what the arguments ask; the paths of what was written."""
+    columns, seeds = _layout(arguments)
+    between = _two_seeds(arguments.interpolate) if arguments.interpolate else None
+    if arguments.frames < 2:
+        raise UsageError(f"--frames {arguments.frames}: a film needs at least 2.")
+    if arguments.format not in ("gif", "mp4"):
+        raise UsageError(f"--format {arguments.format}: it must be gif or mp4.")
+    from genlab import run as runs
+
+    run = runs.open(arguments.run, arguments.runs)
+    if arguments.label is not None:
+        raise UsageError(f"--label: {run.config.model} draws without labels. Conditional models take it.")
+    out = pathlib.Path(arguments.out)
+    if between:
+        return [_film(run, between, arguments, out)]
+    latents = run.model.sample_latents(seeds)
+    images = grids.as_pixels(run.model.sample(latents))
+    if arguments.array is not None:
+        path = pathlib.Path(arguments.array)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(path, images=images, latents=np.asarray(latents), seeds=np.asarray(seeds))
+        return [path if path.suffix == ".npz" else path.with_name(path.name + ".npz")]
+    if arguments.individual:
+        return [
+            grids.save_image(image, out / run.name / f"seed{seed:04d}.png")
+            for seed, image in zip(seeds, images, strict=True)
+        ]
+    return [grids.save_grid(images, out / f"{run.name}-{_seeds_label(seeds)}.png", columns)]
+
+
+def _film(run: Any, seeds: tuple[int, int], arguments: Arguments, out: pathlib.Path) -> pathlib.Path:
+    start, end = np.asarray(run.model.sample_latents(seeds))
+    latents = grids.interpolate(start, end, arguments.frames, run.config.hparams.prior == "normal")
+    frames = [grids.to_grid(image[np.newaxis]) for image in np.asarray(run.model.sample(latents))]
+    name = f"{run.name}-seeds{seeds[0]}to{seeds[1]}.{arguments.format}"
+    return grids.save_film(frames, out / name, frames_per_second=20)
+
+
+def _layout(arguments: Arguments) -> tuple[int | None, list[int]]:
+    """Columns of the grid (None: the nearest square) and the seeds to draw."""
+    columns, cells = None, 64
+    if arguments.grid is not None:
+        match = re.fullmatch(r"(\d+)x(\d+)", arguments.grid)
+        if not match or int(match[1]) * int(match[2]) == 0:
+            raise UsageError(f"--grid {arguments.grid}: columns x rows is needed, as in 8x8.")
+        columns, cells = int(match[1]), int(match[1]) * int(match[2])
+    if arguments.seeds is not None:
+        seeds = _parse_seeds(arguments.seeds)
+    else:
+        count = cells if arguments.count is None else arguments.count
+        if count < 1:
+            raise UsageError(f"--count {count}: at least 1 is needed.")
+        if arguments.seed < 0:
+            raise UsageError(f"--seed {arguments.seed}: seeds are numbers from 0 on.")
+        seeds = list(range(arguments.seed, arguments.seed + count))
+    if columns is not None and len(seeds) > cells:
+        raise UsageError(f"--grid {arguments.grid} holds {cells} images, and {len(seeds)} were asked for.")
+    return columns, seeds
+
+
+def _parse_seeds(text: str) -> list[int]:
+    seeds: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())
+        if not match or (match[2] and int(match[2]) < int(match[1])):
+            raise UsageError(f"--seeds {text}: numbers and rising ranges are needed, as in 0-15,40.")
+        seeds.extend(range(int(match[1]), int(match[2] or match[1]) + 1))
+    return seeds
+
+
+def _two_seeds(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d+):(\d+)", text)
+    if not match:
+        raise UsageError(f"--interpolate {text}: two seeds A:B are needed, as in 3:7.")
+    return int(match[1]), int(match[2])
+
+
+def _seeds_label(seeds: list[int]) -> str:
+    return f"seed{seeds[0]}" if seeds == list(range(seeds[0], seeds[0] + len(seeds))) else f"seeds{len(seeds)}"
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

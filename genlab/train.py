@@ -1,0 +1,162 @@
+"""Command line: `python -m genlab.train MODEL` trains a model and leaves a run folder."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import logging
+import sys
+from typing import Any
+
+import tyro
+
+from genlab import config, models
+from genlab.config import Options
+from genlab.errors import UsageError, reported
+
+PROGRAM = "python -m genlab.train"
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """What to do with the settings."""
+
+    preset: str = "default"
+    """Settings to begin from; single options override it."""
+    resume: str | None = None
+    """Go on with a run: its folder, its number, or `latest` (also when nothing follows). Give --steps for more steps."""
+    dry_run: bool = False
+    """Print the resolved configuration and stop."""
+    debug: bool = False
+    """Run step by step in Python (slow), so that a debugger and print work inside a model."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    with reported(PROGRAM):
+        if not arguments or arguments[0] in ("-h", "--help"):
+            print(overview())
+            return
+        log_to_console()
+        run_command(arguments)
+
+
+def overview() -> str:
+    """The models with a line each."""
+    width = max(len(name) for name in models.names())
+    lines = [f"usage: {PROGRAM} MODEL [options]", "", "Models:"]
+    lines += [f"  {name:{width}}  {models.summary(name)}" for name in models.names()]
+    lines += ["", f"Options of a model: {PROGRAM} MODEL --help", f"Go on with a run:   {PROGRAM} --resume [RUN]"]
+    return "\n".join(lines)
+
+
+def run_command(arguments: list[str]) -> None:
+    early, rest = _read_early(arguments)
+    if early.resume is None:
+        if early.model is None:
+            raise UsageError(f"no model is named. Models: {', '.join(models.names())}.")
+        hparams = config.starting_hparams(early.model, early.preset)
+        options, hparams, command = _parse(early.model, rest, Options(), hparams, Command(preset=early.preset))
+        _train(early.model, options, hparams, command)
+    else:
+        _resume(early, rest)
+
+
+def _read_early(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """The model, --preset and --resume: what the other options' defaults depend on."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    model = None if arguments[0].startswith("-") else arguments[0]
+    if model is not None:
+        models.load(model)  # raises for a name that no model has
+        arguments = arguments[1:]
+    parser.add_argument("--preset", default="default")
+    parser.add_argument("--resume", nargs="?", const="latest")
+    early, rest = parser.parse_known_args(arguments)
+    early.model = model
+    return early, rest
+
+
+def _parse(model: str, arguments: list[str], options: Options, hparams: Any, command: Command):
+    """The options, hyper-parameters and command that the arguments give, beginning from those handed in."""
+    presets = ", ".join(["default", *models.load(model).presets])
+    kind = dataclasses.make_dataclass(
+        "Arguments", [("command", Command), ("options", Options), ("hparams", type(hparams))], frozen=True
+    )
+    try:
+        parsed = tyro.cli(
+            kind,
+            args=arguments,
+            default=kind(command, options, hparams),
+            prog=f"{PROGRAM} {model}",
+            description=f"{models.summary(model)}\n\nPresets: {presets}.",
+            config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
+        )
+    except ValueError as error:
+        raise UsageError(f"{error}. See {PROGRAM} {model} --help.") from error
+    return parsed.options, parsed.hparams, parsed.command
+
+
+def _train(model: str, options: Options, hparams: Any, command: Command) -> None:
+    from genlab import data, training
+
+    dataset = data.load(options.data)
+    settings = training.resolve(model, command.preset, hparams, options, dataset)
+    if command.dry_run:
+        print(json.dumps(settings.to_json(), indent=2))
+        return
+    _farewell(training.start(settings, dataset, debug=command.debug))
+
+
+def _resume(early: argparse.Namespace, rest: list[str]) -> None:
+    from genlab import run as runs
+    from genlab import training
+
+    out = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    out.add_argument("--out", default="runs")
+    run = runs.open(early.resume, out.parse_known_args(rest)[0].out, early.model)
+    stored = run.config
+    if early.model not in (None, stored.model):
+        raise UsageError(f"{run.path} is a run of {stored.model}, not of {early.model}.")
+    if early.preset not in ("default", stored.preset):
+        raise UsageError(f"{run.path} began from the preset {stored.preset}, not {early.preset}.")
+    begin = Command(preset=stored.preset, resume=early.resume)
+    # The stored settings are the defaults here: what differs after parsing was asked for.
+    options, hparams, command = _parse(stored.model, rest, stored.options, stored.hparams, begin)
+    if options.epochs is not None and options.steps == stored.options.steps:
+        options = dataclasses.replace(options, steps=None)
+    changes = config.difference(stored.options, options, config.MAY_CHANGE)
+    changes += config.difference(stored.hparams, hparams)
+    if changes:
+        raise UsageError(
+            f"{run.path} cannot go on with other settings. "
+            + "; ".join(changes)
+            + ". Leave them out, or begin a new run."
+        )
+    if command.dry_run:
+        print(json.dumps(dataclasses.replace(stored, options=options).to_json(), indent=2))
+        return
+    _farewell(training.resume(run, options, debug=command.debug))
+
+
+def _farewell(run: Any) -> None:
+    log = logging.getLogger("genlab")
+    log.info(
+        f"done    {run.samples / 'progress.gif'} is the film, {run.samples} has the grids, {run.checkpoints} the weights"
+    )
+    log.info(f"next    python -m genlab.sample --run {run.path}")
+
+
+def log_to_console() -> None:
+    """Lines of the log go to standard output, but for those that only the log file wants."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.addFilter(lambda record: not getattr(record, "file_only", False))
+    log = logging.getLogger("genlab")
+    log.setLevel(logging.INFO)
+    log.handlers = [handler]
+    log.propagate = False
+
+
+if __name__ == "__main__":
+    main()

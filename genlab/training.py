@@ -1,0 +1,124 @@
+"""From what a person asked for to a finished run: settings are resolved, the folder made or reopened, the engine run."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+import os
+import platform
+import sys
+from importlib import metadata
+from typing import Any
+
+from genlab import config, engine, models, precision
+from genlab import run as runs
+from genlab.backend import keras, tf
+from genlab.config import Config, Options
+from genlab.data import Dataset
+from genlab.data import load as load_data
+from genlab.errors import UsageError, closest
+
+log = logging.getLogger("genlab")
+
+
+def fit(model: str, data: Any = "digits", labels: Any = None, *, preset: str = "default", **settings: Any) -> runs.Run:
+    """Train a model and return its run, as `python -m genlab.train MODEL` does.
+
+    `data` is a name, a path, an array [N, H, W(, C)] (with `labels` [N]), or a finite tf.data.Dataset. `settings` are
+    the command line's options and the model's hyper-parameters, with underscores: steps=500, batch_size=32. Raises
+    UsageError for a setting that does not exist or does not fit, GenlabError where training fails.
+    """
+    option_names = {field.name for field in dataclasses.fields(Options)}
+    hparams = config.starting_hparams(model, preset)
+    hparam_names = {field.name for field in dataclasses.fields(hparams)}
+    for name in settings:
+        if name not in option_names | hparam_names:
+            raise UsageError(f"{model} has no setting {name!r}{closest(name, option_names | hparam_names)}")
+    chosen = {name: value for name, value in settings.items() if name in hparam_names}
+    hparams = config.make(type(hparams), dataclasses.asdict(hparams) | chosen)
+    source = str(data) if isinstance(data, str | os.PathLike) else ""
+    options = config.make(Options, {"data": source} | {k: v for k, v in settings.items() if k in option_names})
+    dataset = load_data(data, labels)
+    return start(resolve(model, preset, hparams, options, dataset), dataset)
+
+
+def resolve(model: str, preset: str, hparams: Any, options: Options, dataset: Dataset) -> Config:
+    """Every setting as it will be used. Raises UsageError where the settings do not fit the data."""
+    count = len(dataset.images)
+    if hparams.batch_size > count:
+        raise UsageError(f"--batch-size {hparams.batch_size} is larger than the data: {count:,} training images.")
+    steps = _steps(model, hparams, options, count)
+    options = dataclasses.replace(
+        options,
+        steps=steps,
+        epochs=None,
+        schedule_steps=options.schedule_steps or steps,
+        precision=precision.resolve(options.precision),
+    )
+    return Config(model, preset, hparams, options, dataset.facts(), _environment())
+
+
+def start(settings: Config, dataset: Dataset, *, debug: bool = False) -> runs.Run:
+    """Train a new run."""
+    run = runs.create(settings.options.out, settings)
+    run.use_data(dataset)
+    _announce(run, dataset)
+    engine.train(run, dataset, debug=debug)
+    return run
+
+
+def resume(run: runs.Run, options: Options, *, debug: bool = False) -> runs.Run:
+    """Continue a run with options of which only those in config.MAY_CHANGE differ from its own."""
+    dataset = run.data()
+    stored = run.config
+    steps = _steps(stored.model, stored.hparams, options, len(dataset.images))
+    if steps < stored.steps:
+        raise UsageError(f"--steps {steps:,} is less than the {stored.steps:,} of {run.name}: a run can only grow.")
+    options = dataclasses.replace(options, steps=steps, epochs=None, out=stored.options.out)
+    run.write_config(dataclasses.replace(stored, options=options))
+    _announce(run, dataset)
+    if steps > (options.schedule_steps or 0) and stored.hparams.schedule != "constant":
+        log.info(
+            f"the learning-rate schedule was laid out for {options.schedule_steps:,} steps; "
+            "beyond them the rates stay where it ends"
+        )
+    engine.train(run, dataset, resume=True, debug=debug)
+    return run
+
+
+def _steps(model: str, hparams: Any, options: Options, count: int) -> int:
+    """The length of a run in steps, of `count` training images."""
+    if options.epochs is None:
+        return options.steps or models.load(model).default_steps
+    return max(1, math.ceil(options.epochs * count / (hparams.batch_size * hparams.batches_per_step)))
+
+
+def _announce(run: runs.Run, dataset: Dataset) -> None:
+    shape = "x".join(str(side) for side in dataset.spec.shape)
+    held_out = "" if dataset.test_images is None else f" and {len(dataset.test_images):,} held out"
+    classes = f", {dataset.spec.num_classes} classes" if dataset.spec.num_classes else ""
+    batch_size = run.config.hparams.batch_size
+    log.info(f"run     {run.path}")
+    log.info(f"data    {dataset.name}: {len(dataset.images):,} images {shape} to train on{held_out}{classes}")
+    log.info(
+        f"batches of {batch_size}, {len(dataset.images) / batch_size:.1f} an epoch; one that reaches the end of an epoch "
+        "goes on into the next, no image is left out"
+    )
+    log.info(f"model   {run.config.model}, {run.config.options.precision}, {run.config.steps:,} steps")
+
+
+def _environment() -> dict[str, Any]:
+    packages = ("genlab", "tensorflow", "keras", "tensorflow-probability", "numpy", "scikit-learn")
+    return {
+        "python": platform.python_version(),
+        **{package: metadata.version(package) for package in packages},
+        "platform": platform.platform(terse=True),
+        "devices": [device.device_type for device in tf.config.list_logical_devices()],
+        # Results differ in their last bits between these.
+        "cpu_count": os.cpu_count(),
+        "threads_within_an_operation": tf.config.threading.get_intra_op_parallelism_threads(),
+        "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "default"),
+        "command": " ".join(sys.argv[1:]),
+        "keras_backend": keras.backend.backend(),
+    }
