@@ -9,10 +9,11 @@ there are follows from the shape alone: height and width are halved, rounding up
 from __future__ import annotations
 
 import dataclasses
+import math
 import random
 from collections.abc import Sequence
 
-from genlab.backend import LazyModule, keras
+from genlab.backend import LazyModule, keras, tf
 
 layers = LazyModule("genlab.layers")
 
@@ -26,7 +27,7 @@ class Style:
     normalization: str = "none"
     """batch or none."""
     initializer: str = "he"
-    """he (He et al. 2015), glorot, or dcgan: N(0, 0.02)."""
+    """he (He et al. 2015; Glorot's on the output), glorot (Glorot & Bengio 2010), or dcgan: N(0, 0.02)."""
     kernel_size: int = 4
     """Height and width of the convolutions, in pixels."""
     dropout: float = 0.0
@@ -47,34 +48,44 @@ class _Layers:
     def _seed(self) -> int:
         return self._seeds.randrange(2**31)
 
-    def initializer(self):
-        match self.style.initializer:
-            case "he":
-                return keras.initializers.HeNormal(seed=self._seed())
-            case "glorot":
-                return keras.initializers.GlorotUniform(seed=self._seed())
-            case "dcgan":
-                return keras.initializers.RandomNormal(stddev=0.02, seed=self._seed())
-        raise ValueError(f"unknown initializer {self.style.initializer!r}")
+    def _initializer(self, fan_in: float, fan_out: float, output: bool):
+        """Normal weights whose variance keeps activations of order one; He's factor only where a relu follows.
 
-    def _weighted(self, kind, *arguments, **keywords):
-        layer = kind(*arguments, kernel_initializer=self.initializer(), **keywords)
+        Keras takes a transposed convolution's inputs for its outputs, which saturates the generator's tanh from the
+        start: so the fans are counted here, as connections of one output and of one input.
+        """
+        if self.style.initializer == "dcgan":
+            deviation = 0.02
+        elif self.style.initializer == "he" and not output:
+            deviation = math.sqrt(2 / fan_in)
+        else:
+            deviation = math.sqrt(2 / (fan_in + fan_out))
+        return keras.initializers.RandomNormal(stddev=deviation, seed=self._seed())
+
+    def _spectral(self, layer):
         if self.style.spectral_normalization:
             return keras.layers.SpectralNormalization(layer, name=f"{layer.name}_spectral")
         return layer
 
-    def dense(self, units: int, name: str, **keywords):
-        return self._weighted(keras.layers.Dense, units, name=name, **keywords)
+    def dense(self, x, units: int, name: str, *, output: bool = False, **keywords):
+        initializer = self._initializer(x.shape[-1], units, output)
+        return self._spectral(keras.layers.Dense(units, kernel_initializer=initializer, name=name, **keywords))(x)
 
-    def conv(self, channels: int, name: str, **keywords):
-        return self._weighted(
-            keras.layers.Conv2D, channels, self.style.kernel_size, padding="same", name=name, **keywords
+    def conv(self, x, channels: int, name: str, *, strides: int = 1, output: bool = False, **keywords):
+        size = self.style.kernel_size
+        initializer = self._initializer(size**2 * x.shape[-1], (size / strides) ** 2 * channels, output)
+        layer = keras.layers.Conv2D(
+            channels, size, strides, padding="same", kernel_initializer=initializer, name=name, **keywords
         )
+        return self._spectral(layer)(x)
 
-    def conv_transpose(self, channels: int, name: str, **keywords):
-        return self._weighted(
-            keras.layers.Conv2DTranspose, channels, self.style.kernel_size, padding="same", name=name, **keywords
+    def conv_transpose(self, x, channels: int, name: str, *, strides: int = 2, output: bool = False, **keywords):
+        size = self.style.kernel_size
+        initializer = self._initializer((size / strides) ** 2 * x.shape[-1], size**2 * channels, output)
+        layer = keras.layers.Conv2DTranspose(
+            channels, size, strides, padding="same", kernel_initializer=initializer, name=name, **keywords
         )
+        return self._spectral(layer)(x)
 
     def activate(self, x, name: str, normalize: bool = True):
         """Normalization, activation and dropout, in this order."""
@@ -88,6 +99,15 @@ class _Layers:
         if self.style.dropout:
             x = keras.layers.Dropout(self.style.dropout, seed=self._seed(), name=f"{name}_dropout")(x)
         return x
+
+    def finished(self, model):
+        """The model, with the vectors that Keras draws from an unseeded generator drawn again from a seeded one."""
+        for layer in model.layers:
+            if isinstance(layer, keras.layers.SpectralNormalization):
+                layer.vector_u.assign(
+                    tf.random.stateless_normal(layer.vector_u.shape, [self._seed(), 0], stddev=0.02, alg="philox")
+                )
+        return model
 
     @property
     def normalized(self) -> bool:
@@ -128,7 +148,7 @@ def generator(
     channels = _channels(widths, len(sizes) - 1) or [widths[0]]
     latents = keras.Input((latent_size,), name="latents")
     height, width = sizes[-1]
-    x = make.dense(height * width * channels[-1], "project", use_bias=not make.normalized)(latents)
+    x = make.dense(latents, height * width * channels[-1], "project", use_bias=not make.normalized)
     x = keras.layers.Reshape((height, width, channels[-1]), name="project_reshape")(x)
     x = make.activate(x, "project")
     for index in range(len(sizes) - 2, -1, -1):
@@ -137,7 +157,7 @@ def generator(
         stage = "image" if last else f"up{len(sizes) - 1 - index}"
         outputs = shape[2] if last else channels[index - 1]
         use_bias = last or not make.normalized
-        x = make.conv_transpose(outputs, f"{stage}_conv", strides=2, use_bias=use_bias)(x)
+        x = make.conv_transpose(x, outputs, f"{stage}_conv", output=last, use_bias=use_bias)
         # Sizes were halved rounding up, so a doubled one may be a pixel too large.
         surplus = (x.shape[1] - height, x.shape[2] - width)
         if any(surplus):
@@ -145,7 +165,7 @@ def generator(
         if not last:
             x = make.activate(x, stage)
     images = keras.layers.Activation(output_activation, dtype="float32", name="image")(x)
-    return keras.Model(latents, images, name=name)
+    return make.finished(keras.Model(latents, images, name=name))
 
 
 def discriminator(
@@ -167,10 +187,11 @@ def discriminator(
     for index, channels in enumerate(_channels(widths, len(sizes) - 1)):
         stage = f"down{index + 1}"
         normalize = index > 0
-        x = make.conv(channels, f"{stage}_conv", strides=2, use_bias=not (normalize and make.normalized))(x)
+        x = make.conv(x, channels, f"{stage}_conv", strides=2, use_bias=not (normalize and make.normalized))
         x = make.activate(x, stage, normalize)
     if minibatch_standard_deviation:
         x = layers.MinibatchStandardDeviation(name="minibatch_standard_deviation")(x)
     x = keras.layers.Flatten(name="features")(x)
-    logits = make.dense(1, "logit_dense", dtype="float32")(x)
-    return keras.Model(images, keras.layers.Identity(dtype="float32", name="logit")(logits), name=name)
+    logits = make.dense(x, 1, "logit_dense", output=True, dtype="float32")
+    logits = keras.layers.Identity(dtype="float32", name="logit")(logits)
+    return make.finished(keras.Model(images, logits, name=name))

@@ -28,11 +28,9 @@ class Options:
     description: str = ""
     """A few words that are added to the name of the run's folder."""
     precision: Precision = "auto"
-    """What the networks compute in; auto: bfloat16 where the hardware multiplies it faster, else float32. Weights,
-    losses and statistics are float32 in any case."""
+    """What the networks compute in; auto: bfloat16 where the hardware multiplies it much faster, else float32."""
     schedule_steps: int | None = None
-    """Length of the learning-rate schedules, in steps. By default the length of the run; it stays when --resume makes
-    the run longer."""
+    """Length of the learning-rate schedules, in steps. By default the run's, as it is first started."""
     log_every: int = 100
     """Steps from one line of metrics to the next."""
     sample_every: int = 500

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
 
 from genlab import grids
 from genlab.backend import tf
@@ -37,24 +36,16 @@ def train(run: Run, dataset: Dataset, *, resume: bool = False, debug: bool = Fal
 
     Raises GenlabError where a figure is not finite, and Interrupted, after saving, on SIGINT or SIGTERM.
     """
-    lock = run.lock()
-    try:
-        lock.acquire()
-    except TimeoutError:
-        raise GenlabError(f"{run.path} is being trained by another process. Wait for it, or begin a new run.") from None
-    with lock, _log_file(run), _signals() as signals, logging_redirect_tqdm([log]):
-        tf.config.run_functions_eagerly(debug)
-        try:
-            _Training(run, dataset, resume).loop(signals)
-        finally:
-            tf.config.run_functions_eagerly(False)
+    with _signals() as signals:
+        _Training(run, dataset, resume, debug).loop(signals)
 
 
 class _Training:
-    def __init__(self, run: Run, dataset: Dataset, resume: bool) -> None:
+    def __init__(self, run: Run, dataset: Dataset, resume: bool, debug: bool) -> None:
         self.run = run
         self.options = run.config.options
         self.dataset = dataset
+        self.debug = debug
         self.model = run.build()
         self.state = State(self.model)
         self.step = 0
@@ -85,7 +76,7 @@ class _Training:
         bar = tqdm.tqdm(
             total=total, initial=self.step, unit="step", disable=not sys.stderr.isatty(), dynamic_ncols=True
         )
-        steps_per_call = 1
+        steps_per_call, steps_done = 1, 0
         try:
             while self.step < total:
                 count = min(steps_per_call, self._next_event() - self.step)
@@ -96,6 +87,9 @@ class _Training:
                 self.recent.append(history)
                 self.step += count
                 self.seconds += elapsed
+                if steps_done == 0:  # starting up is no part of the rate
+                    self.recent_start = (self.step, self.seconds)
+                steps_done += count
                 steps_per_call = max(1, min(2 * steps_per_call, int(SECONDS_PER_CALL * count / elapsed)))
                 bar.update(count)
                 if self._due(self.options.log_every):
@@ -131,20 +125,21 @@ class _Training:
             self.metric_names = list(metrics)
             return tf.stack([tf.cast(value, tf.float32) for value in metrics.values()])
 
-        # Not converted by AutoGraph: a step reads as it is written, and may use any Python syntax.
-        @tf.function(autograph=False)
         def run_steps(count):
-            first = one_step()
-            history = tf.TensorArray(tf.float32, count, element_shape=first.shape).write(0, first)
+            # Every step is a turn of the loop, the first one too: the same arithmetic wherever a call begins.
             _, history = tf.while_loop(
                 lambda index, _: index < count,
                 lambda index, history: (index + 1, history.write(index, one_step())),
-                (1, history),
+                (0, tf.TensorArray(tf.float32, count)),
                 parallel_iterations=1,
             )
             return history.stack()
 
-        return run_steps
+        if self.debug:
+            return lambda count: tf.stack([one_step() for _ in range(int(count))])
+        # Not converted by AutoGraph: a step reads as it is written, and may use any Python syntax.
+        compiled = tf.function(run_steps, autograph=False)
+        return compiled.get_concrete_function(tf.TensorSpec([], tf.int32))
 
     def _next_event(self) -> int:
         """The next step after which something is due."""
@@ -258,15 +253,3 @@ def _signals() -> Iterator[_Signals]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _log_file(run: Run) -> Iterator[None]:
-    handler = logging.FileHandler(run.path / "log.txt")
-    handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%Y-%m-%d %H:%M:%S"))
-    log.addHandler(handler)
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
-        handler.close()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
+import logging
 import os
 import pathlib
 import re
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 import filelock
@@ -20,6 +23,10 @@ from genlab.config import Config
 from genlab.data import Dataset
 from genlab.errors import GenlabError, UsageError
 from genlab.models.base import DataSpec, GenerativeModel
+
+log = logging.getLogger("genlab")
+log.setLevel(logging.INFO)
+log.propagate = False  # the command line prints it; a program that uses genlab may add a handler
 
 NAME = re.compile(r"(\d{5,})-")
 
@@ -67,9 +74,29 @@ class Run:
         self.config = config
         write_text(self.path / "config.json", json.dumps(config.to_json(), indent=2) + "\n")
 
-    def lock(self) -> filelock.FileLock:
-        """Held by the process that trains this run. The system releases it when that process ends, however it ends."""
-        return filelock.FileLock(self.path / ".lock", blocking=False)
+    @contextlib.contextmanager
+    def training(self) -> Iterator[None]:
+        """Held by the process that trains this run; what is logged meanwhile goes to log.txt too.
+
+        Raises GenlabError where another process holds it. The system lets go of it when that process ends, however
+        it ends.
+        """
+        lock = filelock.FileLock(self.path / ".lock", blocking=False)
+        try:
+            lock.acquire()
+        except filelock.Timeout:
+            raise GenlabError(
+                f"{self.path} is being trained by another process. Wait for it, or begin a new run."
+            ) from None
+        handler = logging.FileHandler(self.path / "log.txt")
+        handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%Y-%m-%d %H:%M:%S"))
+        log.addHandler(handler)
+        try:
+            yield
+        finally:
+            log.removeHandler(handler)
+            handler.close()
+            lock.release()
 
     def data(self) -> Dataset:
         """The data the run was trained on, loaded anew. Raises GenlabError where it is no longer the same."""
@@ -148,7 +175,7 @@ class State:
             )
         try:
             self._checkpoint.restore(path).assert_consumed()
-        except (tf.errors.OpError, AssertionError, ValueError) as error:
+        except (tf.errors.OpError, AssertionError, ValueError, IndexError) as error:
             reason = str(error).splitlines()[0][:200]
             raise GenlabError(f"the checkpoint {path} is damaged or of another version: {reason}") from error
 

@@ -43,7 +43,7 @@ class Arguments:
     """Frames of the film."""
     format: str = "gif"
     """Kind of film: gif or mp4 (mp4 needs the extra genlab[video])."""
-    individual: bool = False
+    individual: tyro.conf.FlagCreatePairsOff[bool] = False
     """Write one PNG for each seed (seed0004.png) instead of a grid."""
     array: str | None = None
     """Write an .npz with images (uint8), latents and seeds instead of a grid."""

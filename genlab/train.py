@@ -3,32 +3,37 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import logging
 import sys
+from collections.abc import Iterator
 from typing import Any
 
+import tqdm
 import tyro
 
 from genlab import config, models
 from genlab.config import Options
 from genlab.errors import UsageError, reported
 
+log = logging.getLogger("genlab")
+
 PROGRAM = "python -m genlab.train"
 
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """What to do with the settings."""
+    """What to do."""
 
     preset: str = "default"
     """Settings to begin from; single options override it."""
     resume: str | None = None
     """Go on with a run: its folder, its number, or `latest` (also when nothing follows). Give --steps for more steps."""
-    dry_run: bool = False
+    dry_run: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print the resolved configuration and stop."""
-    debug: bool = False
+    debug: tyro.conf.FlagCreatePairsOff[bool] = False
     """Run step by step in Python (slow), so that a debugger and print work inside a model."""
 
 
@@ -38,8 +43,8 @@ def main(argv: list[str] | None = None) -> None:
         if not arguments or arguments[0] in ("-h", "--help"):
             print(overview())
             return
-        log_to_console()
-        run_command(arguments)
+        with console_log():
+            run_command(arguments)
 
 
 def overview() -> str:
@@ -81,7 +86,7 @@ def _parse(model: str, arguments: list[str], options: Options, hparams: Any, com
     """The options, hyper-parameters and command that the arguments give, beginning from those handed in."""
     presets = ", ".join(["default", *models.load(model).presets])
     kind = dataclasses.make_dataclass(
-        "Arguments", [("command", Command), ("options", Options), ("hparams", type(hparams))], frozen=True
+        "Arguments", [("command", Command), ("training", Options), ("model", type(hparams))], frozen=True
     )
     try:
         parsed = tyro.cli(
@@ -90,11 +95,11 @@ def _parse(model: str, arguments: list[str], options: Options, hparams: Any, com
             default=kind(command, options, hparams),
             prog=f"{PROGRAM} {model}",
             description=f"{models.summary(model)}\n\nPresets: {presets}.",
-            config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
+            config=(tyro.conf.OmitArgPrefixes,),
         )
     except ValueError as error:
         raise UsageError(f"{error}. See {PROGRAM} {model} --help.") from error
-    return parsed.options, parsed.hparams, parsed.command
+    return parsed.training, parsed.model, parsed.command
 
 
 def _train(model: str, options: Options, hparams: Any, command: Command) -> None:
@@ -122,9 +127,9 @@ def _resume(early: argparse.Namespace, rest: list[str]) -> None:
         raise UsageError(f"{run.path} began from the preset {stored.preset}, not {early.preset}.")
     begin = Command(preset=stored.preset, resume=early.resume)
     # The stored settings are the defaults here: what differs after parsing was asked for.
-    options, hparams, command = _parse(stored.model, rest, stored.options, stored.hparams, begin)
-    if options.epochs is not None and options.steps == stored.options.steps:
-        options = dataclasses.replace(options, steps=None)
+    by_epochs = any(argument.partition("=")[0] == "--epochs" for argument in rest)
+    default = dataclasses.replace(stored.options, steps=None) if by_epochs else stored.options
+    options, hparams, command = _parse(stored.model, rest, default, stored.hparams, begin)
     changes = config.difference(stored.options, options, config.MAY_CHANGE)
     changes += config.difference(stored.hparams, hparams)
     if changes:
@@ -140,22 +145,29 @@ def _resume(early: argparse.Namespace, rest: list[str]) -> None:
 
 
 def _farewell(run: Any) -> None:
-    log = logging.getLogger("genlab")
     log.info(
         f"done    {run.samples / 'progress.gif'} is the film, {run.samples} has the grids, {run.checkpoints} the weights"
     )
     log.info(f"next    python -m genlab.sample --run {run.path}")
 
 
-def log_to_console() -> None:
-    """Lines of the log go to standard output, but for those that only the log file wants."""
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+class _Console(logging.Handler):
+    """Prints above the progress bar, where there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.tqdm.write(self.format(record), file=sys.stdout)
+
+
+@contextlib.contextmanager
+def console_log() -> Iterator[None]:
+    """Meanwhile lines of the log go to standard output, but for those that only the log file wants."""
+    handler = _Console()
     handler.addFilter(lambda record: not getattr(record, "file_only", False))
-    log = logging.getLogger("genlab")
-    log.setLevel(logging.INFO)
-    log.handlers = [handler]
-    log.propagate = False
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
 
 
 if __name__ == "__main__":

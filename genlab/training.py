@@ -38,7 +38,10 @@ def fit(model: str, data: Any = "digits", labels: Any = None, *, preset: str = "
     chosen = {name: value for name, value in settings.items() if name in hparam_names}
     hparams = config.make(type(hparams), dataclasses.asdict(hparams) | chosen)
     source = str(data) if isinstance(data, str | os.PathLike) else ""
-    options = config.make(Options, {"data": source} | {k: v for k, v in settings.items() if k in option_names})
+    named = {name: value for name, value in settings.items() if name in option_names}
+    if "out" in named:
+        named["out"] = os.fspath(named["out"])
+    options = config.make(Options, {"data": source} | named)
     dataset = load_data(data, labels)
     return start(resolve(model, preset, hparams, options, dataset), dataset)
 
@@ -63,8 +66,9 @@ def start(settings: Config, dataset: Dataset, *, debug: bool = False) -> runs.Ru
     """Train a new run."""
     run = runs.create(settings.options.out, settings)
     run.use_data(dataset)
-    _announce(run, dataset)
-    engine.train(run, dataset, debug=debug)
+    with run.training():
+        _announce(run, dataset)
+        engine.train(run, dataset, debug=debug)
     return run
 
 
@@ -76,14 +80,15 @@ def resume(run: runs.Run, options: Options, *, debug: bool = False) -> runs.Run:
     if steps < stored.steps:
         raise UsageError(f"--steps {steps:,} is less than the {stored.steps:,} of {run.name}: a run can only grow.")
     options = dataclasses.replace(options, steps=steps, epochs=None, out=stored.options.out)
-    run.write_config(dataclasses.replace(stored, options=options))
-    _announce(run, dataset)
-    if steps > (options.schedule_steps or 0) and stored.hparams.schedule != "constant":
-        log.info(
-            f"the learning-rate schedule was laid out for {options.schedule_steps:,} steps; "
-            "beyond them the rates stay where it ends"
-        )
-    engine.train(run, dataset, resume=True, debug=debug)
+    with run.training():
+        run.write_config(dataclasses.replace(stored, options=options))
+        _announce(run, dataset)
+        if steps > (options.schedule_steps or 0) and stored.hparams.schedule != "constant":
+            log.info(
+                f"the learning-rate schedule was laid out for {options.schedule_steps:,} steps; "
+                "beyond them the rates stay where it ends"
+            )
+        engine.train(run, dataset, resume=True, debug=debug)
     return run
 
 

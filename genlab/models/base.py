@@ -34,7 +34,7 @@ class Hparams:
     prior: Literal["normal", "uniform"] = "normal"
     """What latents are drawn from: N(0, 1) or U(-1, 1), each number on its own."""
     initializer: Literal["he", "glorot", "dcgan"] = "he"
-    """Initial weights: he (He et al. 2015), glorot (Glorot & Bengio 2010), dcgan (N(0, 0.02))."""
+    """Initial weights: he (He et al. 2015; Glorot's on outputs), glorot (Glorot & Bengio 2010), dcgan (N(0, 0.02))."""
     optimizer: Literal["adam", "rmsprop", "sgd"] = "adam"
     """Optimizer of every network."""
     beta1: float = 0.9
@@ -42,10 +42,9 @@ class Hparams:
     beta2: float = 0.99
     """Adam's second decay rate; rmsprop's decay rate. 0 to 1."""
     schedule: Literal["constant", "linear", "cosine", "step"] = "cosine"
-    """Course of the learning rates over --schedule-steps: constant; linear or cosine down to --final-rate; step: times
-    0.1 at --decay-start and again half way from there to the end."""
+    """Course of the learning rates from --decay-start on: constant, linear, cosine, or step (a tenth, then a 100th)."""
     decay_start: float = 0.5
-    """Share of --schedule-steps for which the learning rates stay at their start. 0 to 1."""
+    """When the learning rates begin to fall, as a share of --schedule-steps. 0 to 1."""
     final_rate: float = 0.01
     """Where a linear or cosine schedule ends, as a share of the learning rate. 0 to 1."""
     average_decay: float = 0.998
@@ -147,7 +146,6 @@ class GenerativeModel(abc.ABC):
         return self._compiled_decode(tf.convert_to_tensor(latents, tf.float32))
 
     def _compile_decode(self):
-        @tf.function(autograph=False, input_signature=[tf.TensorSpec([None, self.hparams.latent_size])])
         def decode(latents):
             count = tf.shape(latents)[0]
             padded = tf.pad(latents, [[0, -count % SAMPLE_BATCH], [0, 0]])
@@ -157,7 +155,8 @@ class GenerativeModel(abc.ABC):
             )
             return tf.reshape(images, [-1, *self.spec.shape])[:count]
 
-        return decode
+        latents = tf.TensorSpec([None, self.hparams.latent_size])
+        return tf.function(decode, autograph=False).get_concrete_function(latents)
 
     def make_optimizer(self, learning_rate: float, variables) -> Any:
         """A built Keras optimizer with the hyper-parameters' schedule; one for each set of variables.

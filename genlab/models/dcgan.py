@@ -26,9 +26,9 @@ class Hparams(base.Hparams):
     """Hyper-parameters of `dcgan`."""
 
     beta1: float = 0.0
-    generator_widths: tuple[int, ...] = (64, 128, 256, 512)
+    generator_widths: tuple[int, ...] = (32, 64, 128, 256)
     """Channels of the generator per resolution, finest first; the last repeats where the image needs more."""
-    discriminator_widths: tuple[int, ...] = (64, 128, 256, 512)
+    discriminator_widths: tuple[int, ...] = (32, 64, 128, 256)
     """Channels of the discriminator per resolution, finest first; the last repeats where the image needs more."""
     kernel_size: int = 4
     """Height and width of the convolutions, in pixels."""
@@ -42,9 +42,8 @@ class Hparams(base.Hparams):
     """Updates of the discriminator per step, each on a fresh real batch and fresh latents."""
     loss: Literal["non_saturating", "minimax", "hinge"] = "non_saturating"
     """Adversarial loss: non_saturating and minimax (Goodfellow et al. 2014), hinge (Miyato et al. 2018)."""
-    r1_penalty: float = 1.0
-    """Weight gamma of the discriminator's gradient penalty on real images, gamma/2 |grad D|^2 (Mescheder et al. 2018);
-    0: none."""
+    r1_penalty: float = 5.0
+    """Weight gamma of the R1 penalty gamma/2 |grad D|^2 on real images (Mescheder et al. 2018); 0: none."""
     r1_interval: int = 8
     """Discriminator updates from one gradient penalty to the next; the penalty is multiplied by it."""
     minibatch_standard_deviation: bool = True

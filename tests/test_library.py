@@ -1,0 +1,58 @@
+"""genlab from Python."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from conftest import TINY
+
+import genlab
+
+
+def test_fit_load_and_sample(trained):
+    again = genlab.load(trained.path)
+    assert again.config == trained.config
+    assert again.decoder.output_shape == (None, 28, 28, 1)
+    latents = again.model.sample_latents([1, 2])
+    np.testing.assert_array_equal(again.model.sample(latents), trained.model.sample(latents))
+    assert len(again.data().images) == 1437
+    path = genlab.grids.save_grid(again.model.sample(latents), "grid.png")
+    assert path.stat().st_size > 100
+
+
+def test_fit_takes_arrays_and_names(small_images):
+    images, labels = small_images
+    run = genlab.fit("dcgan", images, labels, steps=2, **TINY)
+    assert run.name == "00000-dcgan-array" and run.config.dataset["num_classes"] == 3
+    assert run.model.sample(run.model.sample_latents([0])).shape == (1, 12, 10, 1)
+    with pytest.raises(genlab.GenlabError, match="arrays that a program passed"):
+        genlab.load(run.path).data()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"latent_sise": 3}, "did you mean latent_size"),
+        ({"loss": "hinges"}, "it must be one of non_saturating, minimax, hinge"),
+        ({"batch_size": 0}, "at least 1"),
+        ({"preset": "nothing"}, "no preset"),
+        ({"generator_widths": ()}, "generator_widths"),
+        ({"prior": "cauchy"}, "normal, uniform"),
+    ],
+)
+def test_settings_that_do_not_exist(settings, words):
+    with pytest.raises(genlab.UsageError, match=words):
+        genlab.fit("dcgan", steps=1, **settings)
+
+
+def test_a_grid_can_be_read_back():
+    images = np.arange(5 * 9 * 8 * 3, dtype=np.uint32).reshape(5, 9, 8, 3).astype(np.uint8)
+    grid = genlab.grids.to_grid(images, columns=2, scale=1)
+    assert grid.shape == (3 * (9 + 2) + 2, 2 * (8 + 2) + 2, 3)
+    np.testing.assert_array_equal(grid[2:11, 2:10], images[0])
+    np.testing.assert_array_equal(grid[13:22, 12:20], images[3])
+
+
+def test_a_missing_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'fitt'"):
+        _ = genlab.fitt

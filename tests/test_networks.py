@@ -1,0 +1,107 @@
+"""Shared builders, layers and the running average."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from genlab import blocks, models
+from genlab.averaging import WeightAverage
+from genlab.layers import MinibatchStandardDeviation
+from genlab.models.base import DataSpec
+
+STYLE = blocks.Style(normalization="batch")
+
+
+@pytest.mark.parametrize("shape", [(28, 28, 1), (8, 8, 3), (33, 17, 3), (9, 31, 2), (64, 48, 4), (48, 80, 3)])
+def test_networks_follow_the_shape(shape):
+    generator = blocks.generator(shape, 5, (4, 6), STYLE)
+    discriminator = blocks.discriminator(shape, (4, 6), STYLE, minibatch_standard_deviation=True)
+    images = generator(tf.zeros([2, 5]))
+    assert images.shape == (2, *shape)
+    assert discriminator(images).shape == (2, 1)
+
+
+def test_resolutions():
+    assert blocks.resolutions((28, 28, 1)) == [(28, 28), (14, 14), (7, 7)]
+    assert blocks.resolutions((33, 17, 3)) == [(33, 17), (17, 9), (9, 5)]
+    assert blocks.resolutions((256, 256, 3))[-1] == (4, 4)
+
+
+def test_generator_has_no_bias_before_a_norm_and_none_on_its_output():
+    generator = blocks.generator((28, 28, 1), 10, (4, 8), STYLE)
+    assert not generator.get_layer("project").use_bias and not generator.get_layer("up1_conv").use_bias
+    assert generator.get_layer("image_conv").use_bias
+    # The book's textbook order: dense 10 -> 7*7*8 and its norm, 4x4 transposed 8 -> 4 and its norm, 4 -> 1 with a bias.
+    expected = 10 * 392 + 4 * 8 + 16 * 8 * 4 + 4 * 4 + 16 * 4 + 1
+    assert generator.count_params() == expected
+
+
+def test_discriminator_has_no_norm_on_its_first_layer():
+    names = [layer.name for layer in blocks.discriminator((28, 28, 1), (4, 8), STYLE).layers]
+    assert "down1_norm" not in names and "down2_norm" in names
+
+
+def test_weights_follow_the_seed():
+    same, again, other = (blocks.generator((8, 8, 1), 3, (2,), blocks.Style(seed=s)).get_weights() for s in (1, 1, 2))
+    assert all(np.array_equal(a, b) for a, b in zip(same, again, strict=True))
+    assert not np.array_equal(same[0], other[0])
+
+
+def test_dcgan_initialization_has_its_deviation():
+    weights = blocks.generator((28, 28, 1), 64, (32, 64), blocks.Style(initializer="dcgan")).get_weights()
+    assert np.std(weights[0]) == pytest.approx(0.02, rel=0.05)
+
+
+def test_minibatch_standard_deviation_by_hand():
+    # Groups of four in the reshape's order: examples 0, 2, 4, 6 and 1, 3, 5, 7.
+    values = np.arange(8, dtype=np.float32).reshape(8, 1, 1, 1) ** 2
+    result = MinibatchStandardDeviation(group_size=4)(values).numpy()
+    even, odd = np.std([0, 4, 16, 36]), np.std([1, 9, 25, 49])
+    np.testing.assert_allclose(result[:, 0, 0, 1], [even, odd] * 4, rtol=1e-5)
+    np.testing.assert_array_equal(result[..., 0:1], values)
+    assert MinibatchStandardDeviation()(np.ones((1, 2, 2, 3), np.float32)).numpy()[..., 3].max() < 2e-4
+    assert MinibatchStandardDeviation()(np.ones((6, 3), np.float32)).shape == (6, 4)
+
+
+def test_average_by_hand():
+    import keras
+
+    trained, averaged = (keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)]) for _ in range(2))
+    average = WeightAverage([(averaged, trained)], decay=0.5)
+    trained.set_weights([np.array([[2.0]])])
+    averaged.set_weights([np.array([[0.0]])])
+    average.update(0)  # d = min(0.5, 1/10): 0.9 * 2
+    assert averaged.get_weights()[0][0, 0] == pytest.approx(1.8)
+    average.update(1000)  # d = 0.5
+    assert averaged.get_weights()[0][0, 0] == pytest.approx(1.9)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ("constant", [1, 1, 1, 1]),
+        ("linear", [1, 1, 0.55, 0.1]),
+        ("cosine", [1, 1, 0.55, 0.1]),
+        ("step", [1, 1, 0.1, 0.01]),
+    ],
+)
+def test_schedules(schedule, expected):
+    kind = models.load("dcgan")
+    hparams = kind.Hparams(
+        schedule=schedule, final_rate=0.1, generator_widths=(2,), discriminator_widths=(2,), generator_learning_rate=1.0
+    )
+    rate = kind(hparams, DataSpec((8, 8, 1)), schedule_steps=100)._schedule(1.0)
+    at = lambda step: float(rate(step)) if callable(rate) else rate  # noqa: E731
+    assert [at(step) for step in (0, 49, 75, 100)] == pytest.approx(expected, abs=0.02)
+    assert at(1000) == pytest.approx(expected[-1], abs=1e-6)
+
+
+def test_a_sample_ignores_its_neighbours_in_batch_norm():
+    """Moving averages in sampling: a decoder that used its batch's statistics would tie samples together."""
+    kind = models.load("dcgan")
+    model = kind(kind.Hparams(generator_widths=(4, 8), discriminator_widths=(4, 8)), DataSpec((28, 28, 1)))
+    latents = model.sample_latents(range(70))
+    shifted = tf.concat([latents[:1], 100.0 + latents[1:]], 0)
+    np.testing.assert_array_equal(model.sample(latents)[0], model.sample(shifted)[0])

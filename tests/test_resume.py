@@ -1,0 +1,92 @@
+"""A run that was stopped and resumed is, bit for bit, the run that was not."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from conftest import TINY, TINY_FLAGS, fails, state_of
+
+import genlab
+from genlab import train
+
+
+def same(first, second):
+    assert first.keys() == second.keys()
+    for name in first:
+        np.testing.assert_array_equal(first[name], second[name], err_msg=name)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        # Every source of randomness and of state: dropout in both networks, batch statistics, a lazy penalty,
+        # several updates a step, momentum.
+        {
+            "generator_dropout": 0.2,
+            "discriminator_dropout": 0.2,
+            "discriminator_normalization": "batch",
+            "r1_interval": 3,
+            "discriminator_updates": 2,
+            "generator_updates": 2,
+            "optimizer": "rmsprop",
+            "beta1": 0.5,
+        },
+        {"spectral_normalization": True, "precision": "bfloat16"},
+    ],
+    ids=["default", "everything", "spectral-bfloat16"],
+)
+def test_resumed_equals_uninterrupted(settings):
+    settings = TINY | settings | {"schedule_steps": 10, "log_every": 3}
+    whole = genlab.fit("dcgan", steps=10, out="whole", **settings)
+    genlab.fit("dcgan", steps=4, out="parts", **settings)
+    train.main(["--resume", "--out", "parts", "--steps", "10"])
+    parts = genlab.load("latest", out="parts")
+    same(state_of(whole), state_of(parts))
+    latents = whole.model.sample_latents([0, 1, 2])
+    np.testing.assert_array_equal(whole.model.sample(latents), parts.model.sample(latents))
+    assert [line["step"] for line in parts.metrics()] == [3, 4, 6, 9, 10]
+
+
+def test_data_order_resumes_across_epochs(small_images):
+    dataset = genlab.data.from_arrays(*small_images)
+    straight = [labels.numpy() for _, labels in dataset.stream(16, seed=5).take(9)]
+    for start in (1, 2, 3, 7):
+        resumed = next(iter(dataset.stream(16, seed=5, start=start)))[1].numpy()
+        np.testing.assert_array_equal(resumed, straight[start])
+
+
+def test_other_settings_are_refused_and_shown(trained, capsys):
+    status, message = fails(lambda: train.main(["--resume", str(trained.path), "--latent-size", "9"]), capsys)
+    assert status == 2
+    assert "--latent-size: the run has 8, asked for 9" in message
+    status, message = fails(lambda: train.main(["vae-like", "--resume", str(trained.path)]), capsys)
+    assert status == 2
+    status, message = fails(lambda: train.main(["--resume", str(trained.path), "--steps", "3"]), capsys)
+    assert status == 2 and "a run can only grow" in message
+
+
+def test_lines_after_the_checkpoint_are_written_again(capsys):
+    """As after a kill: metrics beyond the last checkpoint, the last line cut short."""
+    run = genlab.fit("dcgan", steps=4, log_every=2, **TINY)
+    with (run.path / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"step": 6, "seconds": 1.0}) + '\n{"step": 8, "sec')
+    train.main(["--resume", "--steps", "8"])
+    assert [line["step"] for line in run.metrics()] == [2, 4, 6, 8]
+
+
+def test_a_run_that_is_being_trained_is_not_resumed(capsys):
+    run = genlab.fit("dcgan", steps=2, **TINY)
+    with run.training():
+        status, message = fails(lambda: train.main(["--resume", "--steps", "4"]), capsys)
+    assert status == 1 and "another process" in message
+
+
+def test_resume_accepts_epochs_and_dry_run(capsys):
+    genlab.fit("dcgan", steps=2, **TINY)
+    train.main(["dcgan", "--resume", "--epochs", "0.05", "--dry-run"])
+    assert genlab.load("latest").config.steps == 2
+    train.main(["dcgan", "--resume", "--epochs", "0.05", *TINY_FLAGS])
+    assert genlab.load("latest").config.steps == 5  # 0.05 * 1,437 / 16, rounded up
