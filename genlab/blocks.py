@@ -30,6 +30,8 @@ class Style:
     """he (He et al. 2015; Glorot's on the output), glorot (Glorot & Bengio 2010), or dcgan: N(0, 0.02)."""
     kernel_size: int = 4
     """Height and width of the convolutions, in pixels."""
+    upsampling: str = "transpose"
+    """transpose: convolutions of stride 2 turned round; nearest: every pixel doubled, then a convolution."""
     dropout: float = 0.0
     """Share of activations set to zero after each hidden layer, in training."""
     spectral_normalization: bool = False
@@ -87,6 +89,48 @@ class _Layers:
         )
         return self._spectral(layer)(x)
 
+    def embed(self, labels, num_classes: int, size: int, deviation: float = 1.0):
+        """Labels [B] -> learned vectors [B, size]."""
+        initializer = keras.initializers.RandomNormal(stddev=deviation, seed=self._seed())
+        return keras.layers.Embedding(num_classes, size, embeddings_initializer=initializer, name="label_embedding")(
+            labels
+        )
+
+    def minibatch_discrimination(self, x, kernels: int, size: int):
+        return layers.MinibatchDiscrimination(kernels, size, seed=self._seed(), name="minibatch_discrimination")(x)
+
+    def upsample(self, x, channels: int, name: str, size: tuple[int, int], *, output: bool = False, **keywords):
+        """Twice the height and width, less what is over `size`: sizes were halved rounding up."""
+        if self.style.upsampling == "nearest":
+            x = keras.layers.UpSampling2D(2, interpolation="nearest", name=f"{name}_double")(x)
+            x = self.conv(x, channels, f"{name}_conv", output=output, **keywords)
+        else:
+            x = self.conv_transpose(x, channels, f"{name}_conv", output=output, **keywords)
+        surplus = (x.shape[1] - size[0], x.shape[2] - size[1])
+        if any(surplus):
+            x = keras.layers.Cropping2D(((0, surplus[0]), (0, surplus[1])), name=f"{name}_crop")(x)
+        return x
+
+    def features(self, x, widths: Sequence[int], network: str):
+        """Images [B, H, W, C] or vectors [B, D] -> features [B, ...] by strided convolutions or dense layers.
+
+        No normalization on the first layer (Radford et al. 2016, section 3).
+        """
+        convolutional = network == "conv" and len(x.shape) == 4
+        if not convolutional:
+            x = keras.layers.Flatten(name="flat")(x)
+        count = len(resolutions(x.shape[1:])) - 1 if convolutional else len(widths)
+        for index, channels in enumerate(_channels(widths, count)):
+            stage = f"down{index + 1}" if convolutional else f"dense{index + 1}"
+            normalize = index > 0
+            use_bias = not (normalize and self.normalized)
+            if convolutional:
+                x = self.conv(x, channels, f"{stage}_conv", strides=2, use_bias=use_bias)
+            else:
+                x = self.dense(x, channels, stage, use_bias=use_bias)
+            x = self.activate(x, stage, normalize)
+        return x
+
     def activate(self, x, name: str, normalize: bool = True):
         """Normalization, activation and dropout, in this order."""
         if normalize and self.normalized:
@@ -135,37 +179,51 @@ def generator(
     widths: Sequence[int],
     style: Style,
     *,
-    output_activation: str = "tanh",
+    network: str = "conv",
+    num_classes: int = 0,
+    output_activation: str | None = None,
     name: str = "generator",
 ):
-    """Latents [B, latent] -> images [B, H, W, C]: a dense layer at the coarsest resolution, then transposed convolutions.
+    """Latents [B, latent] -> images [B, H, W, C] or vectors [B, D], float32 whatever the precision.
 
-    With tanh the images are in [-1, 1]; the output is float32 whatever the precision. No normalization on the output,
-    no bias before one (Radford et al. 2016, section 3).
+    `conv`: a dense layer at the coarsest resolution, then up-sampling convolutions; `mlp`, and always for vectors:
+    dense layers. The output activation is by default tanh for images, which are in [-1, 1], and none for vectors. With
+    `num_classes` the input is [latents, labels [B]], and a learned embedding of the label is concatenated to the
+    latents. No normalization on the output, no bias before one (Radford et al. 2016, section 3).
     """
     make = _Layers(style)
+    latents = keras.Input((latent_size,), name="latents")
+    inputs, x = latents, latents
+    if num_classes:
+        labels = keras.Input((), dtype="int32", name="labels")
+        inputs = [latents, labels]
+        x = keras.layers.Concatenate(name="latents_and_label")([latents, make.embed(labels, num_classes, num_classes)])
+    if len(shape) == 3 and network == "conv":
+        x = _upsampled(make, x, shape, widths)
+    else:
+        for index, units in enumerate(reversed(widths)):
+            x = make.activate(
+                make.dense(x, units, f"dense{index + 1}", use_bias=not make.normalized), f"dense{index + 1}"
+            )
+        x = make.dense(x, math.prod(shape), "image_dense", output=True)
+        x = keras.layers.Reshape(tuple(shape), name="image_reshape")(x)
+    activation = output_activation or ("tanh" if len(shape) == 3 else "linear")
+    images = keras.layers.Activation(activation, dtype="float32", name="image")(x)
+    return make.finished(keras.Model(inputs, images, name=name))
+
+
+def _upsampled(make: _Layers, x, shape: Sequence[int], widths: Sequence[int]):
     sizes = resolutions(shape)
     channels = _channels(widths, len(sizes) - 1) or [widths[0]]
-    latents = keras.Input((latent_size,), name="latents")
     height, width = sizes[-1]
-    x = make.dense(latents, height * width * channels[-1], "project", use_bias=not make.normalized)
+    x = make.dense(x, height * width * channels[-1], "project", use_bias=not make.normalized)
     x = keras.layers.Reshape((height, width, channels[-1]), name="project_reshape")(x)
     x = make.activate(x, "project")
-    for index in range(len(sizes) - 2, -1, -1):
-        height, width = sizes[index]
-        last = index == 0
-        stage = "image" if last else f"up{len(sizes) - 1 - index}"
-        outputs = shape[2] if last else channels[index - 1]
-        use_bias = last or not make.normalized
-        x = make.conv_transpose(x, outputs, f"{stage}_conv", output=last, use_bias=use_bias)
-        # Sizes were halved rounding up, so a doubled one may be a pixel too large.
-        surplus = (x.shape[1] - height, x.shape[2] - width)
-        if any(surplus):
-            x = keras.layers.Cropping2D(((0, surplus[0]), (0, surplus[1])), name=f"{stage}_crop")(x)
-        if not last:
-            x = make.activate(x, stage)
-    images = keras.layers.Activation(output_activation, dtype="float32", name="image")(x)
-    return make.finished(keras.Model(latents, images, name=name))
+    for index in range(len(sizes) - 2, 0, -1):
+        stage = f"up{len(sizes) - 1 - index}"
+        x = make.upsample(x, channels[index - 1], stage, sizes[index], use_bias=not make.normalized)
+        x = make.activate(x, stage)
+    return make.upsample(x, shape[2], "image", sizes[0], output=True)
 
 
 def discriminator(
@@ -173,25 +231,69 @@ def discriminator(
     widths: Sequence[int],
     style: Style,
     *,
+    network: str = "conv",
+    num_classes: int = 0,
+    projection: bool = False,
     minibatch_standard_deviation: bool = False,
+    minibatch_discrimination: tuple[int, int] = (0, 0),
     name: str = "discriminator",
 ):
-    """Images [B, H, W, C] in [-1, 1] -> logits [B, 1], float32, by strided convolutions.
+    """Images [B, H, W, C] in [-1, 1] or vectors [B, D] -> logits [B, 1], float32.
 
-    No normalization on the first layer (Radford et al. 2016, section 3).
+    With `num_classes` the input is [images, labels [B]]. The label comes in by projection (Miyato & Koyama 2018,
+    https://arxiv.org/abs/1802.05637: its embedding times the features is added to the logit), or else a learned
+    embedding of it is concatenated to the image as one more channel (to a vector or a flat image as more numbers).
+    `minibatch_discrimination` is (kernels, size of each); no kernels: none.
     """
     make = _Layers(style)
-    sizes = resolutions(shape)
     images = keras.Input(tuple(shape), name="images")
-    x = images
-    for index, channels in enumerate(_channels(widths, len(sizes) - 1)):
-        stage = f"down{index + 1}"
-        normalize = index > 0
-        x = make.conv(x, channels, f"{stage}_conv", strides=2, use_bias=not (normalize and make.normalized))
-        x = make.activate(x, stage, normalize)
+    inputs, x, labels = images, images, None
+    if num_classes:
+        labels = keras.Input((), dtype="int32", name="labels")
+        inputs = [images, labels]
+    if num_classes and not projection:
+        if network == "conv" and len(shape) == 3:
+            plane = make.embed(labels, num_classes, shape[0] * shape[1])
+            plane = keras.layers.Reshape((*shape[:2], 1), name="label_plane")(plane)
+        else:
+            x = keras.layers.Flatten(name="flat_image")(x)
+            plane = make.embed(labels, num_classes, num_classes)
+        x = keras.layers.Concatenate(name="image_and_label")([x, plane])
+    x = make.features(x, widths, network)
     if minibatch_standard_deviation:
         x = layers.MinibatchStandardDeviation(name="minibatch_standard_deviation")(x)
     x = keras.layers.Flatten(name="features")(x)
+    if minibatch_discrimination[0]:
+        x = make.minibatch_discrimination(x, *minibatch_discrimination)
     logits = make.dense(x, 1, "logit_dense", output=True, dtype="float32")
+    if num_classes and projection:
+        embedding = make.embed(labels, num_classes, x.shape[-1], deviation=x.shape[-1] ** -0.5)
+        product = keras.layers.Dot(1, dtype="float32", name="projection")([x, embedding])
+        logits = keras.layers.Add(dtype="float32", name="logit_and_projection")([logits, product])
     logits = keras.layers.Identity(dtype="float32", name="logit")(logits)
-    return make.finished(keras.Model(images, logits, name=name))
+    return make.finished(keras.Model(inputs, logits, name=name))
+
+
+def encoder(
+    shape: Sequence[int],
+    latent_size: int,
+    widths: Sequence[int],
+    style: Style,
+    *,
+    network: str = "conv",
+    heads: Sequence[str] = ("codes",),
+    hidden_units: int = 0,
+    name: str = "encoder",
+):
+    """Images [B, H, W, C] in [-1, 1] or vectors [B, D] -> for each head [B, latent], linear, float32.
+
+    `hidden_units` puts one more dense layer before the heads. One head gives a model with a single output.
+    """
+    make = _Layers(style)
+    images = keras.Input(tuple(shape), name="images")
+    x = make.features(images, widths, network)
+    x = keras.layers.Flatten(name="features")(x)
+    if hidden_units:
+        x = make.activate(make.dense(x, hidden_units, "hidden", use_bias=not make.normalized), "hidden")
+    outputs = [make.dense(x, latent_size, head, output=True, dtype="float32") for head in heads]
+    return make.finished(keras.Model(images, outputs[0] if len(outputs) == 1 else outputs, name=name))

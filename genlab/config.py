@@ -16,7 +16,7 @@ class Options:
     """The settings that every model's training has; each field is a flag."""
 
     data: str = "digits"
-    """Name of a data set (digits, mnist, fashion_mnist, kmnist) or path of a folder of idx files."""
+    """Name of a data set (digits, mnist, fashion_mnist, kmnist; points: ring, grid) or path of a folder of idx files."""
     steps: int | None = None
     """Length of the run, in training steps. By default the model's own, or what --epochs gives."""
     epochs: float | None = None

@@ -18,17 +18,20 @@ from typing import Any
 import numpy as np
 import tqdm
 
-from genlab import grids
+from genlab import grids, pictures
 from genlab.backend import tf
+from genlab.data import points
 from genlab.data.dataset import Dataset, to_model_range
 from genlab.errors import GenlabError, Interrupted
+from genlab.models.base import PRIOR_IMAGES
 from genlab.run import Run, State, newest_checkpoint, to_floats
 
 log = logging.getLogger("genlab")
 
 SECONDS_PER_CALL = 0.5
 """Steps are run in calls of about this length: long enough that a call costs nothing, short enough for Ctrl-C."""
-GRID_IMAGES = 64
+HELD_OUT = 2000
+"""How many held-out images are handed to what a model draws beside samples."""
 
 
 def train(run: Run, dataset: Dataset, *, resume: bool = False, debug: bool = False) -> None:
@@ -60,7 +63,10 @@ class _Training:
         self.recent_start = (self.step, self.seconds)
         self.last_console_line = 0.0
         self.sample_steps = _sample_schedule(self.options.sample_every, self.run.config.steps)
-        self.grid_latents = self.model.sample_latents(np.arange(GRID_IMAGES))
+        count, self.grid_columns = pictures.layout(self.model)
+        self.grid_latents = self.model.sample_latents(np.arange(count))
+        self.grid_labels = self.model.default_labels(np.arange(count))
+        self.prior_step: int | None = None
         # tf.summary needs no purging on resume: TensorBoard shows the newest value of a step.
         self.board = tf.summary.create_file_writer(str(run.path / "tensorboard"))
 
@@ -69,7 +75,8 @@ class _Training:
         batch_size = self.run.config.hparams.batch_size
         stream = self.dataset.stream(batch_size, self.options.seed, int(self.state.batches.numpy()))
         run_steps = self._compile(iter(stream))
-        self.run.save_grid(self.dataset.images[:GRID_IMAGES], "real.png")
+        real = self.dataset.images[: len(self.grid_latents)]
+        grids.save_image(pictures.samples(real, self.grid_columns), self.run.samples / "real.png")
         if self.step == 0:
             self.draw()
             self.save()
@@ -171,7 +178,7 @@ class _Training:
         consumed = self.run.config.hparams.batches_per_step * self.run.config.hparams.batch_size
         images = self.step * consumed
         rate = (self.step - start_step) * consumed / max(1e-9, self.seconds - start_seconds)
-        figures = to_floats(dict(zip(self.metric_names, history.mean(axis=0), strict=True)))
+        figures = to_floats(dict(zip(self.metric_names, history.mean(axis=0), strict=True)) | self.mode_figures())
         line = {
             "step": self.step,
             "epoch": round(images / len(self.dataset.images), 4),
@@ -199,17 +206,38 @@ class _Training:
             self.last_console_line = now
         log.info(text, extra={"file_only": quiet})
 
+    def fit_prior(self) -> None:
+        """Let models without a prior of their own fit one, before samples are drawn and before it is saved."""
+        if self.model.prior == "fitted" and self.prior_step != self.step:
+            self.model.fit_prior(to_model_range(self.dataset.images[:PRIOR_IMAGES]))
+            self.grid_latents = self.model.sample_latents(np.arange(len(self.grid_latents)))
+            self.prior_step = self.step
+
+    def mode_figures(self) -> dict[str, float]:
+        """How many of the data's Gaussians the samples reach, where the data has such."""
+        if self.dataset.modes is None:
+            return {}
+        self.fit_prior()
+        drawn = self.model.sample(self.grid_latents, self.grid_labels).numpy()
+        return points.mode_figures(drawn, self.dataset.modes, self.dataset.deviation)
+
     def draw(self) -> None:
-        """The grid of the fixed latents, as the newest weights give it."""
-        images = self.model.sample(self.grid_latents).numpy()
-        self.run.save_grid(images, f"step-{self.step:06d}.png")
+        """The fixed latents as the newest weights decode them, and what the model draws beside."""
+        self.fit_prior()
+        drawn = self.model.sample(self.grid_latents, self.grid_labels).numpy()
+        held_out, labels = self.dataset.held_out(HELD_OUT)
+        beside = self.model.pictures(to_model_range(held_out), labels) if len(held_out.shape) == 4 else {}
+        picture = pictures.samples(drawn, self.grid_columns, self.dataset.images)
         with self.board.as_default(step=self.step):
-            tf.summary.image("samples", grids.to_grid(images)[np.newaxis])
+            for name, each in {"": picture, **beside}.items():
+                grids.save_image(each, self.run.samples / f"{name}{name and '-'}step-{self.step:06d}.png")
+                tf.summary.image(name or "samples", each[np.newaxis])
         self.board.flush()
 
     def save(self) -> None:
         if not all(bool(tf.reduce_all(tf.math.is_finite(weight))) for weight in self.model.weights):
             self._fail(f"the weights are not finite after step {self.step:,}")
+        self.fit_prior()
         self.state.save(self.run)
 
     def film(self) -> None:

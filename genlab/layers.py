@@ -36,3 +36,40 @@ class MinibatchStandardDeviation(keras.layers.Layer):
 
     def get_config(self):
         return super().get_config() | {"group_size": self.group_size}
+
+
+@keras.saving.register_keras_serializable(package="genlab")
+class MinibatchDiscrimination(keras.layers.Layer):
+    """Appends to each example's features how near the other examples of its batch are: [B, A] -> [B, A + kernels].
+
+    Salimans et al. 2016, "Improved Techniques for Training GANs" (https://arxiv.org/abs/1606.03498), section 3.2:
+    M = f T, [B, kernels, size]; o_i,b = sum over j != i of exp(-|M_i,b - M_j,b|_1). The example itself is left out, so
+    a batch of one gives zeros. Computed in float32 whatever the precision; under data-parallel training the batch is
+    that of the replica.
+    """
+
+    def __init__(self, kernels: int = 100, size: int = 5, seed: int | None = None, **kwargs):
+        super().__init__(**kwargs)
+        self.kernels = kernels
+        self.size = size
+        self.seed = seed
+
+    def build(self, input_shape):
+        initializer = keras.initializers.RandomNormal(stddev=0.05, seed=self.seed)
+        self.tensor = self.add_weight(
+            shape=(input_shape[-1], self.kernels * self.size), initializer=initializer, name="tensor"
+        )
+
+    def call(self, inputs):
+        products = tf.reshape(tf.matmul(inputs, tf.cast(self.tensor, inputs.dtype)), [-1, self.kernels, self.size])
+        products = tf.cast(products, tf.float32)
+        # [B, 1, kernels, size] - [1, B, kernels, size], summed over size
+        distances = tf.reduce_sum(tf.abs(products[:, tf.newaxis] - products[tf.newaxis]), axis=-1)
+        nearness = tf.reduce_sum(tf.exp(-distances), axis=1) - 1.0  # less the example's own exp(0)
+        return tf.concat([inputs, tf.cast(nearness, inputs.dtype)], axis=-1)
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], input_shape[-1] + self.kernels)
+
+    def get_config(self):
+        return super().get_config() | {"kernels": self.kernels, "size": self.size, "seed": self.seed}

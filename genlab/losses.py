@@ -43,3 +43,37 @@ def squared_gradient_norm(discriminator, images):
         total = tf.reduce_sum(discriminator(images))
     gradient = tape.gradient(total, images)
     return tf.reduce_mean(tf.reduce_sum(tf.square(gradient), axis=list(range(1, len(images.shape)))))
+
+
+def critic(real_scores, fake_scores):
+    """E D(G(z)) - E D(x), to be minimized by the critic: minus the Wasserstein estimate. Arjovsky et al. 2017, equation 2."""
+    return tf.reduce_mean(fake_scores) - tf.reduce_mean(real_scores)
+
+
+def gradient_penalty(critic_function, real, fake, seed):
+    """E (|grad D(x_hat)| - 1)^2 at x_hat = alpha x + (1 - alpha) G(z), alpha ~ U[0, 1] one for each example.
+
+    Gulrajani et al. 2017 (https://arxiv.org/abs/1704.00028), equation 3, without lambda. The norm is over all of H, W
+    and C. `critic_function` maps [B, ...] to scores.
+    """
+    alpha = tf.random.stateless_uniform([tf.shape(real)[0], *[1] * (len(real.shape) - 1)], seed, alg="philox")
+    between = alpha * real + (1.0 - alpha) * fake
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(between)
+        total = tf.reduce_sum(critic_function(between))
+    squares = tf.reduce_sum(tf.square(tape.gradient(total, between)), axis=list(range(1, len(real.shape))))
+    # The epsilon keeps the root's gradient finite where the critic is flat.
+    return tf.reduce_mean(tf.square(tf.sqrt(squares + 1e-12) - 1.0))
+
+
+def gaussian_kl(mean, log_variance):
+    """KL(N(mean, exp(log_variance)) || N(0, 1)) in nats, element by element. Kingma & Welling 2014, appendix B."""
+    return 0.5 * (tf.square(mean) + tf.exp(log_variance) - log_variance - 1.0)
+
+
+def pixel_cross_entropy(images, raw):
+    """Binary cross-entropy per pixel, in nats, of images in [-1, 1] taken as probabilities (1 + x) / 2.
+
+    `raw` is the decoder's output before its tanh: (1 + tanh(raw)) / 2 is the sigmoid of 2 raw.
+    """
+    return tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(0.5 * (images + 1.0), 2.0 * raw))

@@ -17,7 +17,7 @@ import filelock
 import numpy as np
 
 from genlab import data as sources
-from genlab import grids, models, precision
+from genlab import models, precision
 from genlab.backend import tf
 from genlab.config import Config
 from genlab.data import Dataset
@@ -140,9 +140,6 @@ class Run:
     def decoder(self):
         """The Keras model latents -> images in [-1, 1]."""
         return self.model.decoder
-
-    def save_grid(self, images: Any, name: str, columns: int | None = None) -> pathlib.Path:
-        return grids.save_grid(images, self.samples / name, columns)
 
 
 class State:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import tyro
 
-from genlab import grids
-from genlab.errors import UsageError, reported
+from genlab import grids, pictures
+from genlab.errors import UsageError, closest, reported
 
 PROGRAM = "python -m genlab.sample"
 
@@ -28,13 +28,13 @@ class Arguments:
     out: str = "samples"
     """Folder to write into."""
     count: int | None = None
-    """How many images, of the seeds from --seed on. By default what --grid holds."""
+    """How many images, of the seeds from --seed on. By default what --grid holds, or 64, or 8 of each class."""
     seed: int = 0
     """First seed."""
     seeds: str | None = None
     """Seeds instead of --seed and --count: numbers and ranges, as in 0-15,40."""
     grid: str | None = None
-    """Columns x rows of the grid, as in 8x8. By default 8x8, or the nearest square to the count."""
+    """Columns x rows of the grid, as in 8x8. By default the nearest square, or a column a class."""
     label: str | None = None
     """Class to draw, by name or number (models with labels)."""
     interpolate: str | None = None
@@ -67,52 +67,92 @@ def draw(arguments: Arguments) -> list[pathlib.Path]:
     from genlab import run as runs
 
     run = runs.open(arguments.run, arguments.runs)
-    if arguments.label is not None:
-        raise UsageError(f"--label: {run.config.model} draws without labels. Conditional models take it.")
+    model = run.model
     out = pathlib.Path(arguments.out)
+    vectors = len(model.spec.shape) == 1
+    if vectors and (between or arguments.individual):
+        raise UsageError(
+            f"{run.name} draws points, not images: --interpolate and --individual do not fit; --array does."
+        )
+    label = _label(run, arguments.label) if arguments.label is not None else None
+    suffix = "" if label is None else f"-label{run.config.dataset['class_names'][label]}"
     if between:
-        return [_film(run, between, arguments, out)]
-    latents = run.model.sample_latents(seeds)
-    images = grids.as_pixels(run.model.sample(latents))
+        return [_film(run, between, label, suffix, arguments, out)]
+    if seeds is None:
+        count, columns = pictures.layout(model)
+        if label is not None:
+            count, columns = 64, 8
+        seeds = list(range(arguments.seed, arguments.seed + count))
+    latents = model.sample_latents(seeds)
+    labels = model.default_labels(seeds) if label is None else np.full(len(seeds), label)
+    drawn = model.sample(latents, labels).numpy()
     if arguments.array is not None:
         path = pathlib.Path(arguments.array)
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(path, images=images, latents=np.asarray(latents), seeds=np.asarray(seeds))
+        arrays = {"images": drawn if vectors else grids.as_pixels(drawn), "latents": np.asarray(latents)}
+        arrays |= {"seeds": np.asarray(seeds)} | ({} if labels is None else {"labels": labels})
+        np.savez_compressed(path, allow_pickle=False, **arrays)
         return [path if path.suffix == ".npz" else path.with_name(path.name + ".npz")]
     if arguments.individual:
         return [
-            grids.save_image(image, out / run.name / f"seed{seed:04d}.png")
-            for seed, image in zip(seeds, images, strict=True)
+            grids.save_image(image, out / f"{run.name}{suffix}" / f"seed{seed:04d}.png")
+            for seed, image in zip(seeds, drawn, strict=True)
         ]
-    return [grids.save_grid(images, out / f"{run.name}-{_seeds_label(seeds)}.png", columns)]
+    real = run.data().images if vectors else None
+    return [
+        grids.save_image(pictures.samples(drawn, columns, real), out / f"{run.name}{suffix}-{_seeds_label(seeds)}.png")
+    ]
 
 
-def _film(run: Any, seeds: tuple[int, int], arguments: Arguments, out: pathlib.Path) -> pathlib.Path:
-    start, end = np.asarray(run.model.sample_latents(seeds))
-    latents = grids.interpolate(start, end, arguments.frames, run.config.hparams.prior == "normal")
-    frames = [grids.to_grid(image[np.newaxis]) for image in np.asarray(run.model.sample(latents))]
-    name = f"{run.name}-seeds{seeds[0]}to{seeds[1]}.{arguments.format}"
+def _label(run: Any, text: str) -> int:
+    """The class that is named, or numbered from 0 on."""
+    names = run.config.dataset["class_names"]
+    if not run.model.conditional:
+        raise UsageError(f"--label: {run.config.model} draws without labels. Conditional models take it, such as cgan.")
+    if text in names:
+        return names.index(text)
+    if text.isdigit() and int(text) < len(names):
+        return int(text)
+    raise UsageError(f"--label {text}: the classes of {run.name} are {', '.join(names)}{closest(text, names)}")
+
+
+def _film(
+    run: Any, seeds: tuple[int, int], label: int | None, suffix: str, arguments: Arguments, out: pathlib.Path
+) -> pathlib.Path:
+    model = run.model
+    start, end = np.asarray(model.sample_latents(seeds))
+    latents = grids.interpolate(start, end, arguments.frames, model.prior == "normal")
+    # All frames of one class: a film from class to class would jump.
+    labels = (
+        None
+        if not model.conditional
+        else np.full(arguments.frames, model.default_labels(seeds)[0] if label is None else label)
+    )
+    frames = [grids.to_grid(image[np.newaxis]) for image in model.sample(latents, labels).numpy()]
+    name = f"{run.name}{suffix}-seeds{seeds[0]}to{seeds[1]}.{arguments.format}"
     return grids.save_film(frames, out / name, frames_per_second=20)
 
 
-def _layout(arguments: Arguments) -> tuple[int | None, list[int]]:
-    """Columns of the grid (None: the nearest square) and the seeds to draw."""
-    columns, cells = None, 64
+def _layout(arguments: Arguments) -> tuple[int | None, list[int] | None]:
+    """Columns of the grid (None: the nearest square) and the seeds to draw (None: as many as the model's grid shows)."""
+    columns, cells = None, None
     if arguments.grid is not None:
         match = re.fullmatch(r"(\d+)x(\d+)", arguments.grid)
         if not match or int(match[1]) * int(match[2]) == 0:
             raise UsageError(f"--grid {arguments.grid}: columns x rows is needed, as in 8x8.")
         columns, cells = int(match[1]), int(match[1]) * int(match[2])
+    count = cells if arguments.count is None else arguments.count
+    if count is not None and count < 1:
+        raise UsageError(f"--count {count}: at least 1 is needed.")
+    if arguments.seed < 0:
+        raise UsageError(f"--seed {arguments.seed}: seeds are numbers from 0 on.")
     if arguments.seeds is not None:
         seeds = _parse_seeds(arguments.seeds)
+    elif count is None:
+        return None, None
     else:
-        count = cells if arguments.count is None else arguments.count
-        if count < 1:
-            raise UsageError(f"--count {count}: at least 1 is needed.")
-        if arguments.seed < 0:
-            raise UsageError(f"--seed {arguments.seed}: seeds are numbers from 0 on.")
         seeds = list(range(arguments.seed, arguments.seed + count))
-    if columns is not None and len(seeds) > cells:
+    if cells is not None and len(seeds) > cells:
         raise UsageError(f"--grid {arguments.grid} holds {cells} images, and {len(seeds)} were asked for.")
     return columns, seeds
 

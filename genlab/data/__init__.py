@@ -1,11 +1,11 @@
-"""Where training data comes from: a name or a path becomes a Dataset of uint8 images in memory."""
+"""Where training data comes from: a name or a path becomes a Dataset in memory."""
 
 from __future__ import annotations
 
 import pathlib
 from typing import Any
 
-from genlab.data import digits, idx
+from genlab.data import digits, idx, points
 from genlab.data.dataset import Dataset, from_arrays, from_tf_data
 from genlab.errors import UsageError, closest
 
@@ -14,7 +14,7 @@ __all__ = ["Dataset", "from_arrays", "from_tf_data", "load", "names"]
 
 def names() -> list[str]:
     """The data sets that are known by name."""
-    return ["digits", *idx.NAMES]
+    return ["digits", *idx.NAMES, "ring", "grid"]
 
 
 def load(source: Any, labels: Any = None) -> Dataset:
@@ -29,6 +29,10 @@ def load(source: Any, labels: Any = None) -> Dataset:
     name = str(source)
     if name == "digits":
         return digits.load()
+    if name == "ring":
+        return points.ring()
+    if name == "grid":
+        return points.grid()
     if name in idx.NAMES:
         return idx.load_named(name)
     path = pathlib.Path(name).expanduser()

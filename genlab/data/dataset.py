@@ -23,7 +23,7 @@ class Dataset:
     source: str
     """What `--data` loads it again from; empty for arrays that a program passed."""
     images: np.ndarray
-    """uint8 [N, H, W, C]."""
+    """uint8 [N, H, W, C], or vectors, float32 [N, D]."""
     labels: np.ndarray | None = None
     """int32 [N] in 0..num_classes-1, or None."""
     test_images: np.ndarray | None = None
@@ -32,6 +32,10 @@ class Dataset:
     """Labels of the held-out images."""
     class_names: tuple[str, ...] = ()
     """One name a class; empty without labels."""
+    modes: np.ndarray | None = None
+    """Centres [K, 2] of the Gaussians that the vectors were drawn from, where they are known."""
+    deviation: float = 0.0
+    """Standard deviation of those Gaussians."""
 
     def __post_init__(self) -> None:
         if len(self.images) == 0:
@@ -50,6 +54,12 @@ class Dataset:
                 digest.update(f"{array.dtype} {array.shape}".encode())
                 digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
+
+    def held_out(self, count: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """The first `count` held-out images with their labels; of the training images where none are held out."""
+        if self.test_images is None:
+            return self.images[:count], None if self.labels is None else self.labels[:count]
+        return self.test_images[:count], None if self.test_labels is None else self.test_labels[:count]
 
     def facts(self) -> dict[str, Any]:
         """What config.json keeps of the data."""
@@ -86,7 +96,9 @@ class Dataset:
 
 
 def to_model_range(images):
-    """uint8 0..255 -> float32 in [-1, 1]: the one place where it is done."""
+    """uint8 0..255 -> float32 in [-1, 1]: the one place where it is done. Vectors stay as they are."""
+    if images.dtype != np.uint8:
+        return tf.cast(images, tf.float32)
     return tf.cast(images, tf.float32) / 127.5 - 1.0
 
 

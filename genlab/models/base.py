@@ -7,10 +7,16 @@ import dataclasses
 import math
 from typing import Any, ClassVar, Literal
 
+import numpy as np
+
 from genlab.averaging import WeightAverage
 from genlab.backend import keras, tf
+from genlab.errors import UsageError
 
 SAMPLE_BATCH = 64
+"""How many samples are decoded at once, always."""
+PRIOR_IMAGES = 5000
+"""How many training images a prior is fitted to, at most."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +24,7 @@ class DataSpec:
     """What a model must know of its data."""
 
     shape: tuple[int, ...]
-    """(height, width, channels), in pixels."""
+    """(height, width, channels) of images, in pixels; (size,) of vectors."""
     num_classes: int = 0
     """How many classes the labels name; 0: no labels."""
 
@@ -31,8 +37,6 @@ class Hparams:
     """Images in a batch."""
     latent_size: int = 64
     """Numbers in a latent vector."""
-    prior: Literal["normal", "uniform"] = "normal"
-    """What latents are drawn from: N(0, 1) or U(-1, 1), each number on its own."""
     initializer: Literal["he", "glorot", "dcgan"] = "he"
     """Initial weights: he (He et al. 2015; Glorot's on outputs), glorot (Glorot & Bengio 2010), dcgan (N(0, 0.02))."""
     optimizer: Literal["adam", "rmsprop", "sgd"] = "adam"
@@ -76,6 +80,13 @@ class Hparams:
         return 1
 
 
+def needs_labels() -> UsageError:
+    """The error of a conditional model that was given data without labels."""
+    return UsageError(
+        "a conditional model needs labels, and the data has none. Give labelled data, or --conditioning none."
+    )
+
+
 class GenerativeModel(abc.ABC):
     """One paper: its networks, its optimizers, its step.
 
@@ -94,6 +105,8 @@ class GenerativeModel(abc.ABC):
     """Keras model in float32, the averaged weights: latents [B, latent] -> images [B, H, W, C] in [-1, 1]."""
     encoder: Any = None
     """Keras model images -> codes [B, latent], where the model has one."""
+    prior: str = "normal"
+    """What latents are drawn from, each number on its own: `normal`, N(0, 1); `uniform`, U(-1, 1); `fitted`."""
 
     def __init__(self, hparams: Any, spec: DataSpec, *, seed: int = 0, schedule_steps: int | None = None) -> None:
         """`seed` seeds the initial weights; `schedule_steps` is the length of the learning-rate schedules, in steps."""
@@ -130,33 +143,67 @@ class GenerativeModel(abc.ABC):
 
     def _draw(self, shape, seed):
         # Philox gives the same numbers on every device, compiled or not.
-        if self.hparams.prior == "uniform":
+        if self.prior == "uniform":
             return tf.random.stateless_uniform(shape, seed, -1.0, 1.0, alg="philox")
         return tf.random.stateless_normal(shape, seed, alg="philox")
 
+    @property
+    def conditional(self) -> bool:
+        """Whether samples are drawn of a class."""
+        return len(self.decoder.inputs) == 2
+
+    def default_labels(self, seeds):
+        """The class that a seed draws where none is named: seed modulo the number of classes; None without labels."""
+        return np.asarray(seeds) % self.spec.num_classes if self.conditional else None
+
+    def fit_prior(self, images) -> None:  # noqa: B027  most models have nothing to fit
+        """Fit what latents are drawn from to training images [N, H, W, C] in [-1, 1], where `prior` is `fitted`."""
+
+    def pictures(self, images, labels) -> dict[str, Any]:
+        """What to draw beside samples: uint8 pictures [height, width, C] by name.
+
+        `images` [N, H, W, C] in [-1, 1] are held-out ones, with `labels` [N] or None.
+        """
+        return {}
+
     def sample(self, latents, labels=None):
-        """Latents [N, latent] -> images [N, H, W, C], float32 in [-1, 1].
+        """Latents [N, latent] -> images [N, H, W, C], float32 in [-1, 1], or vectors [N, D].
 
         Decoded in batches of one fixed size, the last one padded: arithmetic may differ in the last bit between batch
-        sizes, and a sample must not depend on which others were asked for with it. `labels`, [N] integers, are for
-        conditional models.
+        sizes, and a sample must not depend on which others were asked for with it. `labels`, [N] integers from 0 on,
+        are for conditional models and needed there. Raises UsageError for labels that do not fit.
         """
         if self._compiled_decode is None:
             self._compiled_decode = self._compile_decode()
-        return self._compiled_decode(tf.convert_to_tensor(latents, tf.float32))
+        latents = tf.convert_to_tensor(latents, tf.float32)
+        if labels is None and self.conditional:
+            raise UsageError(f"this model draws by class: labels from 0 to {self.spec.num_classes - 1} are needed.")
+        if labels is not None and not self.conditional:
+            raise UsageError("this model draws without labels.")
+        if labels is not None and not tf.is_symbolic_tensor(labels):
+            low, high = int(np.min(labels, initial=0)), int(np.max(labels, initial=0))
+            if low < 0 or high >= self.spec.num_classes:
+                raise UsageError(f"labels go from {low} to {high}; this model knows 0 to {self.spec.num_classes - 1}.")
+        labels = tf.zeros(tf.shape(latents)[:1], tf.int32) if labels is None else tf.cast(labels, tf.int32)
+        return self._compiled_decode(latents, labels)
 
     def _compile_decode(self):
-        def decode(latents):
+        def decode_batch(batch):
+            return self.decoder(list(batch) if self.conditional else batch[0], training=False)
+
+        def decode(latents, labels):
             count = tf.shape(latents)[0]
-            padded = tf.pad(latents, [[0, -count % SAMPLE_BATCH], [0, 0]])
-            batches = tf.reshape(padded, [-1, SAMPLE_BATCH, self.hparams.latent_size])
-            images = tf.map_fn(
-                lambda batch: self.decoder(batch, training=False), batches, fn_output_signature=tf.float32
+            missing = -count % SAMPLE_BATCH
+            batches = (
+                tf.reshape(tf.pad(latents, [[0, missing], [0, 0]]), [-1, SAMPLE_BATCH, self.hparams.latent_size]),
+                tf.reshape(tf.pad(labels, [[0, missing]]), [-1, SAMPLE_BATCH]),
             )
+            images = tf.map_fn(decode_batch, batches, fn_output_signature=tf.float32)
             return tf.reshape(images, [-1, *self.spec.shape])[:count]
 
-        latents = tf.TensorSpec([None, self.hparams.latent_size])
-        return tf.function(decode, autograph=False).get_concrete_function(latents)
+        return tf.function(decode, autograph=False).get_concrete_function(
+            tf.TensorSpec([None, self.hparams.latent_size]), tf.TensorSpec([None], tf.int32)
+        )
 
     def make_optimizer(self, learning_rate: float, variables) -> Any:
         """A built Keras optimizer with the hyper-parameters' schedule; one for each set of variables.

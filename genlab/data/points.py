@@ -1,0 +1,50 @@
+"""Points in the plane drawn from a few small Gaussians: where mode collapse is seen in seconds."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from genlab.data.dataset import Dataset
+
+TRAIN, TEST = 50_000, 10_000
+
+
+def ring() -> Dataset:
+    """Eight Gaussians of deviation 0.01 on a circle of radius 1 (Srivastava et al. 2017, VEEGAN, section 5.1)."""
+    angles = 2 * np.pi * np.arange(8) / 8
+    return _mixture("ring", np.stack([np.cos(angles), np.sin(angles)], axis=1), 0.01)
+
+
+def grid() -> Dataset:
+    """Twenty-five Gaussians on a 5x5 grid: VEEGAN's, spacing 2 and deviation 0.05, scaled to [-1, 1] by a quarter."""
+    axis = np.linspace(-1, 1, 5)
+    return _mixture("grid", np.array([(x, y) for x in axis for y in axis]), 0.05 / 4)
+
+
+def _mixture(name: str, modes: np.ndarray, deviation: float) -> Dataset:
+    """Points float32 [N, 2], the same at each call; labels say which Gaussian a point is of."""
+    random = np.random.default_rng(0)
+    labels = random.integers(0, len(modes), TRAIN + TEST).astype(np.int32)
+    points = (modes[labels] + random.normal(0, deviation, (TRAIN + TEST, 2))).astype(np.float32)
+    return Dataset(
+        name=name,
+        source=name,
+        images=points[:TRAIN],
+        labels=labels[:TRAIN],
+        test_images=points[TRAIN:],
+        test_labels=labels[TRAIN:],
+        class_names=tuple(str(index) for index in range(len(modes))),
+        modes=modes.astype(np.float32),
+        deviation=deviation,
+    )
+
+
+def mode_figures(points: np.ndarray, modes: np.ndarray, deviation: float) -> dict[str, float]:
+    """Of generated points [N, 2]: `modes`, how many Gaussians have a point within 3 deviations; `high_quality`, the
+    share of points that are so near to one (Srivastava et al. 2017; Lin et al. 2018, PacGAN)."""
+    distances = np.linalg.norm(points[:, np.newaxis] - modes, axis=-1)  # [N, modes]
+    near = distances.min(axis=1) < 3 * deviation
+    return {
+        "modes": float(len(np.unique(distances.argmin(axis=1)[near]))),
+        "high_quality": float(near.mean()),
+    }

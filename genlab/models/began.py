@@ -1,0 +1,189 @@
+"""Boundary-equilibrium GAN."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from genlab import blocks, pictures, precision
+from genlab.backend import keras, tf
+from genlab.models import base
+
+
+@dataclasses.dataclass(frozen=True)
+class Hparams(base.Hparams):
+    """Hyper-parameters of `began`."""
+
+    beta1: float = 0.5
+    prior: Literal["normal", "uniform"] = "uniform"
+    """What latents are drawn from: N(0, 1) or U(-1, 1), each number on its own."""
+    network: Literal["mlp", "conv"] = "conv"
+    """Dense layers or convolutions. Vectors always take dense layers."""
+    generator_widths: tuple[int, ...] = (32, 64, 128, 256)
+    """Channels of the generator and of the discriminator's decoder per resolution, nearest the image first."""
+    discriminator_widths: tuple[int, ...] = (32, 64, 128, 256)
+    """Channels of the discriminator's encoder per resolution, nearest the image first."""
+    code_size: int = 32
+    """Numbers between the discriminator's encoder and decoder."""
+    kernel_size: int = 3
+    """Height and width of the convolutions, in pixels."""
+    upsampling: Literal["nearest", "transpose"] = "nearest"
+    """How the generator and the discriminator's decoder double the resolution."""
+    schedule: Literal["constant", "linear", "cosine", "step"] = "constant"
+    generator_learning_rate: float = 1e-3
+    """The generator's learning rate, per step."""
+    discriminator_learning_rate: float = 1e-3
+    """The discriminator's learning rate, per step."""
+    gamma: float = 0.75
+    """Diversity: what L(G(z)) / L(x) is steered to. Lower gives cleaner and less diverse images. 0 to 1."""
+    lambda_k: float = 0.001
+    """Proportional gain of k, per step."""
+    patience: int = 1000
+    """Steps without a new low of the convergence measure after which both learning rates are halved; 0: never."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.gamma <= 1 or self.lambda_k <= 0:
+            raise ValueError("gamma must be above 0 and at most 1, and lambda_k above 0")
+        if min(self.kernel_size, self.code_size) < 1 or self.patience < 0:
+            raise ValueError("kernel_size and code_size must be at least 1, and patience at least 0")
+        if self.patience and self.schedule != "constant":
+            raise ValueError("a schedule and halving on a stall are two ways to lower the rates; give --patience 0")
+
+
+class BEGAN(base.GenerativeModel):
+    """Boundary-equilibrium GAN: the discriminator is an autoencoder that must keep real images better than generated.
+
+    Berthelot, Schumm & Metz 2017, "BEGAN: Boundary Equilibrium Generative Adversarial Networks"
+    (https://arxiv.org/abs/1703.10717), section 3.4, with L(v) = mean |v - D(v)|:
+
+        L_D = L(x) - k_t L(G(z_D)),    L_G = L(G(z_G))
+        k_{t+1} = clip(k_t + lambda_k (gamma L(x) - L(G(z_G))), 0, 1),    k_0 = 0
+        M = L(x) + |gamma L(x) - L(G(z_G))|       (logged as `convergence`)
+
+    Both learning rates are halved when a running mean of M has made no new low for `patience` steps. Not as in the
+    paper: strided instead of sub-sampled convolutions with one layer per resolution, and weights averaged for samples.
+    """
+
+    Hparams: ClassVar[type[base.Hparams]] = Hparams
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "paper": {
+            "batch_size": 16,
+            "beta1": 0.5,
+            "beta2": 0.999,
+            "average_decay": 0.0,
+            "generator_widths": (64, 128, 192, 256),
+            "discriminator_widths": (64, 128, 192, 256),
+            "code_size": 64,
+            "generator_learning_rate": 1e-4,
+            "discriminator_learning_rate": 1e-4,
+            "gamma": 0.5,
+        },
+    }
+    default_steps = 3000
+
+    def __init__(self, hparams: Any, spec: base.DataSpec, *, seed: int = 0, schedule_steps: int | None = None):
+        super().__init__(hparams, spec, seed=seed, schedule_steps=schedule_steps)
+        self.prior = hparams.prior
+        self.generator = self._build_decoder(hparams.latent_size, seed, "generator")
+        with precision.scope("float32"):  # samples are drawn in full precision whatever the training ran in
+            self.decoder = self._build_decoder(hparams.latent_size, seed, "generator")
+        self.generator_average = self.average((self.decoder, self.generator))
+        self.discriminator = self._build_discriminator()
+        self.generator_optimizer = self.make_optimizer(
+            hparams.generator_learning_rate, self.generator.trainable_variables
+        )
+        self.discriminator_optimizer = self.make_optimizer(
+            hparams.discriminator_learning_rate, self.discriminator.trainable_variables
+        )
+        self.k = tf.Variable(0.0, name="k")
+        self.mean_convergence = tf.Variable(0.0, name="mean_convergence")
+        self.lowest_convergence = tf.Variable(np.inf, dtype=tf.float32, name="lowest_convergence")
+        self.steps_without_low = tf.Variable(0, name="steps_without_low")
+
+    def _style(self, seed: int) -> blocks.Style:
+        hparams = self.hparams
+        return blocks.Style(
+            activation="elu",
+            initializer=hparams.initializer,
+            kernel_size=hparams.kernel_size,
+            upsampling=hparams.upsampling,
+            seed=seed,
+        )
+
+    def _build_decoder(self, size: int, seed: int, name: str):
+        hparams = self.hparams
+        style = self._style(seed)
+        return blocks.generator(
+            self.spec.shape, size, hparams.generator_widths, style, network=hparams.network, name=name
+        )
+
+    def _build_discriminator(self):
+        hparams = self.hparams
+        encoder = blocks.encoder(
+            self.spec.shape,
+            hparams.code_size,
+            hparams.discriminator_widths,
+            self._style(self.seed + 1),
+            network=hparams.network,
+        )
+        decoder = self._build_decoder(hparams.code_size, self.seed + 2, "decoder")
+        return keras.Model(encoder.inputs[0], decoder(encoder.outputs[0]), name="discriminator")
+
+    def reconstruction_loss(self, images):
+        """L(v) = mean |v - D(v)|, a scalar."""
+        return tf.reduce_mean(tf.abs(images - self.discriminator(images, training=True)))
+
+    def train_step(self, batches, seed) -> dict[str, Any]:
+        ((images, _),) = batches
+        discriminator_seed, generator_seed = tf.unstack(tf.random.split(seed, 2))
+        count = tf.shape(images)[0]
+
+        fake = self.generator(self.draw_latents(count, discriminator_seed), training=True)
+        variables = self.discriminator.trainable_variables
+        with tf.GradientTape() as tape:
+            real_loss = self.reconstruction_loss(images)
+            discriminator_loss = real_loss - self.k * self.reconstruction_loss(fake)
+            scaled = self.discriminator_optimizer.scale_loss(discriminator_loss)
+        self.discriminator_optimizer.apply(tape.gradient(scaled, variables), variables)
+
+        variables = self.generator.trainable_variables
+        latents = self.draw_latents(count, generator_seed)
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch([variable.value for variable in variables])
+            # The gradient flows through both v and D(v).
+            generator_loss = self.reconstruction_loss(self.generator(latents, training=True))
+            scaled = self.generator_optimizer.scale_loss(generator_loss)
+        self.generator_optimizer.apply(tape.gradient(scaled, variables), variables)
+        self.generator_average.update(self.generator_optimizer.iterations)
+
+        balance = self.hparams.gamma * real_loss - generator_loss
+        self.k.assign(tf.clip_by_value(self.k + self.hparams.lambda_k * balance, 0.0, 1.0))
+        convergence = real_loss + tf.abs(balance)
+        self._halve_rates_on_a_stall(convergence)
+        return {
+            "discriminator_loss": discriminator_loss,
+            "generator_loss": generator_loss,
+            "real_loss": real_loss,
+            "k": self.k.value(),
+            "convergence": convergence,
+        }
+
+    def _halve_rates_on_a_stall(self, convergence) -> None:
+        if not self.hparams.patience:
+            return
+        first = tf.equal(self.mean_convergence, 0.0)
+        self.mean_convergence.assign(tf.where(first, convergence, 0.99 * self.mean_convergence + 0.01 * convergence))
+        low = self.mean_convergence < self.lowest_convergence
+        self.lowest_convergence.assign(tf.minimum(self.lowest_convergence, self.mean_convergence))
+        self.steps_without_low.assign(tf.where(low, 0, self.steps_without_low + 1))
+        stalled = self.steps_without_low >= self.hparams.patience
+        for optimizer in (self.generator_optimizer, self.discriminator_optimizer):
+            rate = getattr(optimizer, "inner_optimizer", optimizer).learning_rate
+            rate.assign(tf.where(stalled, 0.5 * rate, rate))
+        self.steps_without_low.assign(tf.where(stalled, 0, self.steps_without_low))
+
+    def pictures(self, images, labels) -> dict[str, Any]:
+        return {"reconstructions": pictures.reconstructions(images, self.discriminator(images[:32], training=False))}

@@ -1,0 +1,266 @@
+"""The adversarial game in its first form, and the step that the whole GAN family shares."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar, Literal
+
+from genlab import blocks, losses, precision
+from genlab.backend import tf
+from genlab.models import base
+
+DISCRIMINATOR_LOSSES = {
+    "non_saturating": losses.non_saturating_discriminator,
+    "minimax": losses.non_saturating_discriminator,  # the discriminator's side of both is the same
+    "hinge": losses.hinge_discriminator,
+}
+GENERATOR_LOSSES = {
+    "non_saturating": losses.non_saturating_generator,
+    "minimax": losses.minimax_generator,
+    "hinge": losses.hinge_generator,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Hparams(base.Hparams):
+    """Hyper-parameters of `gan`."""
+
+    beta1: float = 0.0
+    prior: Literal["normal", "uniform"] = "normal"
+    """What latents are drawn from: N(0, 1) or U(-1, 1), each number on its own."""
+    network: Literal["mlp", "conv"] = "mlp"
+    """Dense layers or strided convolutions. Vectors always take dense layers."""
+    conditioning: Literal["none", "concatenate", "projection"] = "none"
+    """How labels reach the networks: not at all, concatenated (Mirza & Osindero 2014), or to the discriminator by
+    projection (Miyato & Koyama 2018)."""
+    generator_widths: tuple[int, ...] = (512, 512)
+    """Channels of the generator per resolution (units per layer of an MLP), nearest the image first; conv: the last
+    repeats where the image needs more."""
+    discriminator_widths: tuple[int, ...] = (512, 256)
+    """Channels of the discriminator per resolution (units per layer of an MLP), nearest the image first."""
+    kernel_size: int = 4
+    """Height and width of the convolutions, in pixels."""
+    generator_learning_rate: float = 1e-3
+    """The generator's learning rate, per update."""
+    discriminator_learning_rate: float = 1e-3
+    """The discriminator's learning rate, per update."""
+    generator_updates: int = 1
+    """Updates of the generator per step, each on fresh latents."""
+    discriminator_updates: int = 1
+    """Updates of the discriminator per step, each on a fresh real batch and fresh latents."""
+    loss: Literal["non_saturating", "minimax", "hinge"] = "non_saturating"
+    """Adversarial loss: non_saturating and minimax (Goodfellow et al. 2014), hinge (Miyato et al. 2018)."""
+    r1_penalty: float = 1.0
+    """Weight gamma of the R1 penalty gamma/2 |grad D|^2 on real images (Mescheder et al. 2018); 0: none."""
+    r1_interval: int = 8
+    """Discriminator updates from one gradient penalty to the next; the penalty is multiplied by it."""
+    minibatch_standard_deviation: bool = True
+    """Show the discriminator how much the images of its batch differ (Karras et al. 2018)."""
+    minibatch_discrimination: int = 0
+    """Kernels of minibatch discrimination on the discriminator's features (Salimans et al. 2016); 0: none."""
+    minibatch_discrimination_size: int = 5
+    """Numbers per kernel of minibatch discrimination."""
+    generator_normalization: Literal["batch", "none"] = "batch"
+    """Normalization of the generator's hidden layers."""
+    discriminator_normalization: Literal["batch", "none"] = "none"
+    """Normalization of the discriminator's hidden layers but the first."""
+    spectral_normalization: bool = False
+    """Divide each weight matrix of the discriminator by its largest singular value (Miyato et al. 2018)."""
+    generator_dropout: float = 0.0
+    """Share of the generator's hidden activations set to zero in training."""
+    discriminator_dropout: float = 0.0
+    """Share of the discriminator's hidden activations set to zero in training."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("kernel_size", "generator_updates", "discriminator_updates", "r1_interval"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        for name in ("r1_penalty", "minibatch_discrimination"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
+
+    @property
+    def batches_per_step(self) -> int:
+        return self.discriminator_updates
+
+
+class GAN(base.GenerativeModel):
+    """GAN, the first form: a generator and a discriminator of dense layers that play against each other.
+
+    Goodfellow et al. 2014, "Generative Adversarial Networks" (https://arxiv.org/abs/1406.2661). With D = sigmoid(logit):
+
+        L_D = -E log D(x) - E log(1 - D(G(z)))
+        L_G = -E log D(G(z))                      (non-saturating, section 3; or minimax: E log(1 - D(G(z))))
+
+    Not as in the paper, because it was measured to do better: relu and batch normalization in G and leaky relu in D
+    (the paper: rectifiers and sigmoids in G, maxout and dropout in D), Adam instead of momentum, the R1 penalty
+    (Mescheder, Geiger & Nowozin 2018, https://arxiv.org/abs/1801.04406), the batch's standard deviation shown to D,
+    and samples from averaged weights.
+    """
+
+    Hparams: ClassVar[type[base.Hparams]] = Hparams
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "book": {
+            "latent_size": 100,
+            "prior": "uniform",
+            "initializer": "glorot",
+            "beta1": 0.5,
+            "beta2": 0.999,
+            "schedule": "constant",
+            "average_decay": 0.0,
+            "generator_widths": (1024, 1024),
+            "discriminator_widths": (256, 256),
+            "generator_normalization": "none",
+            "r1_penalty": 0.0,
+            "minibatch_standard_deviation": False,
+        },
+        # The paper gives no table of settings; these are the ones of its text: noise from a uniform prior, dropout in
+        # D, momentum, no normalization.
+        "paper": {
+            "batch_size": 100,
+            "latent_size": 100,
+            "prior": "uniform",
+            "initializer": "glorot",
+            "optimizer": "sgd",
+            "beta1": 0.5,
+            "schedule": "constant",
+            "average_decay": 0.0,
+            "generator_widths": (1200, 1200),
+            "discriminator_widths": (240, 240),
+            "generator_learning_rate": 0.1,
+            "discriminator_learning_rate": 0.1,
+            "generator_normalization": "none",
+            "discriminator_dropout": 0.5,
+            "r1_penalty": 0.0,
+            "minibatch_standard_deviation": False,
+        },
+    }
+    default_steps = 4000
+
+    def __init__(self, hparams: Any, spec: base.DataSpec, *, seed: int = 0, schedule_steps: int | None = None):
+        super().__init__(hparams, spec, seed=seed, schedule_steps=schedule_steps)
+        self.prior = hparams.prior
+        self.num_classes = 0 if hparams.conditioning == "none" else spec.num_classes
+        if hparams.conditioning != "none" and not spec.num_classes:
+            raise base.needs_labels()
+        self.generator = self._build_generator()
+        with precision.scope("float32"):  # samples are drawn in full precision whatever the training ran in
+            self.decoder = self._build_generator()
+        self.generator_average = self.average((self.decoder, self.generator))
+        self.discriminator = self._build_discriminator()
+        self.generator_optimizer = self.make_optimizer(
+            hparams.generator_learning_rate, self.generator.trainable_variables
+        )
+        self.discriminator_optimizer = self.make_optimizer(
+            hparams.discriminator_learning_rate, self.discriminator.trainable_variables
+        )
+
+    def _build_generator(self):
+        hparams = self.hparams
+        style = blocks.Style(
+            activation="relu",
+            normalization=hparams.generator_normalization,
+            initializer=hparams.initializer,
+            kernel_size=hparams.kernel_size,
+            dropout=hparams.generator_dropout,
+            seed=self.seed,
+        )
+        return blocks.generator(
+            self.spec.shape,
+            hparams.latent_size,
+            hparams.generator_widths,
+            style,
+            network=hparams.network,
+            num_classes=self.num_classes,
+        )
+
+    def _build_discriminator(self):
+        hparams = self.hparams
+        style = blocks.Style(
+            activation="leaky_relu",
+            normalization=hparams.discriminator_normalization,
+            initializer=hparams.initializer,
+            kernel_size=hparams.kernel_size,
+            dropout=hparams.discriminator_dropout,
+            spectral_normalization=hparams.spectral_normalization,
+            seed=self.seed + 1,
+        )
+        return blocks.discriminator(
+            self.spec.shape,
+            hparams.discriminator_widths,
+            style,
+            network=hparams.network,
+            num_classes=self.num_classes,
+            projection=hparams.conditioning == "projection",
+            minibatch_standard_deviation=hparams.minibatch_standard_deviation,
+            minibatch_discrimination=(hparams.minibatch_discrimination, hparams.minibatch_discrimination_size),
+        )
+
+    def train_step(self, batches, seed) -> dict[str, Any]:
+        updates = self.hparams.discriminator_updates + self.hparams.generator_updates
+        seeds = tf.unstack(tf.random.split(seed, updates))
+        metrics: dict[str, Any] = {}
+        for images, labels in batches:
+            metrics |= self.update_discriminator(images, labels, seeds.pop())
+        labels = batches[-1][1]
+        for _ in range(self.hparams.generator_updates):
+            metrics |= self.update_generator(labels, seeds.pop())
+        self.generator_average.update(self.generator_optimizer.iterations)
+        return metrics
+
+    def generate(self, latents, labels):
+        """Images of the generator in training, with labels where the model is conditional."""
+        return self.generator([latents, labels] if self.num_classes else latents, training=True)
+
+    def discriminate(self, images, labels):
+        """Logits of the discriminator in training, with labels where the model is conditional."""
+        return self.discriminator([images, labels] if self.num_classes else images, training=True)
+
+    def discriminator_loss(self, real_logits, fake_logits):
+        return DISCRIMINATOR_LOSSES[self.hparams.loss](real_logits, fake_logits)
+
+    def generator_loss(self, fake_logits):
+        return GENERATOR_LOSSES[self.hparams.loss](fake_logits)
+
+    def penalty(self, images, fake, labels, seed):
+        """gamma/2 E |grad D|^2 on every `r1_interval`-th update, times that interval; 0 on the others."""
+        hparams = self.hparams
+        if hparams.r1_penalty == 0:
+            return 0.0
+        weight = 0.5 * hparams.r1_penalty * hparams.r1_interval
+        return tf.cond(
+            tf.equal(self.discriminator_optimizer.iterations % hparams.r1_interval, 0),
+            lambda: weight * losses.squared_gradient_norm(lambda x: self.discriminate(x, labels), images),
+            lambda: 0.0,
+        )
+
+    def update_discriminator(self, images, labels, seed) -> dict[str, Any]:
+        """One update of D on a real batch and as many generated images of the same labels."""
+        latent_seed, penalty_seed = tf.unstack(tf.random.split(seed, 2))
+        fake = self.generate(self.draw_latents(tf.shape(images)[0], latent_seed), labels)  # no gradient into G
+        variables = self.discriminator.trainable_variables
+        with tf.GradientTape() as tape:
+            # Real and fake pass apart, so that statistics over the batch never mix them.
+            real_logits = self.discriminate(images, labels)
+            fake_logits = self.discriminate(fake, labels)
+            loss = self.discriminator_loss(real_logits, fake_logits)
+            total = loss + self.penalty(images, fake, labels, penalty_seed)
+            scaled = self.discriminator_optimizer.scale_loss(total)
+        self.discriminator_optimizer.apply(tape.gradient(scaled, variables), variables)
+        return {
+            "discriminator_loss": loss,
+            "real_score": tf.reduce_mean(tf.sigmoid(real_logits)),
+            "fake_score": tf.reduce_mean(tf.sigmoid(fake_logits)),
+        }
+
+    def update_generator(self, labels, seed) -> dict[str, Any]:
+        """One update of G through D, on fresh latents."""
+        latents = self.draw_latents(tf.shape(labels)[0], seed)
+        variables = self.generator.trainable_variables
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch([variable.value for variable in variables])
+            loss = self.generator_loss(self.discriminate(self.generate(latents, labels), labels))
+            scaled = self.generator_optimizer.scale_loss(loss)
+        self.generator_optimizer.apply(tape.gradient(scaled, variables), variables)
+        return {"generator_loss": loss}

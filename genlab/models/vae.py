@@ -1,0 +1,189 @@
+"""Variational autoencoder."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any, ClassVar, Literal
+
+from genlab import losses
+from genlab.backend import tf, tfp
+from genlab.errors import UsageError
+from genlab.models import _encoder_decoder, base
+
+
+@dataclasses.dataclass(frozen=True)
+class Hparams(_encoder_decoder.Hparams):
+    """Hyper-parameters of `vae`."""
+
+    latent_size: int = 40
+    likelihood: Literal["auto", "bernoulli", "gaussian", "discretized_logistic", "discriminator"] = "auto"
+    """p(x|z); auto: bernoulli (on images binarized anew each step) for grey, discretized_logistic for colour,
+    gaussian for vectors. discriminator: a unit Gaussian on a discriminator's features."""
+    scale: float = 0.0
+    """Standard deviation of the gaussian likelihood, images in [-1, 1]; 0: learned."""
+    beta: float = 1.0
+    """Weight of the KL divergence (Higgins et al. 2017); 1: the evidence lower bound."""
+    warm_up_steps: int = 0
+    """Steps over which the weight of the KL divergence rises from 0 to beta."""
+    free_bits: float = 0.0
+    """Nats of KL divergence per latent number that cost nothing (Kingma et al. 2016)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("scale", "beta", "warm_up_steps", "free_bits"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
+
+    @property
+    def measured_by_discriminator(self) -> bool:
+        return self.likelihood == "discriminator"
+
+
+class VAE(_encoder_decoder.EncoderDecoder):
+    """Variational autoencoder: an encoder to a Gaussian over codes, a decoder to a likelihood of images.
+
+    Kingma & Welling 2014, "Auto-Encoding Variational Bayes" (https://arxiv.org/abs/1312.6114). Minimized is the
+    negative evidence lower bound, in nats per image, summed over pixels and over latent dimensions:
+
+        L = -log p(x|z) + beta KL(q(z|x) || N(0, I)),    z = mu + sigma eps,  eps ~ N(0, I)
+        KL = 1/2 sum(mu^2 + sigma^2 - log sigma^2 - 1)
+
+    The encoder gives log sigma^2, never sigma. Not as in the paper: convolutions, Adam instead of Adagrad, averaged
+    weights. The textbook averages the reconstruction over pixels and sums the KL over the batch, which makes the
+    posterior collapse; `--preset book` takes its networks with the loss above.
+    """
+
+    Hparams: ClassVar[type[base.Hparams]] = Hparams
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "book": {
+            "latent_size": 20,
+            "initializer": "glorot",
+            "beta2": 0.999,
+            "schedule": "constant",
+            "average_decay": 0.0,
+            "encoder_widths": (16, 32),
+            "decoder_widths": (16, 32),
+            "hidden_units": 0,
+            "kernel_size": 5,
+            "activation": "relu",
+            "learning_rate": 1e-3,
+            "likelihood": "gaussian",
+        },
+        # Section 5 of the paper: one hidden layer of 500, minibatches of 100; Adagrad is replaced by Adam.
+        "paper": {
+            "batch_size": 100,
+            "latent_size": 20,
+            "initializer": "glorot",
+            "beta2": 0.999,
+            "schedule": "constant",
+            "average_decay": 0.0,
+            "network": "mlp",
+            "encoder_widths": (500,),
+            "decoder_widths": (500,),
+            "hidden_units": 0,
+            "activation": "relu",
+            "learning_rate": 1e-3,
+            "likelihood": "bernoulli",
+        },
+    }
+    default_steps = 2500
+    heads = ("mean", "log_variance")
+
+    def __init__(self, hparams: Any, spec: base.DataSpec, *, seed: int = 0, schedule_steps: int | None = None):
+        super().__init__(hparams, spec, seed=seed, schedule_steps=schedule_steps)
+        image = len(spec.shape) == 3
+        self.likelihood = hparams.likelihood
+        if self.likelihood == "auto":
+            self.likelihood = "gaussian" if not image else "bernoulli" if spec.shape[2] == 1 else "discretized_logistic"
+        if not image and self.likelihood != "gaussian":
+            raise UsageError(f"--likelihood {self.likelihood} is for images; vectors take gaussian.")
+        # One scale for each channel (for each number of a vector), trained as its logarithm.
+        self.log_scale = tf.Variable(tf.fill([spec.shape[-1]], math.log(hparams.scale or 0.2)))
+        learns_scale = self.likelihood == "discretized_logistic" or (
+            self.likelihood == "gaussian" and not hparams.scale
+        )
+        self.build_networks("tanh" if image else "linear", [self.log_scale] if learns_scale else [])
+
+    def train_step(self, batches, seed) -> dict[str, Any]:
+        ((images, _),) = batches
+        noise_seed, pixel_seed = tf.unstack(tf.random.split(seed, 2))
+        images = self.observed(images, pixel_seed)
+        with tf.GradientTape() as tape:
+            mean, log_variance = self.trained_encoder(images, training=True)
+            noise = tf.random.stateless_normal(tf.shape(mean), noise_seed, alg="philox")
+            raw = self.trained_decoder(mean + tf.exp(0.5 * log_variance) * noise, training=True)
+            reconstruction = -tf.reduce_mean(self.log_likelihood(images, raw))
+            kl_by_dimension = tf.reduce_mean(losses.gaussian_kl(mean, log_variance), axis=0)  # [latent]
+            kl = tf.reduce_sum(kl_by_dimension)
+            paid = tf.reduce_sum(tf.maximum(kl_by_dimension, self.hparams.free_bits))
+            scaled = self.optimizer.scale_loss(reconstruction + self._beta() * paid)
+        self.update(tape, scaled)
+        nats = reconstruction + kl
+        return {
+            "loss": nats,
+            "reconstruction": reconstruction,
+            "kl": kl,
+            "bits_per_dimension": nats / (math.prod(self.spec.shape) * math.log(2)),
+            # Burda et al. 2016: a unit is active where its mean varies between images.
+            "active_units": tf.reduce_sum(tf.cast(tf.math.reduce_variance(mean, axis=0) > 0.01, tf.float32)),
+        }
+
+    def _beta(self):
+        if self.hparams.warm_up_steps == 0:
+            return self.hparams.beta
+        share = tf.cast(self.optimizer.iterations, tf.float32) / self.hparams.warm_up_steps
+        return self.hparams.beta * tf.minimum(1.0, share)
+
+    def observed(self, images, seed):
+        """What the likelihood is of: images in [-1, 1]; for `bernoulli` a random binarization of them, to -1 and 1."""
+        if self.likelihood != "bernoulli":
+            return images
+        uniform = tf.random.stateless_uniform(tf.shape(images), seed, -1.0, 1.0, alg="philox")
+        return tf.where(uniform < images, 1.0, -1.0)
+
+    def log_likelihood(self, images, raw):
+        """log p(x|z) in nats, summed over all dimensions of an example, [B]; `raw` is the trained decoder's output."""
+        tfd = tfp.distributions
+        image = tf.tanh(raw) if self.output_activation == "tanh" else raw
+        match self.likelihood:
+            case "bernoulli":  # the mean (1 + tanh(raw)) / 2 is the sigmoid of 2 raw
+                log_probability = tfd.Bernoulli(logits=2.0 * raw).log_prob(0.5 * (images + 1.0))
+            case "gaussian":
+                log_probability = tfd.Normal(image, tf.exp(self.log_scale)).log_prob(images)
+            case "discretized_logistic":
+                log_probability = self._discretized_logistic(image).log_prob(tf.round((images + 1.0) * 127.5))
+            case _:
+                return -0.5 * math.prod(self.spec.shape) * self.discriminator_distance(images, image)
+        return tf.reduce_sum(log_probability, axis=list(range(1, len(images.shape))))
+
+    def _discretized_logistic(self, image):
+        """Over pixel values 0 to 255 (Salimans et al. 2017, https://arxiv.org/abs/1701.05517, equation 2, one component)."""
+        tfd = tfp.distributions
+        # The quantized distribution takes ceilings: shifted by half, an integer stands for the unit around it.
+        logistic = tfd.Logistic((image + 1.0) * 127.5 - 0.5, 127.5 * tf.exp(self.log_scale))
+        return tfd.QuantizedDistribution(logistic, low=0.0, high=255.0)
+
+    def importance_weighted_bound(self, images, samples: int, seed):
+        """log 1/K sum p(x, z_k) / q(z_k|x), z_k ~ q: a lower bound of log p(x) in nats, [B], tight as K grows.
+
+        Burda, Grosse & Salakhutdinov 2016, "Importance Weighted Autoencoders" (https://arxiv.org/abs/1509.00519),
+        equation 8. `images` are as observed: binarized for `bernoulli`. Memory grows with B times `samples`; one
+        sample gives an unbiased estimate of the evidence lower bound.
+        """
+        tfd = tfp.distributions
+        mean, log_variance = self.averaged_encoder(images, training=False)
+        posterior = tfd.MultivariateNormalDiag(mean, tf.exp(0.5 * log_variance))
+        noise = tf.random.stateless_normal([samples, *mean.shape], seed, alg="philox")
+        codes = mean + tf.exp(0.5 * log_variance) * noise  # [K, B, latent]
+        prior = tfd.MultivariateNormalDiag(tf.zeros_like(mean))
+        raw = self._raw_decoder()(tf.reshape(codes, [-1, mean.shape[1]]), training=False)
+        likelihood = self.log_likelihood(tf.tile(images, [samples, *[1] * (len(images.shape) - 1)]), raw)
+        weights = tf.reshape(likelihood, [samples, -1]) + prior.log_prob(codes) - posterior.log_prob(codes)
+        return tf.reduce_logsumexp(weights, axis=0) - math.log(samples)
+
+    def _raw_decoder(self):
+        """The averaged decoder up to its last activation."""
+        from genlab.backend import keras
+
+        return keras.Model(self.decoder.inputs, self.decoder.layers[-1].input)

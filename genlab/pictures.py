@@ -1,0 +1,92 @@
+"""Pictures beside the grid of samples: reconstructions, scatter plots, the manifold of two latent numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from genlab import grids
+
+PALETTE = np.array(
+    [
+        (31, 119, 180),
+        (255, 127, 14),
+        (44, 160, 44),
+        (214, 39, 40),
+        (148, 103, 189),
+        (140, 86, 75),
+        (227, 119, 194),
+        (127, 127, 127),
+        (188, 189, 34),
+        (23, 190, 207),
+    ],
+    np.uint8,
+)
+"""Colours of classes 0 to 9, repeated beyond."""
+
+
+def layout(model: Any) -> tuple[int, int | None]:
+    """How many samples a model's grid shows and in how many columns: 8x8, one column a class, 2,500 points."""
+    if len(model.spec.shape) == 1:
+        return 2500, None
+    return (8 * model.spec.num_classes, model.spec.num_classes) if model.conditional else (64, 8)
+
+
+def samples(drawn: Any, columns: int | None = None, real: Any = None) -> np.ndarray:
+    """Images [N, H, W, C] as a grid; vectors [N, D] as a scatter of their first two numbers over the `real` ones, grey."""
+    drawn = np.asarray(drawn)
+    if drawn.ndim == 4:
+        return grids.to_grid(drawn, columns)
+    if real is None:
+        return scatter(drawn)
+    both = np.concatenate([np.asarray(real)[: len(drawn)], drawn])
+    colour = np.repeat([7, 0], [len(both) - len(drawn), len(drawn)])
+    return scatter(both, colour, span=1.2 * float(np.abs(real).max()))
+
+
+def reconstructions(images: Any, reconstructed: Any, columns: int = 8) -> np.ndarray:
+    """Rows of images, each row with its reconstructions under it -> one uint8 picture."""
+    images, reconstructed = grids.as_pixels(images), grids.as_pixels(reconstructed)
+    count = len(reconstructed) // columns * columns or len(reconstructed)
+    rows = [
+        row
+        for start in range(0, count, columns)
+        for row in (images[start : start + columns], reconstructed[start : start + columns])
+    ]
+    return grids.to_grid(np.concatenate(rows), columns=min(columns, count))
+
+
+def scatter(points: Any, labels: Any = None, *, span: float | None = None, size: int = 512) -> np.ndarray:
+    """Points [N, 2] as coloured squares on white -> uint8 [size, size, 3]; first number to the right, second up.
+
+    The picture covers -span to span in both; by default what holds 99.5% of the points.
+    """
+    points = np.asarray(points, np.float64)[:, :2]
+    span = span or 1.1 * float(np.quantile(np.abs(points), 0.995)) or 1.0
+    colours = PALETTE[np.zeros(len(points), int) if labels is None else np.asarray(labels) % len(PALETTE)]
+    canvas = np.full((size, size, 3), 255, np.uint8)
+    columns = np.rint((points[:, 0] / span + 1) / 2 * (size - 1))
+    rows = np.rint((1 - points[:, 1] / span) / 2 * (size - 1))
+    for row_shift in (-1, 0, 1):
+        for column_shift in (-1, 0, 1):
+            row, column = rows + row_shift, columns + column_shift
+            inside = (row >= 0) & (row < size) & (column >= 0) & (column < size)
+            canvas[row[inside].astype(int), column[inside].astype(int)] = colours[inside]
+    return canvas
+
+
+def manifold(model: Any, codes: Any, side: int = 15) -> np.ndarray:
+    """Images decoded from a square grid of two latent numbers -> one uint8 picture; first to the right, second up.
+
+    Numbers are quantiles (2.5% to 97.5%) of N(0, 1) where that is the prior, else of the codes [N, 2] of real images.
+    """
+    from scipy.stats import norm
+
+    shares = np.linspace(0.025, 0.975, side)
+    if model.prior == "normal":
+        right = up = norm.ppf(shares)
+    else:
+        right, up = (np.quantile(np.asarray(codes)[:, axis], shares) for axis in (0, 1))
+    latents = np.array([(x, y) for y in up[::-1] for x in right], np.float32)
+    return grids.to_grid(model.sample(latents), columns=side, scale=1)
