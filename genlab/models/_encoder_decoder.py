@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any, ClassVar, Literal
 
 from genlab import blocks, pictures, precision
+from genlab.backend import keras, tf
 from genlab.models import base
 
 
@@ -56,8 +57,6 @@ class EncoderDecoder(base.GenerativeModel):
 
     def build_networks(self, output_activation: str, extra_variables: list[Any] | None = None) -> None:
         """Networks, their averages and the optimizer; `extra_variables` are trained with the networks."""
-        from genlab.backend import keras
-
         self.output_activation = output_activation
         self.trained_encoder = self._build_encoder()
         self.trained_decoder = self._build_decoder("linear")
@@ -122,7 +121,8 @@ class EncoderDecoder(base.GenerativeModel):
         if self._distance is None:
             from genlab import features
 
-            self._distance = features.discriminator_distance(self.hparams.discriminator, self.spec)
+            with tf.init_scope():  # the first step is traced; networks and checkpoints live outside its graph
+                self._distance = features.discriminator_distance(self.hparams.discriminator, self.spec)
         return self._distance(images, reconstructions)
 
     def reconstruct(self, images):

@@ -7,7 +7,7 @@ import math
 from typing import Any, ClassVar, Literal
 
 from genlab import losses
-from genlab.backend import tf, tfp
+from genlab.backend import keras, tf, tfp
 from genlab.errors import UsageError
 from genlab.models import _encoder_decoder, base
 
@@ -184,6 +184,4 @@ class VAE(_encoder_decoder.EncoderDecoder):
 
     def _raw_decoder(self):
         """The averaged decoder up to its last activation."""
-        from genlab.backend import keras
-
         return keras.Model(self.decoder.inputs, self.decoder.layers[-1].input)
