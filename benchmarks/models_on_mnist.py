@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import os
 import pathlib
 import platform
 
@@ -132,8 +133,10 @@ def reconstruction_figures(run: runs.Run, dataset) -> dict[str, float]:
 
 
 def machine() -> str:
-    cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "")
-    return f"{cpu or platform.processor()}, {len(np.atleast_1d(tf.config.list_physical_devices('CPU')))} CPU device"
+    information = pathlib.Path("/proc/cpuinfo")
+    lines = information.read_text().splitlines() if information.exists() else []
+    cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return f"{cpu}, {os.cpu_count()} cores"
 
 
 if __name__ == "__main__":
