@@ -117,7 +117,7 @@ def test_help_and_import_leave_tensorflow_alone():
 @pytest.mark.parametrize(
     ("flags", "status", "words"),
     [
-        (["dcgn"], 2, "did you mean dcgan?"),
+        (["dcgn"], 2, "did you mean dcgan or"),
         (["dcgan", "--batch-sise", "3"], 2, "--batch-size"),
         (["dcgan", "--preset", "papers"], 2, "it has default, paper"),
         (["dcgan", "--data", "digitz"], 2, "did you mean digits?"),
