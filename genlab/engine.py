@@ -74,6 +74,9 @@ class _Training:
         total = self.run.config.steps
         batch_size = self.run.config.hparams.batch_size
         stream = self.dataset.stream(batch_size, self.options.seed, int(self.state.batches.numpy()))
+        if self.step >= total:
+            log.info(f"all {total:,} steps are done already; --steps with a larger number goes on")
+            return
         run_steps = self._compile(iter(stream))
         real = self.dataset.images[: len(self.grid_latents)]
         grids.save_image(pictures.samples(real, self.grid_columns), self.run.samples / "real.png")

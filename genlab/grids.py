@@ -12,6 +12,7 @@ from typing import Any
 import imageio.v3 as imageio
 import numpy as np
 
+from genlab.data.dataset import to_pixels
 from genlab.errors import UsageError
 
 GAP = 2
@@ -86,8 +87,6 @@ def load_image(path: str | os.PathLike) -> np.ndarray:
 
 def as_pixels(images: Any) -> np.ndarray:
     """uint8 as it is; floats in [-1, 1] -> uint8."""
-    from genlab.data.dataset import to_pixels
-
     images = np.asarray(images)
     return images if images.dtype == np.uint8 else to_pixels(images)
 

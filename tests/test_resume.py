@@ -84,6 +84,12 @@ def test_a_run_that_is_being_trained_is_not_resumed(capsys):
     assert status == 1 and "another process" in message
 
 
+def test_a_finished_run_says_so(capsys):
+    genlab.fit("dcgan", steps=2, **TINY)
+    train.main(["--resume"])
+    assert "all 2 steps are done already" in capsys.readouterr().out
+
+
 def test_resume_accepts_epochs_and_dry_run(capsys):
     genlab.fit("dcgan", steps=2, **TINY)
     train.main(["dcgan", "--resume", "--epochs", "0.05", "--dry-run"])
