@@ -181,13 +181,14 @@ def generator(
     *,
     network: str = "conv",
     num_classes: int = 0,
+    hidden_units: int = 0,
     output_activation: str | None = None,
     name: str = "generator",
 ):
     """Latents [B, latent] -> images [B, H, W, C] or vectors [B, D], float32 whatever the precision.
 
     `conv`: a dense layer at the coarsest resolution, then up-sampling convolutions; `mlp`, and always for vectors:
-    dense layers. The output activation is by default tanh for images, which are in [-1, 1], and none for vectors. With
+    dense layers. `hidden_units` puts one more dense layer before all that. The output activation is by default tanh for images, which are in [-1, 1], and none for vectors. With
     `num_classes` the input is [latents, labels [B]], and a learned embedding of the label is concatenated to the
     latents. No normalization on the output, no bias before one (Radford et al. 2016, section 3).
     """
@@ -198,6 +199,8 @@ def generator(
         labels = keras.Input((), dtype="int32", name="labels")
         inputs = [latents, labels]
         x = keras.layers.Concatenate(name="latents_and_label")([latents, make.embed(labels, num_classes, num_classes)])
+    if hidden_units:
+        x = make.activate(make.dense(x, hidden_units, "hidden", use_bias=not make.normalized), "hidden")
     if len(shape) == 3 and network == "conv":
         x = _upsampled(make, x, shape, widths)
     else:
@@ -234,6 +237,7 @@ def discriminator(
     network: str = "conv",
     num_classes: int = 0,
     projection: bool = False,
+    hidden_units: int = 0,
     minibatch_standard_deviation: bool = False,
     minibatch_discrimination: tuple[int, int] = (0, 0),
     name: str = "discriminator",
@@ -243,7 +247,8 @@ def discriminator(
     With `num_classes` the input is [images, labels [B]]. The label comes in by projection (Miyato & Koyama 2018,
     https://arxiv.org/abs/1802.05637: its embedding times the features is added to the logit), or else a learned
     embedding of it is concatenated to the image as one more channel (to a vector or a flat image as more numbers).
-    `minibatch_discrimination` is (kernels, size of each); no kernels: none.
+    `hidden_units` puts one more dense layer before the logit. `minibatch_discrimination` is (kernels, size of each); no
+    kernels: none.
     """
     make = _Layers(style)
     images = keras.Input(tuple(shape), name="images")
@@ -263,6 +268,8 @@ def discriminator(
     if minibatch_standard_deviation:
         x = layers.MinibatchStandardDeviation(name="minibatch_standard_deviation")(x)
     x = keras.layers.Flatten(name="features")(x)
+    if hidden_units:
+        x = make.activate(make.dense(x, hidden_units, "hidden", use_bias=not make.normalized), "hidden")
     if minibatch_discrimination[0]:
         x = make.minibatch_discrimination(x, *minibatch_discrimination)
     logits = make.dense(x, 1, "logit_dense", output=True, dtype="float32")

@@ -10,8 +10,9 @@ import pytest
 import genlab
 
 TINY = {"batch_size": 16, "latent_size": 8, "generator_widths": (4, 8), "discriminator_widths": (4, 8)}
+TINY |= {"generator_units": 8, "discriminator_units": 8}
 TINY_FLAGS = ["--batch-size", "16", "--latent-size", "8", "--generator-widths", "4", "8"]
-TINY_FLAGS += ["--discriminator-widths", "4", "8", "--data", "digits"]
+TINY_FLAGS += ["--discriminator-widths", "4", "8", "--generator-units", "8", "--discriminator-units", "8"]
 
 
 @pytest.fixture(autouse=True)

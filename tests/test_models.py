@@ -24,6 +24,8 @@ SMALL = {
     "encoder_widths": (4, 6),
     "decoder_widths": (4, 6),
     "hidden_units": 8,
+    "generator_units": 8,
+    "discriminator_units": 8,
     "components": 2,
     "minibatch_discrimination": 3,
     "discriminator_updates": 2,

@@ -35,4 +35,4 @@ class CGAN(gan.GAN):
         # a learning rate of 0.1; dense layers in place of maxout.
         "paper": gan.GAN.presets["paper"] | {"network": "mlp", "conditioning": "concatenate"},
     }
-    default_steps = 3000
+    default_steps = 2000

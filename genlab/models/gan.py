@@ -38,6 +38,10 @@ class Hparams(base.Hparams):
     repeats where the image needs more."""
     discriminator_widths: tuple[int, ...] = (512, 256)
     """Channels of the discriminator per resolution (units per layer of an MLP), nearest the image first."""
+    generator_units: int = 0
+    """Units of one more dense layer of the generator, next to the latents; 0: none."""
+    discriminator_units: int = 0
+    """Units of one more dense layer of the discriminator, next to the logit; 0: none."""
     kernel_size: int = 4
     """Height and width of the convolutions, in pixels."""
     generator_learning_rate: float = 1e-3
@@ -173,6 +177,7 @@ class GAN(base.GenerativeModel):
             style,
             network=hparams.network,
             num_classes=self.num_classes,
+            hidden_units=hparams.generator_units,
         )
 
     def _build_discriminator(self):
@@ -193,6 +198,7 @@ class GAN(base.GenerativeModel):
             network=hparams.network,
             num_classes=self.num_classes,
             projection=hparams.conditioning == "projection",
+            hidden_units=hparams.discriminator_units,
             minibatch_standard_deviation=hparams.minibatch_standard_deviation,
             minibatch_discrimination=(hparams.minibatch_discrimination, hparams.minibatch_discrimination_size),
         )

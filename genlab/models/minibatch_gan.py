@@ -41,6 +41,8 @@ class MinibatchGAN(gan.GAN):
             "average_decay": 0.0,
             "generator_widths": (128, 256, 512),
             "discriminator_widths": (96, 192, 192),
+            "generator_units": 0,
+            "discriminator_units": 0,
             "kernel_size": 5,
             "generator_learning_rate": 3e-4,
             "discriminator_learning_rate": 3e-4,
@@ -51,4 +53,4 @@ class MinibatchGAN(gan.GAN):
         "book": gan.GAN.presets["book"]
         | {"network": "mlp", "minibatch_discrimination": 5, "minibatch_discrimination_size": 3},
     }
-    default_steps = 3000
+    default_steps = 2000

@@ -63,6 +63,8 @@ class WGAN(gan.GAN):
             "average_decay": 0.0,
             "generator_widths": (64, 128, 256, 512),
             "discriminator_widths": (64, 128, 256, 512),
+            "generator_units": 0,
+            "discriminator_units": 0,
             "penalty": "clip",
             "discriminator_updates": 5,
             "generator_learning_rate": 5e-5,
@@ -76,13 +78,15 @@ class WGAN(gan.GAN):
             "average_decay": 0.0,
             "generator_widths": (64, 128, 256, 512),
             "discriminator_widths": (64, 128, 256, 512),
+            "generator_units": 0,
+            "discriminator_units": 0,
             "kernel_size": 5,
             "discriminator_updates": 5,
             "generator_learning_rate": 1e-4,
             "discriminator_learning_rate": 1e-4,
         },
     }
-    default_steps = 1200
+    default_steps = 1000
 
     def discriminator_loss(self, real_logits, fake_logits):
         return losses.critic(real_logits, fake_logits)
