@@ -32,10 +32,10 @@ class DCGAN(gan.GAN):
         L_D = -E log D(x) - E log(1 - D(G(z))) [+ gamma/2 E |grad_x D(x)|^2],    L_G = -E log D(G(z))
 
     The default is not the paper's recipe. The discriminator has no batch normalization but the R1 penalty (Mescheder,
-    Geiger & Nowozin 2018, https://arxiv.org/abs/1801.04406) and the standard deviation of its batch, both networks
-    have one dense layer more and
-    learn faster (2e-3, beta1 0) at a rate that decays over the second half, and samples come from averaged weights:
-    that takes a fraction of the steps to the same quality. `--preset paper` gives the paper's own settings.
+    Geiger & Nowozin 2018, https://arxiv.org/abs/1801.04406) and the standard deviation of its batch; both networks have
+    one dense layer more and learn faster (2e-3, beta1 0) at a rate that decays over the second half; samples come from
+    averaged weights. That takes a fraction of the steps to the same quality. `--preset paper` gives the paper's own
+    settings.
     """
 
     Hparams: ClassVar[type[base.Hparams]] = Hparams
