@@ -40,7 +40,8 @@ def _import_tensorflow() -> None:
     """
     if "tensorflow" in _imported:
         return
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # What is an error to TensorFlow is raised as an exception too; what it only prints is advice on its own build.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if "keras" not in sys.modules:
         os.environ["KERAS_BACKEND"] = "tensorflow"
     sys.stderr.flush()

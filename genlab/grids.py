@@ -50,7 +50,9 @@ def save_grid(
 def save_image(image: Any, path: str | os.PathLike) -> pathlib.Path:
     """Write one image [H, W, C], uint8 or floats in [-1, 1]."""
     picture = _drop_grey_axis(as_pixels(image))
-    return _replace(path, lambda temporary: imageio.imwrite(temporary, picture))
+    # Encoded in memory first: a full disk then fails in one plain place.
+    encoded = imageio.imwrite("<bytes>", picture, extension=pathlib.Path(path).suffix)
+    return _replace(path, lambda temporary: temporary.write_bytes(encoded))
 
 
 def save_film(frames: Iterable[Any], path: str | os.PathLike, frames_per_second: float = 5.0) -> pathlib.Path:
@@ -62,9 +64,8 @@ def save_film(frames: Iterable[Any], path: str | os.PathLike, frames_per_second:
     pictures = [as_pixels(frame) for frame in frames]
     if path.suffix.lower() == ".gif":
         stack = [_drop_grey_axis(picture) for picture in pictures]
-        return _replace(
-            path, lambda temporary: imageio.imwrite(temporary, stack, duration=1000 / frames_per_second, loop=0)
-        )
+        encoded = imageio.imwrite("<bytes>", stack, extension=".gif", duration=1000 / frames_per_second, loop=0)
+        return _replace(path, lambda temporary: temporary.write_bytes(encoded))
     if path.suffix.lower() != ".mp4":
         raise UsageError(f"a film is written as .gif or .mp4, not as {path.name}.")
     try:
