@@ -32,9 +32,9 @@ class Interrupted(GenlabError):
 
 
 def closest(word: str, known: Iterable[str]) -> str:
-    """`; did you mean …?` where something known is close to the word, else nothing."""
+    """How a sentence about an unknown word ends: `; did you mean …?` where something known is close, else a full stop."""
     matches = difflib.get_close_matches(word, list(known), n=3, cutoff=0.5)
-    return f"; did you mean {' or '.join(matches)}?" if matches else ""
+    return f"; did you mean {' or '.join(matches)}?" if matches else "."
 
 
 def explain(error: BaseException) -> str | None:
