@@ -97,7 +97,7 @@ class GAN(base.GenerativeModel):
         L_D = -E log D(x) - E log(1 - D(G(z)))
         L_G = -E log D(G(z))                      (non-saturating, section 3; or minimax: E log(1 - D(G(z))))
 
-    Not as in the paper, because it was measured to do better: relu and batch normalization in G and leaky relu in D
+    Not as in the paper: relu and batch normalization in G and leaky relu in D
     (the paper: rectifiers and sigmoids in G, maxout and dropout in D), Adam instead of momentum, the R1 penalty
     (Mescheder, Geiger & Nowozin 2018, https://arxiv.org/abs/1801.04406), the batch's standard deviation shown to D,
     and samples from averaged weights.

@@ -47,7 +47,7 @@ class WGAN(gan.GAN):
 
     With `--penalty clip` every weight of the critic is clipped to [-0.01, 0.01] after each of its updates, each of
     which sees a fresh real batch. The default is the gradient penalty, with fewer and larger critic updates than the
-    paper's (3 at 1e-3 instead of 5 at 1e-4): it needs a third of the time here. No batch normalization in the critic.
+    paper's (3 at 1e-3 instead of 5 at 1e-4), which costs less time. No batch normalization in the critic.
     `wasserstein_estimate` is minus the critic's loss without penalty, up to an unknown scale under clipping.
     """
 
