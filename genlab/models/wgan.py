@@ -23,9 +23,10 @@ class Hparams(dcgan.Hparams):
     gradient_penalty: float = 10.0
     """Weight lambda of the gradient penalty, for --penalty gradient."""
     discriminator_updates: int = 3
-    beta2: float = 0.9
-    generator_learning_rate: float = 1e-3
-    discriminator_learning_rate: float = 1e-3
+    # At 1e-3 with beta2 0.9 the generator collapsed to one image of digits within 1,000 steps; with these it did not.
+    beta2: float = 0.99
+    generator_learning_rate: float = 3e-4
+    discriminator_learning_rate: float = 3e-4
     minibatch_standard_deviation: bool = False
     r1_penalty: float = 0.0
 
@@ -47,7 +48,7 @@ class WGAN(gan.GAN):
 
     With `--penalty clip` every weight of the critic is clipped to [-0.01, 0.01] after each of its updates, each of
     which sees a fresh real batch. The default is the gradient penalty, with fewer and larger critic updates than the
-    paper's (3 at 1e-3 instead of 5 at 1e-4), which costs less time. No batch normalization in the critic.
+    paper's (3 at 3e-4 instead of 5 at 1e-4), which costs less time. No batch normalization in the critic.
     `wasserstein_estimate` is minus the critic's loss without penalty, up to an unknown scale under clipping.
     """
 
