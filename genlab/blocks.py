@@ -43,8 +43,10 @@ class Style:
 class _Layers:
     """Makes the layers of one network in its style, each with a seed of its own."""
 
-    def __init__(self, style: Style) -> None:
+    def __init__(self, style: Style, latents=None) -> None:
+        """`latents`, [B, latent], choose what dropout drops, in sampling too; without them it is for training alone."""
         self.style = style
+        self.latents = latents
         self._seeds = random.Random(style.seed)
 
     def _seed(self) -> int:
@@ -140,7 +142,10 @@ class _Layers:
             x = keras.layers.LeakyReLU(negative_slope=0.2, name=f"{name}_act")(x)
         else:
             x = keras.layers.Activation(self.style.activation, name=f"{name}_act")(x)
-        if self.style.dropout:
+        if self.style.dropout and self.latents is not None:
+            dropout = layers.SamplingDropout(self.style.dropout, seed=self._seed(), name=f"{name}_dropout")
+            x = dropout([x, self.latents])
+        elif self.style.dropout:
             x = keras.layers.Dropout(self.style.dropout, seed=self._seed(), name=f"{name}_dropout")(x)
         return x
 
@@ -183,17 +188,19 @@ def generator(
     num_classes: int = 0,
     hidden_units: int = 0,
     output_activation: str | None = None,
+    sampling_dropout: bool = False,
     name: str = "generator",
 ):
     """Latents [B, latent] -> images [B, H, W, C] or vectors [B, D], float32 whatever the precision.
 
     `conv`: a dense layer at the coarsest resolution, then up-sampling convolutions; `mlp`, and always for vectors:
-    dense layers. `hidden_units` puts one more dense layer before all that. The output activation is by default tanh for images, which are in [-1, 1], and none for vectors. With
-    `num_classes` the input is [latents, labels [B]], and a learned embedding of the label is concatenated to the
-    latents. No normalization on the output, no bias before one (Radford et al. 2016, section 3).
+    dense layers. `hidden_units` puts one more dense layer before all that. The output activation is by default tanh for
+    images, which are in [-1, 1], and none for vectors. With `num_classes` the input is [latents, labels [B]], and a
+    learned embedding of the label is concatenated to the latents. `sampling_dropout` keeps the style's dropout on
+    outside of training, where the latents choose what is dropped. No normalization on the output, no bias before one (Radford et al. 2016, section 3).
     """
-    make = _Layers(style)
     latents = keras.Input((latent_size,), name="latents")
+    make = _Layers(style, latents if sampling_dropout else None)
     inputs, x = latents, latents
     if num_classes:
         labels = keras.Input((), dtype="int32", name="labels")

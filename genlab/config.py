@@ -39,9 +39,11 @@ class Options:
     """Steps from one checkpoint to the next; the last step is always saved."""
     keep: int = 3
     """How many of the newest checkpoints are kept."""
+    histograms: bool = False
+    """Log weights and activations by layer to TensorBoard with each grid of samples."""
 
     def __post_init__(self) -> None:
-        for name in ("log_every", "sample_every", "checkpoint_every", "keep"):
+        for name in ("log_every", "sample_every", "checkpoint_every", "keep", "histograms"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         for name in ("steps", "epochs", "schedule_steps"):
@@ -54,7 +56,7 @@ class Options:
             raise ValueError(f"seed is {self.seed}; it must be from 0 to {2**31 - 1}")
 
 
-MAY_CHANGE = ("steps", "epochs", "out", "log_every", "sample_every", "checkpoint_every", "keep")
+MAY_CHANGE = ("steps", "epochs", "out", "log_every", "sample_every", "checkpoint_every", "keep", "histograms")
 """Options that a resumed run may change: they do not touch what a step computes."""
 
 

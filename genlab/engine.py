@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import tqdm
 
-from genlab import grids, pictures
+from genlab import grids, histograms, pictures
 from genlab.backend import tf
 from genlab.data import points
 from genlab.data.dataset import Dataset, to_model_range
@@ -235,7 +235,19 @@ class _Training:
             for name, each in {"": picture, **beside}.items():
                 grids.save_image(each, self.run.samples / f"{name}{name and '-'}step-{self.step:06d}.png")
                 tf.summary.image(name or "samples", each[np.newaxis])
+            if self.options.histograms:
+                histograms.write(self.model.networks, self.shown_inputs())
         self.board.flush()
+
+    def shown_inputs(self) -> dict[str, Any]:
+        """What histograms of activations are taken on: the grid's latents, and as many training images and labels."""
+        count = min(len(self.grid_latents), len(self.dataset.images))
+        labels = self.dataset.labels
+        return {
+            "latents": self.grid_latents[:count],
+            "images": to_model_range(self.dataset.images[:count]),
+            "labels": None if labels is None else labels[:count],
+        }
 
     def save(self) -> None:
         if not all(bool(tf.reduce_all(tf.math.is_finite(weight))) for weight in self.model.weights):

@@ -73,3 +73,35 @@ class MinibatchDiscrimination(keras.layers.Layer):
 
     def get_config(self):
         return super().get_config() | {"kernels": self.kernels, "size": self.size, "seed": self.seed}
+
+
+@keras.saving.register_keras_serializable(package="genlab")
+class SamplingDropout(keras.layers.Layer):
+    """Dropout that is on in sampling too: ([B, ...], latents [B, latent]) -> [B, ...]; each example's latents choose.
+
+    What an example loses follows from its first two latent numbers and the layer's seed alone, so that a latent vector
+    still names one image, whatever else is drawn with it. What is kept is divided by 1 - rate. A latent vector of one
+    number seeds with it twice.
+    """
+
+    def __init__(self, rate: float, seed: int = 0, **kwargs):
+        super().__init__(**kwargs)
+        self.rate = rate
+        self.seed = seed
+
+    def call(self, inputs):
+        values, latents = inputs
+        first_and_second = tf.gather(latents, [0, min(1, latents.shape[1] - 1)], axis=1)
+        seeds = tf.bitcast(tf.cast(first_and_second, tf.float32), tf.int32) ^ tf.constant([self.seed, 0])
+        uniform = tf.map_fn(
+            lambda seed: tf.random.stateless_uniform(values.shape[1:], seed, alg="philox"),
+            seeds,
+            fn_output_signature=tf.TensorSpec(values.shape[1:], tf.float32),
+        )
+        return tf.where(uniform < self.rate, tf.zeros_like(values), values / (1.0 - self.rate))
+
+    def compute_output_shape(self, input_shape):
+        return input_shape[0]
+
+    def get_config(self):
+        return super().get_config() | {"rate": self.rate, "seed": self.seed}

@@ -66,6 +66,18 @@ def gradient_penalty(critic_function, real, fake, seed):
     return tf.reduce_mean(tf.square(tf.sqrt(squares + 1e-12) - 1.0))
 
 
+def pull_away(codes):
+    """Mean squared cosine between the codes [B, K] of different examples, 0 to 1: high where a generator has collapsed.
+
+    Zhao, Mathieu & LeCun 2017, "Energy-based Generative Adversarial Network" (https://arxiv.org/abs/1609.03126),
+    equation 4. A batch of one gives 0.
+    """
+    directions = tf.math.l2_normalize(codes, axis=1, epsilon=1e-12)
+    squares = tf.square(tf.matmul(directions, directions, transpose_b=True))
+    count = tf.cast(tf.shape(codes)[0], codes.dtype)
+    return tf.math.divide_no_nan(tf.reduce_sum(squares) - tf.linalg.trace(squares), count * (count - 1.0))
+
+
 def gaussian_kl(mean, log_variance):
     """KL(N(mean, exp(log_variance)) || N(0, 1)) in nats, element by element. Kingma & Welling 2014, appendix B."""
     return 0.5 * (tf.square(mean) + tf.exp(log_variance) - log_variance - 1.0)

@@ -49,3 +49,11 @@ def test_gradient_norm_is_over_all_pixels_and_channels():
     square = lambda x: tf.reduce_sum(x**2, axis=[1, 2, 3])[:, None]  # noqa: E731
     expected = np.mean(np.sum((2 * images.numpy()) ** 2, axis=(1, 2, 3)))
     assert float(losses.squared_gradient_norm(square, images)) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_pull_away_of_codes_worked_by_hand():
+    # cosines: 0 between the first two, 1/sqrt 2 of each with the third; lengths do not matter
+    codes = tf.constant([[1.0, 0.0], [0.0, 3.0], [2.0, 2.0]])
+    assert float(losses.pull_away(codes)) == pytest.approx(2 * (0 + 0.5 + 0.5) / (3 * 2), rel=1e-6)
+    assert float(losses.pull_away(tf.ones([4, 2]))) == pytest.approx(1.0, rel=1e-6)
+    assert float(losses.pull_away(codes[:1])) == 0.0

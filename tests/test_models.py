@@ -12,7 +12,7 @@ import tensorflow_probability as tfp
 from conftest import fails, state_of
 
 import genlab
-from genlab import losses, models, sample, train
+from genlab import config, losses, models, sample, train
 from genlab.data import points
 from genlab.models.base import DataSpec
 
@@ -420,8 +420,9 @@ def test_k_follows_the_papers_rule_and_is_saved(small_images):
     assert 0.0 <= float(model.train_step(batches(model, (12, 10, 1)), tf.constant([0, 1]))["k"]) <= 1.0
 
 
-def test_rates_are_halved_on_a_stall():
-    model = build("began", patience=3, generator_learning_rate=0.01)
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_rates_are_halved_on_a_stall(schedule):
+    model = build("began", patience=3, generator_learning_rate=0.01, schedule=schedule)
     for convergence in (1.0, 0.9, 2.0, 2.0):
         model._halve_rates_on_a_stall(tf.constant(convergence))
     assert float(model.generator_optimizer.learning_rate) == pytest.approx(0.01)
@@ -429,9 +430,12 @@ def test_rates_are_halved_on_a_stall():
     assert float(model.generator_optimizer.learning_rate) == pytest.approx(0.005)
 
 
-def test_began_has_neither_norm_nor_dropout():
-    names = " ".join(layer.name for layer in build("began").discriminator.layers)
+def test_the_papers_began_has_neither_norm_nor_dropout():
+    paper = config.starting_hparams("began", "paper")
+    style = {"discriminator_normalization": paper.discriminator_normalization}
+    names = " ".join(layer.name for layer in build("began", **style).discriminator.layers)
     assert "norm" not in names and "dropout" not in names
+    assert (paper.exponent, paper.pull_away, paper.generator_normalization) == (1, 0.0, "none")
 
 
 # -- conditional -------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from genlab import blocks, models
 from genlab.averaging import WeightAverage
-from genlab.layers import MinibatchStandardDeviation
+from genlab.layers import MinibatchStandardDeviation, SamplingDropout
 from genlab.models.base import DataSpec
 
 STYLE = blocks.Style(normalization="batch")
@@ -105,3 +105,26 @@ def test_a_sample_ignores_its_neighbours_in_batch_norm():
     latents = model.sample_latents(range(70))
     shifted = tf.concat([latents[:1], 100.0 + latents[1:]], 0)
     np.testing.assert_array_equal(model.sample(latents)[0], model.sample(shifted)[0])
+
+
+def test_dropout_in_sampling_follows_the_latents():
+    kind = models.load("dcgan")
+    settings = {"generator_widths": (4, 8), "discriminator_widths": (4, 8), "generator_dropout": 0.5}
+    kept, dropped = (
+        kind(kind.Hparams(**settings, dropout_in_sampling=on), DataSpec((12, 12, 1)), seed=3) for on in (False, True)
+    )
+    latents = dropped.sample_latents(range(70))
+    images = dropped.sample(latents).numpy()
+    assert not np.allclose(images, kept.sample(latents).numpy())
+    np.testing.assert_array_equal(images[5:9], dropped.sample(latents[5:9]).numpy())
+
+
+def test_sampling_dropout_drops_its_share_and_keeps_the_mean():
+    latents = tf.random.stateless_normal([200, 3], [0, 1])
+    values = SamplingDropout(0.3, seed=7)([tf.ones([200, 50]), latents]).numpy()
+    assert set(np.unique(values)) == {np.float32(0), np.float32(1) / np.float32(0.7)}
+    assert values.mean() == pytest.approx(1.0, abs=0.02)
+    assert len(np.unique(values, axis=0)) == 200
+    other = SamplingDropout(0.3, seed=8)([tf.ones([200, 50]), latents]).numpy()
+    assert not np.array_equal(values, other)
+    assert SamplingDropout(0.5)([tf.ones([4, 6]), latents[:4, :1]]).shape == (4, 6)

@@ -59,6 +59,22 @@ def test_tensorboard_reads_scalars_and_grids(trained):
     assert {"generator_loss", "discriminator_loss", "images_per_second", "samples"} <= tags
 
 
+@pytest.mark.parametrize("model", ["cgan", "vae", "began"])
+def test_histograms_of_weights_and_activations_by_layer(model, small_images):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    widths = {"encoder_widths": (2,), "decoder_widths": (2,)} if model == "vae" else {"generator_widths": (2,)}
+    run = genlab.fit(model, *small_images, steps=1, batch_size=4, histograms=True, **widths)
+    events = EventAccumulator(str(run.path / "tensorboard"))
+    events.Reload()
+    names = set(events.Tags()["tensors"]) | set(events.Tags()["histograms"])
+    for network in run.model.networks.values():
+        for weight in network.weights:
+            assert any(name.startswith("weights/") and name.endswith(f"/{weight.path}") for name in names)
+    shown = "trained_decoder" if model == "vae" else "generator"
+    assert any(name.startswith(f"activations/{shown}/") for name in names)
+
+
 def test_grids_come_more_often_early():
     assert sorted(_sample_schedule(500, 1600)) == [0, 16, 32, 63, 125, 250, 500, 1000, 1500, 1600]
     assert sorted(_sample_schedule(500, 10)) == [0, 10]

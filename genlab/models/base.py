@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -235,7 +236,7 @@ class GenerativeModel(abc.ABC):
                 return schedules.PiecewiseConstantDecay([start, start + rest // 2], [rate, rate * 0.1, rate * 0.01])
             case "linear":
                 decay = schedules.PolynomialDecay(rate, rest, rate * self.hparams.final_rate)
-                return _delayed(decay, start)
+                return schedule_of(lambda step: decay(tf.maximum(step - start, 0.0)))
         # A warm-up from the rate to itself is how Keras spells "hold it, then decay".
         return schedules.CosineDecay(rate, rest, alpha=self.hparams.final_rate, warmup_target=rate, warmup_steps=start)
 
@@ -266,14 +267,14 @@ class GenerativeModel(abc.ABC):
         return [weight for network in self.networks.values() for weight in network.weights]
 
 
-def _delayed(schedule, start: int):
-    """The schedule, begun `start` steps late; before that its first value."""
+def schedule_of(function: Callable[[Any], Any]) -> Any:
+    """A Keras learning-rate schedule of a function of the step (a float32 scalar)."""
 
-    class Delayed(keras.optimizers.schedules.LearningRateSchedule):
+    class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         def __call__(self, step):
-            return schedule(tf.maximum(tf.cast(step, tf.float32) - start, 0.0))
+            return function(tf.cast(step, tf.float32))
 
         def get_config(self):
-            return {"schedule": schedule.get_config(), "start": start}
+            raise NotImplementedError("runs store their hyper-parameters, not their schedules")
 
-    return Delayed()
+    return Schedule()

@@ -72,11 +72,15 @@ class Hparams(base.Hparams):
     """Divide each weight matrix of the discriminator by its largest singular value (Miyato et al. 2018)."""
     generator_dropout: float = 0.0
     """Share of the generator's hidden activations set to zero in training."""
+    dropout_in_sampling: bool = False
+    """Set as many to zero in sampling too (Isola et al. 2017); the latents choose which, so a seed still names an image."""
     discriminator_dropout: float = 0.0
     """Share of the discriminator's hidden activations set to zero in training."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.dropout_in_sampling and not self.generator_dropout:
+            raise ValueError("dropout_in_sampling needs a generator_dropout above 0")
         for name in ("kernel_size", "generator_updates", "discriminator_updates", "r1_interval"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
@@ -150,7 +154,7 @@ class GAN(base.GenerativeModel):
             raise base.needs_labels()
         self.generator = self._build_generator()
         with precision.scope("float32"):  # samples are drawn in full precision whatever the training ran in
-            self.decoder = self._build_generator()
+            self.decoder = self._build_generator(sampling_dropout=hparams.dropout_in_sampling)
         self.generator_average = self.average((self.decoder, self.generator))
         self.discriminator = self._build_discriminator()
         self.generator_optimizer = self.make_optimizer(
@@ -160,7 +164,7 @@ class GAN(base.GenerativeModel):
             hparams.discriminator_learning_rate, self.discriminator.trainable_variables
         )
 
-    def _build_generator(self):
+    def _build_generator(self, sampling_dropout: bool = False):
         hparams = self.hparams
         style = blocks.Style(
             activation="relu",
@@ -178,6 +182,7 @@ class GAN(base.GenerativeModel):
             network=hparams.network,
             num_classes=self.num_classes,
             hidden_units=hparams.generator_units,
+            sampling_dropout=sampling_dropout,
         )
 
     def _build_discriminator(self):
