@@ -43,7 +43,7 @@ class Options:
     """Log weights and activations by layer to TensorBoard with each grid of samples."""
 
     def __post_init__(self) -> None:
-        for name in ("log_every", "sample_every", "checkpoint_every", "keep", "histograms"):
+        for name in ("log_every", "sample_every", "checkpoint_every", "keep"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         for name in ("steps", "epochs", "schedule_steps"):

@@ -107,7 +107,7 @@ class BEGAN(base.GenerativeModel):
             "pull_away": 0.0,
         },
     }
-    default_steps = 4000
+    default_steps = 5000
 
     def __init__(self, hparams: Any, spec: base.DataSpec, *, seed: int = 0, schedule_steps: int | None = None):
         super().__init__(hparams, spec, seed=seed, schedule_steps=schedule_steps)
