@@ -45,6 +45,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1, help="runs of each model, of seeds 0, 1, ...")
     parser.add_argument("--out", default=str(HERE / "cache" / "runs"))
     arguments = parser.parse_args()
+    RESULTS.parent.mkdir(exist_ok=True)
     dataset = genlab.data.load(arguments.data)
     classifier = judges.load(dataset)
     for seed in range(arguments.seeds):

@@ -17,7 +17,7 @@ from models_on_mnist import machine
 
 import genlab
 from genlab import run as runs
-from genlab.data import points
+from genlab.metrics.modes import mode_figures
 
 HERE = pathlib.Path(__file__).parent
 RESULTS = HERE / "results" / "modes_on_points.json"
@@ -29,6 +29,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--steps", type=int, help="length of a run; by default each model's own")
     arguments = parser.parse_args()
+    RESULTS.parent.mkdir(exist_ok=True)
     for seed in range(arguments.seeds):
         for data in ("ring", "grid"):
             for name in MODELS:
@@ -40,7 +41,7 @@ def main() -> None:
                 drawn = run.model.sample(run.model.sample_latents(np.arange(2500))).numpy()
                 dataset = run.data()
                 entry = {"model": name, "data": data, "seed": seed}
-                entry |= points.mode_figures(drawn, dataset.modes, dataset.deviation)
+                entry |= mode_figures(drawn, dataset.modes, dataset.deviation)
                 entry |= {
                     "steps": run.config.steps,
                     "seconds": run.metrics()[-1]["seconds"],

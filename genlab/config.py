@@ -16,7 +16,8 @@ class Options:
     """The settings that every model's training has; each field is a flag."""
 
     data: str = "digits"
-    """Name of a data set (digits, mnist, fashion_mnist, kmnist; points: ring, grid) or path of a folder of idx files."""
+    """Name of a data set (digits, mnist, fashion_mnist, kmnist; stacked: three digits as RGB, of MNIST or of stacked:SOURCE;
+    points: ring, grid) or path of a folder of idx files."""
     steps: int | None = None
     """Length of the run, in training steps. By default the model's own, or what --epochs gives."""
     epochs: float | None = None
@@ -39,11 +40,21 @@ class Options:
     """Steps from one checkpoint to the next; the last step is always saved."""
     keep: int = 3
     """How many of the newest checkpoints are kept."""
+    evaluate_every: int = 0
+    """Steps from one quick evaluation of samples to the next; the best one's checkpoint is kept. 0: none."""
+    evaluate_samples: int = 2000
+    """Samples of a quick evaluation, at most as many as there are training images."""
+    on_collapse: Literal["warn", "stop"] = "warn"
+    """What to do when samples grow alike or a loss shows that the game is over: say so, or stop with exit status 3."""
+    on_nan: Literal["stop", "rollback"] = "stop"
+    """What to do when a figure is not finite: stop, or go back to the last checkpoint with halved rates, 3 times at most."""
     histograms: bool = False
     """Log weights and activations by layer to TensorBoard with each grid of samples."""
 
     def __post_init__(self) -> None:
-        for name in ("log_every", "sample_every", "checkpoint_every", "keep"):
+        if self.evaluate_every < 0:
+            raise ValueError(f"evaluate_every is {self.evaluate_every}; it must be at least 0")
+        for name in ("log_every", "sample_every", "checkpoint_every", "keep", "evaluate_samples"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         for name in ("steps", "epochs", "schedule_steps"):
@@ -56,7 +67,20 @@ class Options:
             raise ValueError(f"seed is {self.seed}; it must be from 0 to {2**31 - 1}")
 
 
-MAY_CHANGE = ("steps", "epochs", "out", "log_every", "sample_every", "checkpoint_every", "keep", "histograms")
+MAY_CHANGE = (
+    "steps",
+    "epochs",
+    "out",
+    "log_every",
+    "sample_every",
+    "checkpoint_every",
+    "keep",
+    "evaluate_every",
+    "evaluate_samples",
+    "on_collapse",
+    "on_nan",
+    "histograms",
+)
 """Options that a resumed run may change: they do not touch what a step computes."""
 
 

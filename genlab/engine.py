@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 import tqdm
 
-from genlab import grids, histograms, pictures
+from genlab import evaluation, grids, histograms, pictures, watch
 from genlab.backend import tf
-from genlab.data import points
 from genlab.data.dataset import Dataset, to_model_range
-from genlab.errors import GenlabError, Interrupted
+from genlab.errors import Collapsed, GenlabError, Interrupted
+from genlab.metrics.modes import mode_figures
 from genlab.models.base import PRIOR_IMAGES
 from genlab.run import Run, State, newest_checkpoint, to_floats
 
@@ -30,6 +30,8 @@ log = logging.getLogger("genlab")
 
 SECONDS_PER_CALL = 0.5
 """Steps are run in calls of about this length: long enough that a call costs nothing, short enough for Ctrl-C."""
+ROLLBACKS = 3
+"""How often a run goes back to its last checkpoint, with --on-nan rollback, before it gives up."""
 HELD_OUT = 2000
 """How many held-out images are handed to what a model draws beside samples."""
 
@@ -54,10 +56,7 @@ class _Training:
         self.step = 0
         self.seconds = 0.0
         if resume:
-            self.state.restore(run)
-            self.step = int(self.state.step.numpy())
-            run.drop_metrics_after(self.step)
-            self.seconds = max((line["seconds"] for line in run.metrics()), default=0.0)
+            self.restore()
         self.metric_names: list[str] = []
         self.recent: list[np.ndarray] = []
         self.recent_start = (self.step, self.seconds)
@@ -67,17 +66,29 @@ class _Training:
         self.grid_latents = self.model.sample_latents(np.arange(count))
         self.grid_labels = self.model.default_labels(np.arange(count))
         self.prior_step: int | None = None
+        self.watch = watch.Watch(self.model, to_model_range(dataset.images[:count]))
+        self.quick: evaluation.QuickEvaluation | None = None
+        if self.options.evaluate_every:
+            self.quick = evaluation.QuickEvaluation(dataset, self.options.evaluate_samples, self.options.seed)
+            log.info(
+                f"quick   evaluations of {len(self.quick.seeds):,} samples every {self.options.evaluate_every:,} steps"
+            )
         # tf.summary needs no purging on resume: TensorBoard shows the newest value of a step.
         self.board = tf.summary.create_file_writer(str(run.path / "tensorboard"))
 
+    def restore(self) -> None:
+        """Take up where the newest checkpoint ends; figures that were logged after it are forgotten."""
+        self.state.restore(self.run)
+        self.step = int(self.state.step.numpy())
+        self.run.drop_metrics_after(self.step)
+        self.seconds = max((line["seconds"] for line in self.run.metrics()), default=0.0)
+
     def loop(self, signals: _Signals) -> None:
         total = self.run.config.steps
-        batch_size = self.run.config.hparams.batch_size
-        stream = self.dataset.stream(batch_size, self.options.seed, int(self.state.batches.numpy()))
         if self.step >= total:
             log.info(f"all {total:,} steps are done already; --steps with a larger number goes on")
             return
-        run_steps = self._compile(iter(stream))
+        run_steps = self._compile()
         real = self.dataset.images[: len(self.grid_latents)]
         grids.save_image(pictures.samples(real, self.grid_columns), self.run.samples / "real.png")
         if self.step == 0:
@@ -93,7 +104,9 @@ class _Training:
                 started = time.perf_counter()
                 history = run_steps(tf.constant(count)).numpy()  # [count, metrics]
                 elapsed = time.perf_counter() - started
-                self.check_finite(history)
+                if bad := self.not_finite(history, self.step + count):
+                    run_steps = self.roll_back(bad, bar)
+                    continue
                 self.recent.append(history)
                 self.step += count
                 self.seconds += elapsed
@@ -102,6 +115,8 @@ class _Training:
                 steps_done += count
                 steps_per_call = max(1, min(2 * steps_per_call, int(SECONDS_PER_CALL * count / elapsed)))
                 bar.update(count)
+                if self.quick is not None and self._due(self.options.evaluate_every):
+                    self.evaluate(self.quick)
                 if self._due(self.options.log_every):
                     self.log_metrics(bar)
                 if self.step in self.sample_steps:
@@ -120,11 +135,13 @@ class _Training:
             self.board.close()
         self.film()
 
-    def _compile(self, iterator: Any) -> Any:
+    def _compile(self) -> Any:
         """A function that runs so many steps and returns every figure of every step, [steps, metrics]."""
         model, state = self.model, self.state
-        batches_per_step = self.run.config.hparams.batches_per_step
-        seed = tf.constant([self.options.seed, 0x67656E], tf.int32)
+        hparams = self.run.config.hparams
+        batches_per_step = hparams.batches_per_step
+        iterator = iter(self.dataset.stream(hparams.batch_size, self.options.seed, int(state.batches.numpy())))
+        seed = tf.constant([self.options.seed, 0x67656E + int(state.rollbacks.numpy())], tf.int32)
 
         def one_step():
             batches = [next(iterator) for _ in range(batches_per_step)]
@@ -154,26 +171,81 @@ class _Training:
     def _next_event(self) -> int:
         """The next step after which something is due."""
         options = self.options
-        regular = [self.step // n * n + n for n in (options.log_every, options.checkpoint_every)]
+        intervals = (options.log_every, options.checkpoint_every, options.evaluate_every)
+        regular = [self.step // n * n + n for n in intervals if n]
         drawn = [step for step in self.sample_steps if step > self.step]
         return min(*regular, *drawn, self.run.config.steps)
 
     def _due(self, interval: int) -> bool:
         return self.step % interval == 0 or self.step == self.run.config.steps
 
-    def check_finite(self, history: np.ndarray) -> None:
+    def not_finite(self, history: np.ndarray, step: int) -> str | None:
+        """What is not finite, in words: a figure of the steps up to `step`, or a weight where a checkpoint is due then."""
         bad = np.argwhere(~np.isfinite(history))
         if len(bad):
             row, column = bad[0]
-            step = self.step + int(row) + 1
-            self._fail(f"{self.metric_names[column]} is {history[row, column]} at step {step:,}")
+            return f"{self.metric_names[column]} is {history[row, column]} at step {self.step + int(row) + 1:,}"
+        due = step % self.options.checkpoint_every == 0 or step == self.run.config.steps
+        if due and not all(bool(tf.reduce_all(tf.math.is_finite(weight))) for weight in self.model.weights):
+            return f"the weights are not finite after step {step:,}"
+        return None
+
+    def roll_back(self, what: str, bar: tqdm.tqdm) -> Any:
+        """Back to the newest checkpoint with halved rates and other noise; the function that runs steps from there."""
+        rollbacks = int(self.state.rollbacks.numpy()) + 1
+        if self.options.on_nan == "stop" or rollbacks > ROLLBACKS:
+            self._fail(what)
+        factor = 0.5 * float(self.model.rate_factor.numpy())
+        self.restore()
+        self.state.rollbacks.assign(rollbacks)
+        self.model.rate_factor.assign(factor)
+        self.recent, self.recent_start = [], (self.step, self.seconds)
+        bar.n = self.step
+        log.info(
+            f"{what}: back to step {self.step:,}, learning rates halved, other noise ({rollbacks} of {ROLLBACKS} times)"
+        )
+        return self._compile()
 
     def _fail(self, what: str) -> None:
         newest = newest_checkpoint(self.run.path)
         raise GenlabError(
             f"{what}: training stopped. The last good checkpoint is {newest}. "
-            "A lower learning rate is the usual cure; --precision float32 is another where it was a lower one."
+            "A lower learning rate is the usual cure, --on-nan rollback takes it by itself; --precision float32 is another "
+            "where it was a lower one."
         )
+
+    def warn(self, warnings: list[str]) -> None:
+        """Say, or stop because of, what the watch has seen; nothing in the first part of a run."""
+        for text in warnings:
+            if self.options.on_collapse == "stop":
+                self.save()
+                raise Collapsed(
+                    f"{text}\nStopped at step {self.step:,} by --on-collapse stop; a checkpoint is saved in {self.run.path}."
+                )
+            log.warning(f"warning {text}")
+
+    @property
+    def watched(self) -> bool:
+        return self.step >= watch.BEGIN * self.run.config.steps
+
+    def evaluate(self, quick: evaluation.QuickEvaluation) -> None:
+        """Figures of the newest weights' samples; the checkpoint is kept where they are the best so far."""
+        self.fit_prior()
+        figures = to_floats(quick(self.model))
+        name, value = next(iter(figures.items()))
+        earlier = [line[f"quick_{name}"] for line in self.run.metrics() if f"quick_{name}" in line]
+        line = {"step": self.step, "seconds": round(self.seconds, 3)}
+        self.run.append_metrics(line | {f"quick_{each}": number for each, number in figures.items()})
+        with self.board.as_default(step=self.step):
+            for each, number in figures.items():
+                tf.summary.scalar(f"quick_{each}", number)
+        best = value < min(earlier, default=math.inf)
+        if best:
+            self.state.save_best(self.run)
+        shown = "  ".join(f"{each} {number:.4g}" for each, number in figures.items())
+        log.info(f"quick   step {self.step:,}  {shown}{'  the best so far' if best else ''}")
+        if "classes" in figures and self.watched:
+            self.warn(self.watch.classes(figures["classes"], quick.real_classes))
 
     def log_metrics(self, bar: tqdm.tqdm) -> None:
         history = np.concatenate(self.recent)
@@ -208,6 +280,8 @@ class _Training:
         if not quiet:
             self.last_console_line = now
         log.info(text, extra={"file_only": quiet})
+        if self.watched:
+            self.warn(self.watch.figures(figures))
 
     def fit_prior(self) -> None:
         """Let models without a prior of their own fit one, before samples are drawn and before it is saved."""
@@ -222,7 +296,7 @@ class _Training:
             return {}
         self.fit_prior()
         drawn = self.model.sample(self.grid_latents, self.grid_labels).numpy()
-        return points.mode_figures(drawn, self.dataset.modes, self.dataset.deviation)
+        return mode_figures(drawn, self.dataset.modes, self.dataset.deviation)
 
     def draw(self) -> None:
         """The fixed latents as the newest weights decode them, and what the model draws beside."""
@@ -238,6 +312,8 @@ class _Training:
             if self.options.histograms:
                 histograms.write(self.model.networks, self.shown_inputs())
         self.board.flush()
+        if self.watched:
+            self.warn(self.watch.samples(drawn))
 
     def shown_inputs(self) -> dict[str, Any]:
         """What histograms of activations are taken on: the grid's latents, and as many training images and labels."""
@@ -250,8 +326,6 @@ class _Training:
         }
 
     def save(self) -> None:
-        if not all(bool(tf.reduce_all(tf.math.is_finite(weight))) for weight in self.model.weights):
-            self._fail(f"the weights are not finite after step {self.step:,}")
         self.fit_prior()
         self.state.save(self.run)
 

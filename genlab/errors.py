@@ -22,6 +22,12 @@ class UsageError(GenlabError):
     status = 2
 
 
+class Collapsed(GenlabError):
+    """Training was stopped because its samples or its losses show that it went wrong."""
+
+    status = 3
+
+
 class Interrupted(GenlabError):
     """A signal stopped the training, after a checkpoint was saved."""
 

@@ -10,11 +10,10 @@ import os
 import pathlib
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import filelock
-import numpy as np
 
 from genlab import data as sources
 from genlab import models, precision
@@ -34,9 +33,11 @@ NAME = re.compile(r"(\d{5,})-")
 class Run:
     """A folder with everything of one training: settings, metrics, grids, checkpoints, and the model they give."""
 
-    def __init__(self, path: pathlib.Path, config: Config) -> None:
+    def __init__(self, path: pathlib.Path, config: Config, checkpoint: str = "latest") -> None:
         self.path = path
         self.config = config
+        self.checkpoint = checkpoint
+        """Whose weights the model has: `latest`, `best` or a step."""
         self._dataset: Dataset | None = None
 
     def __repr__(self) -> str:
@@ -131,10 +132,37 @@ class Run:
 
     @functools.cached_property
     def model(self) -> GenerativeModel:
-        """The model with the weights of the newest checkpoint. Raises GenlabError where there is none."""
+        """The model with the weights of the run's checkpoint. Raises GenlabError where there is none."""
         model = self.build()
         State(model).restore(self)
         return model
+
+    @property
+    def step(self) -> int:
+        """Training steps that the weights of `model` have seen."""
+        return int(self.find_checkpoint().rpartition("-")[2])
+
+    def find_checkpoint(self) -> str:
+        """Path of the checkpoint that `checkpoint` names. Raises GenlabError where there is none."""
+        if self.checkpoint == "latest":
+            path = newest_checkpoint(self.path)
+            if path is None:
+                raise GenlabError(
+                    f"{self.path} holds no checkpoint: its training ended before the first one. Train a new run."
+                )
+            return path
+        if self.checkpoint == "best":
+            path = tf.train.latest_checkpoint(str(self.checkpoints / "best"))
+            if path is None:
+                raise UsageError(f"{self.path} has no best checkpoint: train with --evaluate-every to keep one.")
+            return path
+        kept = sorted(int(path.stem.rpartition("-")[2]) for path in self.checkpoints.glob("step-*.index"))
+        if not self.checkpoint.isdigit() or int(self.checkpoint) not in kept:
+            raise UsageError(
+                f"--checkpoint {self.checkpoint}: {self.path} has latest, best (with --evaluate-every) and the steps "
+                f"{', '.join(map(str, kept)) or 'none'}."
+            )
+        return str(self.checkpoints / f"step-{int(self.checkpoint)}")
 
     @property
     def decoder(self):
@@ -143,33 +171,39 @@ class Run:
 
 
 class State:
-    """What a checkpoint holds: the model's networks and optimizers, the step, and the batches consumed.
+    """What a checkpoint holds: the model's networks and optimizers, the step, the batches consumed, the rollbacks.
 
-    The noise of a step and the order of the data are functions of the seed, the step and the batches consumed, so
-    these counters are the whole state of the random generators.
+    The noise of a step and the order of the data are functions of the seed and these counters, so they are the whole
+    state of the random generators.
     """
 
     def __init__(self, model: GenerativeModel) -> None:
         self.step = tf.Variable(0, dtype=tf.int64, name="step")
         self.batches = tf.Variable(0, dtype=tf.int64, name="batches")
-        self._checkpoint = tf.train.Checkpoint(step=self.step, batches=self.batches, **model.state())
-        self._manager: Any = None
+        self.rollbacks = tf.Variable(0, name="rollbacks")
+        self._checkpoint = tf.train.Checkpoint(
+            step=self.step, batches=self.batches, rollbacks=self.rollbacks, **model.state()
+        )
+        self._managers: dict[str, Any] = {}
 
     def save(self, run: Run) -> None:
         """Save the newest checkpoint and drop the oldest beyond `keep`. A save that is cut short leaves the others."""
-        if self._manager is None:
-            self._manager = tf.train.CheckpointManager(
-                self._checkpoint, str(run.checkpoints), run.config.options.keep, checkpoint_name="step"
-            )
-        self._manager.save(checkpoint_number=int(self.step.numpy()))
+        self._save(run.checkpoints, run.config.options.keep)
+
+    def save_best(self, run: Run) -> None:
+        """Save this state as the run's best, in place of the one before."""
+        self._save(run.checkpoints / "best", 1)
+
+    def _save(self, folder: pathlib.Path, keep: int) -> None:
+        manager = self._managers.get(str(folder))
+        if manager is None:
+            manager = tf.train.CheckpointManager(self._checkpoint, str(folder), keep, checkpoint_name="step")
+            self._managers[str(folder)] = manager
+        manager.save(checkpoint_number=int(self.step.numpy()))
 
     def restore(self, run: Run) -> None:
-        """Read the newest checkpoint, all of it. Raises GenlabError where there is none or it does not fit."""
-        path = newest_checkpoint(run.path)
-        if path is None:
-            raise GenlabError(
-                f"{run.path} holds no checkpoint: its training ended before the first one. Train a new run."
-            )
+        """Read the run's checkpoint, all of it. Raises GenlabError where there is none or it does not fit."""
+        path = run.find_checkpoint()
         try:
             self._checkpoint.restore(path).assert_consumed()
         except (tf.errors.OpError, AssertionError, ValueError, IndexError) as error:
@@ -195,15 +229,21 @@ def create(out: str | os.PathLike, config: Config) -> Run:
     return run
 
 
-def open(run: str | os.PathLike = "latest", out: str | os.PathLike = "runs", model: str | None = None) -> Run:
+def open(
+    run: str | os.PathLike = "latest",
+    out: str | os.PathLike = "runs",
+    model: str | None = None,
+    checkpoint: str | int = "latest",
+) -> Run:
     """The one way in to a trained run: by path, by name or number in the folder `out`, or the newest one.
 
-    `model` limits the newest to runs of that model. Raises UsageError where there is no such run.
+    `model` limits the newest to runs of that model. `checkpoint` is `latest`, `best` or a step that was kept. Raises
+    UsageError where there is no such run.
     """
     path = _find(str(run), pathlib.Path(out), model)
     file = path / "config.json"
     try:
-        return Run(path, Config.from_json(json.loads(file.read_text())))
+        return Run(path, Config.from_json(json.loads(file.read_text())), str(checkpoint))
     except FileNotFoundError:
         raise UsageError(f"{path} is not a run: it has no config.json.") from None
     except (json.JSONDecodeError, UnicodeDecodeError, TypeError) as error:
@@ -262,6 +302,6 @@ def _complete_lines(path: pathlib.Path) -> list[dict[str, Any]]:
     return lines
 
 
-def to_floats(values: dict[str, np.floating]) -> dict[str, float]:
+def to_floats(values: Mapping[str, Any]) -> dict[str, float]:
     """Metrics as JSON numbers of single precision's worth of digits."""
     return {name: float(f"{value:.6g}") for name, value in values.items()}

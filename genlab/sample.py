@@ -25,6 +25,8 @@ class Arguments:
     """The run: its folder, its number, or `latest`."""
     runs: str = "runs"
     """Folder of the runs."""
+    checkpoint: str = "latest"
+    """Whose weights: latest, best (of a run with --evaluate-every), or a step that was kept."""
     out: str = "samples"
     """Folder to write into."""
     count: int | None = None
@@ -66,7 +68,7 @@ def draw(arguments: Arguments) -> list[pathlib.Path]:
         raise UsageError(f"--format {arguments.format}: it must be gif or mp4.")
     from genlab import run as runs
 
-    run = runs.open(arguments.run, arguments.runs)
+    run = runs.open(arguments.run, arguments.runs, checkpoint=arguments.checkpoint)
     model = run.model
     out = pathlib.Path(arguments.out)
     vectors = len(model.spec.shape) == 1

@@ -20,6 +20,7 @@ def in_empty_folder(tmp_path, monkeypatch):
     """Commands write into runs/ and samples/ of the folder they are called in."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("GENLAB_DATA", raising=False)
+    monkeypatch.setenv("GENLAB_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from conftest import fails, state_of
 
 import genlab
 from genlab import config, losses, models, sample, train
-from genlab.data import points
+from genlab.metrics.modes import mode_figures
 from genlab.models.base import DataSpec
 
 SMALL = {
@@ -515,11 +515,14 @@ def test_points_and_their_modes():
     ring, grid = genlab.data.load("ring"), genlab.data.load("grid")
     assert ring.images.shape == (50_000, 2) and len(ring.modes) == 8 and len(grid.modes) == 25
     assert np.linalg.norm(ring.images, axis=1).mean() == pytest.approx(1.0, abs=1e-3)
-    real = points.mode_figures(grid.images[:2500], grid.modes, grid.deviation)
+    real = mode_figures(grid.images[:2500], grid.modes, grid.deviation)
     # Within three deviations of the centre lies 1 - exp(-9/2) = 98.9% of a plane Gaussian.
     assert real["modes"] == 25 and real["high_quality"] == pytest.approx(1 - math.exp(-4.5), abs=0.006)
     two = np.array([ring.modes[0], ring.modes[0] + 0.02, ring.modes[3] + 0.5])
-    assert points.mode_figures(two, ring.modes, ring.deviation) == {"modes": 1.0, "high_quality": pytest.approx(2 / 3)}
+    # Both good points are of one mode: the divergence from equal shares is log 8.
+    expected = {"modes": 1.0, "high_quality": pytest.approx(2 / 3), "modes_kl": pytest.approx(math.log(8))}
+    assert mode_figures(two, ring.modes, ring.deviation) == expected
+    assert real["modes_kl"] == pytest.approx(0.0, abs=0.02)
 
 
 def test_vectors_train_and_log_their_modes(capsys):

@@ -93,7 +93,7 @@ def test_schedules(schedule, expected):
         schedule=schedule, final_rate=0.1, generator_widths=(2,), discriminator_widths=(2,), generator_learning_rate=1.0
     )
     rate = kind(hparams, DataSpec((8, 8, 1)), schedule_steps=100)._schedule(1.0)
-    at = lambda step: float(rate(step)) if callable(rate) else rate  # noqa: E731
+    at = lambda step: float(rate(step))  # noqa: E731
     assert [at(step) for step in (0, 49, 75, 100)] == pytest.approx(expected, abs=0.02)
     assert at(1000) == pytest.approx(expected[-1], abs=1e-6)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pathlib
 from typing import Any
 
-from genlab.data import digits, idx, points
+from genlab.data import digits, idx, points, stacked
 from genlab.data.dataset import Dataset, from_arrays, from_tf_data
 from genlab.errors import UsageError, closest
 
@@ -14,7 +14,7 @@ __all__ = ["Dataset", "from_arrays", "from_tf_data", "load", "names"]
 
 def names() -> list[str]:
     """The data sets that are known by name."""
-    return ["digits", *idx.NAMES, "ring", "grid"]
+    return ["digits", *idx.NAMES, "ring", "grid", "stacked"]
 
 
 def load(source: Any, labels: Any = None) -> Dataset:
@@ -33,6 +33,8 @@ def load(source: Any, labels: Any = None) -> Dataset:
         return points.ring()
     if name == "grid":
         return points.grid()
+    if name.partition(":")[0] == "stacked":
+        return stacked.stack(load(name.partition(":")[2] or "mnist"))
     if name in idx.NAMES:
         return idx.load_named(name)
     path = pathlib.Path(name).expanduser()

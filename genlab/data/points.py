@@ -37,14 +37,3 @@ def _mixture(name: str, modes: np.ndarray, deviation: float) -> Dataset:
         modes=modes.astype(np.float32),
         deviation=deviation,
     )
-
-
-def mode_figures(points: np.ndarray, modes: np.ndarray, deviation: float) -> dict[str, float]:
-    """Of generated points [N, 2]: `modes`, how many Gaussians have a point within 3 deviations; `high_quality`, the
-    share of points that are so near to one (Srivastava et al. 2017; Lin et al. 2018, PacGAN)."""
-    distances = np.linalg.norm(points[:, np.newaxis] - modes, axis=-1)  # [N, modes]
-    near = distances.min(axis=1) < 3 * deviation
-    return {
-        "modes": float(len(np.unique(distances.argmin(axis=1)[near]))),
-        "high_quality": float(near.mean()),
-    }

@@ -115,6 +115,8 @@ class GenerativeModel(abc.ABC):
         self.spec = spec
         self.seed = seed
         self.schedule_steps = schedule_steps or self.default_steps
+        self.rate_factor = tf.Variable(1.0, name="rate_factor")
+        """What every learning rate is multiplied by, whatever its schedule."""
         self._compiled_decode: Any = None
 
     @abc.abstractmethod
@@ -157,6 +159,10 @@ class GenerativeModel(abc.ABC):
         """The class that a seed draws where none is named: seed modulo the number of classes; None without labels."""
         return np.asarray(seeds) % self.spec.num_classes if self.conditional else None
 
+    def warnings(self, figures: dict[str, float]) -> dict[str, str]:
+        """What in a log line's figures looks like a training gone wrong: a sentence each, with the usual cures, by name."""
+        return {}
+
     def fit_prior(self, images) -> None:  # noqa: B027  most models have nothing to fit
         """Fit what latents are drawn from to training images [N, H, W, C] in [-1, 1], where `prior` is `fitted`."""
 
@@ -164,6 +170,17 @@ class GenerativeModel(abc.ABC):
         """What to draw beside samples: uint8 pictures [height, width, C] by name.
 
         `images` [N, H, W, C] in [-1, 1] are held-out ones, with `labels` [N] or None.
+        """
+        return {}
+
+    def reconstruct(self, images):
+        """Images [N, H, W, C] in [-1, 1] -> what is left of them after encoding and decoding, for models with an encoder."""
+        raise UsageError(f"{type(self).__name__} has no encoder: it cannot reconstruct images.")
+
+    def likelihood_figures(self, images, importance_samples: int, seed: int) -> dict[str, tuple[float, float | None]]:
+        """Figures of log p(x) for models that have a likelihood: (value, standard error or None) by name.
+
+        `images` [N, H, W, C] in [-1, 1] are held-out ones.
         """
         return {}
 
@@ -226,17 +243,30 @@ class GenerativeModel(abc.ABC):
         return optimizer
 
     def _schedule(self, rate: float) -> Any:
+        """The learning rate by the step, as a Keras schedule."""
+        course, factor = self._course(rate), self.rate_factor
+
+        class Schedule(keras.optimizers.schedules.LearningRateSchedule):
+            def __call__(self, step):
+                return factor * course(tf.cast(step, tf.float32))
+
+            def get_config(self):
+                raise NotImplementedError("runs store their hyper-parameters, not their schedules")
+
+        return Schedule()
+
+    def _course(self, rate: float) -> Callable[[Any], Any]:
         schedules = keras.optimizers.schedules
         start = int(self.hparams.decay_start * self.schedule_steps)
         rest = max(1, self.schedule_steps - start)
         match self.hparams.schedule:
             case "constant":
-                return rate
+                return lambda step: tf.constant(rate)
             case "step":
                 return schedules.PiecewiseConstantDecay([start, start + rest // 2], [rate, rate * 0.1, rate * 0.01])
             case "linear":
                 decay = schedules.PolynomialDecay(rate, rest, rate * self.hparams.final_rate)
-                return schedule_of(lambda step: decay(tf.maximum(step - start, 0.0)))
+                return lambda step: decay(tf.maximum(step - start, 0.0))
         # A warm-up from the rate to itself is how Keras spells "hold it, then decay".
         return schedules.CosineDecay(rate, rest, alpha=self.hparams.final_rate, warmup_target=rate, warmup_steps=start)
 
@@ -265,16 +295,3 @@ class GenerativeModel(abc.ABC):
     def weights(self) -> list[Any]:
         """Every weight of every network."""
         return [weight for network in self.networks.values() for weight in network.weights]
-
-
-def schedule_of(function: Callable[[Any], Any]) -> Any:
-    """A Keras learning-rate schedule of a function of the step (a float32 scalar)."""
-
-    class Schedule(keras.optimizers.schedules.LearningRateSchedule):
-        def __call__(self, step):
-            return function(tf.cast(step, tf.float32))
-
-        def get_config(self):
-            raise NotImplementedError("runs store their hyper-parameters, not their schedules")
-
-    return Schedule()

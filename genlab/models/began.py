@@ -112,7 +112,6 @@ class BEGAN(base.GenerativeModel):
     def __init__(self, hparams: Any, spec: base.DataSpec, *, seed: int = 0, schedule_steps: int | None = None):
         super().__init__(hparams, spec, seed=seed, schedule_steps=schedule_steps)
         self.prior = hparams.prior
-        self.rate_factor = tf.Variable(1.0, name="rate_factor")  # halved on a stall, whatever the schedule
         self.generator = self._build_decoder(hparams.latent_size, seed, "generator")
         with precision.scope("float32"):  # samples are drawn in full precision whatever the training ran in
             self.decoder = self._build_decoder(hparams.latent_size, seed, "generator")
@@ -161,11 +160,7 @@ class BEGAN(base.GenerativeModel):
         codes = encoder.outputs[0]
         return keras.Model(encoder.inputs[0], [decoder(codes), codes], name="discriminator")
 
-    def _schedule(self, rate: float) -> Any:
-        schedule, factor = super()._schedule(rate), self.rate_factor
-        return base.schedule_of(lambda step: factor * (schedule(step) if callable(schedule) else schedule))
-
-    def reconstruct(self, images):
+    def reconstruction(self, images):
         """L(v) = mean |v - D(v)|^eta, a scalar, and the codes [B, code] of the images v [B, H, W, C]."""
         rebuilt, codes = self.discriminator(images, training=True)
         return tf.reduce_mean(tf.abs(images - rebuilt) ** self.hparams.exponent), codes
@@ -178,8 +173,8 @@ class BEGAN(base.GenerativeModel):
         fake = self.generator(self.draw_latents(count, discriminator_seed), training=True)
         variables = self.discriminator.trainable_variables
         with tf.GradientTape() as tape:
-            real_loss, _ = self.reconstruct(images)
-            discriminator_loss = real_loss - self.k * self.reconstruct(fake)[0]
+            real_loss, _ = self.reconstruction(images)
+            discriminator_loss = real_loss - self.k * self.reconstruction(fake)[0]
             scaled = self.discriminator_optimizer.scale_loss(discriminator_loss)
         self.discriminator_optimizer.apply(tape.gradient(scaled, variables), variables)
 
@@ -188,7 +183,7 @@ class BEGAN(base.GenerativeModel):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch([variable.value for variable in variables])
             # The gradient flows through both v and D(v).
-            generator_loss, codes = self.reconstruct(self.generator(latents, training=True))
+            generator_loss, codes = self.reconstruction(self.generator(latents, training=True))
             similarity = losses.pull_away(codes)
             scaled = self.generator_optimizer.scale_loss(generator_loss + self.hparams.pull_away * similarity)
         self.generator_optimizer.apply(tape.gradient(scaled, variables), variables)
@@ -218,6 +213,14 @@ class BEGAN(base.GenerativeModel):
         stalled = self.steps_without_low >= self.hparams.patience
         self.rate_factor.assign(tf.where(stalled, 0.5 * self.rate_factor, self.rate_factor))
         self.steps_without_low.assign(tf.where(stalled, 0, self.steps_without_low))
+
+    def warnings(self, figures: dict[str, float]) -> dict[str, str]:
+        if figures["k"] > 1e-4:
+            return {}
+        return {
+            "k": "k is 0: the discriminator looks at real images alone. A smaller --code-size, a larger --lambda-k, --gamma 1 "
+            "and --pull-away are the usual cures."
+        }
 
     def pictures(self, images, labels) -> dict[str, Any]:
         rebuilt, _ = self.discriminator(images[:32], training=False)

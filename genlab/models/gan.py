@@ -246,6 +246,20 @@ class GAN(base.GenerativeModel):
             lambda: 0.0,
         )
 
+    def warnings(self, figures: dict[str, float]) -> dict[str, str]:
+        found = {}
+        if self.hparams.loss != "wasserstein" and figures["discriminator_loss"] < 0.1:
+            found["discriminator"] = (
+                "the discriminator tells nearly every image apart, and the generator has no signal left. A lower "
+                "--discriminator-learning-rate, a higher --r1-penalty or --spectral-normalization are the usual cures."
+            )
+        if self.hparams.loss == "non_saturating" and figures["generator_loss"] < 0.1:
+            found["generator"] = (
+                "the generator's loss is near 0: it has found one weakness of the discriminator, and collapse begins. A higher "
+                "--discriminator-learning-rate, a lower --generator-learning-rate or --minibatch-discrimination are the usual cures."
+            )
+        return found
+
     def update_discriminator(self, images, labels, seed) -> dict[str, Any]:
         """One update of D on a real batch and as many generated images of the same labels."""
         latent_seed, penalty_seed = tf.unstack(tf.random.split(seed, 2))

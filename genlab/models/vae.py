@@ -6,10 +6,17 @@ import dataclasses
 import math
 from typing import Any, ClassVar, Literal
 
+import numpy as np
+
 from genlab import losses
 from genlab.backend import keras, tf, tfp
 from genlab.errors import UsageError
 from genlab.models import _encoder_decoder, base
+
+CODES_AT_ONCE = 2000
+"""How many codes are decoded at once when a likelihood is estimated."""
+ACTIVE = 0.01
+"""Variance between images from which on a mean of the posterior counts as active (Burda et al. 2016)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +94,7 @@ class VAE(_encoder_decoder.EncoderDecoder):
             "likelihood": "bernoulli",
         },
     }
-    default_steps = 2500
+    default_steps = 4000
     heads = ("mean", "log_variance")
 
     def __init__(self, hparams: Any, spec: base.DataSpec, *, seed: int = 0, schedule_steps: int | None = None):
@@ -126,7 +133,15 @@ class VAE(_encoder_decoder.EncoderDecoder):
             "kl": kl,
             "bits_per_dimension": nats / (math.prod(self.spec.shape) * math.log(2)),
             # Burda et al. 2016: a unit is active where its mean varies between images.
-            "active_units": tf.reduce_sum(tf.cast(tf.math.reduce_variance(mean, axis=0) > 0.01, tf.float32)),
+            "active_units": tf.reduce_sum(tf.cast(tf.math.reduce_variance(mean, axis=0) > ACTIVE, tf.float32)),
+        }
+
+    def warnings(self, figures: dict[str, float]) -> dict[str, str]:
+        if figures["active_units"] >= 1:
+            return {}
+        return {
+            "units": "no latent number is in use: the posterior has collapsed onto the prior. A lower --beta, --warm-up-steps "
+            "or --free-bits are the usual cures."
         }
 
     def _beta(self):
@@ -171,6 +186,10 @@ class VAE(_encoder_decoder.EncoderDecoder):
         equation 8. `images` are as observed: binarized for `bernoulli`. Memory grows with B times `samples`; one
         sample gives an unbiased estimate of the evidence lower bound.
         """
+        return tf.reduce_logsumexp(self.log_importance_weights(images, samples, seed), axis=0) - math.log(samples)
+
+    def log_importance_weights(self, images, samples: int, seed):
+        """log p(x, z_k) / q(z_k|x) of K samples z_k ~ q for each image [B, ...] as observed, in nats: [K, B]."""
         tfd = tfp.distributions
         mean, log_variance = self.averaged_encoder(images, training=False)
         posterior = tfd.MultivariateNormalDiag(mean, tf.exp(0.5 * log_variance))
@@ -179,8 +198,35 @@ class VAE(_encoder_decoder.EncoderDecoder):
         prior = tfd.MultivariateNormalDiag(tf.zeros_like(mean))
         raw = self._raw_decoder()(tf.reshape(codes, [-1, mean.shape[1]]), training=False)
         likelihood = self.log_likelihood(tf.tile(images, [samples, *[1] * (len(images.shape) - 1)]), raw)
-        weights = tf.reshape(likelihood, [samples, -1]) + prior.log_prob(codes) - posterior.log_prob(codes)
-        return tf.reduce_logsumexp(weights, axis=0) - math.log(samples)
+        return tf.reshape(likelihood, [samples, -1]) + prior.log_prob(codes) - posterior.log_prob(codes)
+
+    def likelihood_figures(self, images, importance_samples: int, seed: int) -> dict[str, tuple[float, float | None]]:
+        """Of held-out images [N, H, W, C] in [-1, 1], in nats per image: (mean, standard error over images).
+
+        `nll` by importance sampling with that many samples, `negative_elbo` with as many, its parts `reconstruction`
+        and `kl`, `bits_per_dimension` of the NLL, and `active_units` (Burda et al. 2016, section 5).
+        """
+        observed = self.observed(images, tf.constant([seed, 0]))
+        mean, log_variance = self.averaged_encoder(observed, training=False)
+        kl = tf.reduce_sum(losses.gaussian_kl(mean, log_variance), axis=1).numpy()
+        weights = tf.function(self.log_importance_weights, autograph=False)
+        sizes = [min(CODES_AT_ONCE, importance_samples - done) for done in range(0, importance_samples, CODES_AT_ONCE)]
+        at_once = max(1, CODES_AT_ONCE // importance_samples)
+        nll, negative_elbo = [], []
+        for start in range(0, len(observed), at_once):
+            batch = observed[start : start + at_once]
+            parts = [weights(batch, size, tf.constant([start, part])) for part, size in enumerate(sizes)]
+            log_weights = np.concatenate(parts)  # [K, B]
+            nll.append(np.log(len(log_weights)) - np.logaddexp.reduce(log_weights, axis=0))
+            negative_elbo.append(-log_weights.mean(axis=0))
+        by_image = {"nll": np.concatenate(nll), "negative_elbo": np.concatenate(negative_elbo)}
+        by_image |= {"reconstruction": by_image["negative_elbo"] - kl, "kl": kl}
+        by_image["bits_per_dimension"] = by_image["nll"] / (math.prod(self.spec.shape) * math.log(2))
+        figures: dict[str, tuple[float, float | None]] = {
+            name: (float(values.mean()), float(values.std() / math.sqrt(len(values))))
+            for name, values in by_image.items()
+        }
+        return figures | {"active_units": (float((np.var(mean, axis=0) > ACTIVE).sum()), None)}
 
     def _raw_decoder(self):
         """The averaged decoder up to its last activation."""

@@ -1,0 +1,52 @@
+"""Train the classifier of digits that genlab comes with, on MNIST, and say how good it is.
+
+    python benchmarks/digits_extractor.py --data PATH
+
+Writes genlab/metrics/digits.keras, and benchmarks/results/digits_extractor.json with its accuracy on the test images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import pathlib
+import time
+
+from models_on_mnist import machine
+
+import genlab
+from genlab.metrics import classifier, extractors
+
+RESULTS = pathlib.Path(__file__).parent / "results" / "digits_extractor.json"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="folder of MNIST's idx files")
+    parser.add_argument("--epochs", type=float, default=20)
+    parser.add_argument("--out", default=str(extractors.DIGITS))
+    arguments = parser.parse_args()
+    dataset = genlab.data.load(arguments.data)
+    started = time.perf_counter()
+    network = classifier.train(dataset.images, dataset.labels, 10, epochs=arguments.epochs, shift=2)
+    network.save(arguments.out)
+    extractor = extractors.Extractor("digits", network, dataset.spec.shape)
+    result = {
+        "test_accuracy": extractor.accuracy_on(dataset.test_images, dataset.test_labels),
+        "sha256": extractor.sha256,
+        "bytes": pathlib.Path(arguments.out).stat().st_size,
+        "parameters": network.count_params(),
+        "epochs": arguments.epochs,
+        "seconds": round(time.perf_counter() - started),
+        "date": datetime.date.today().isoformat(),
+        "machine": machine(),
+        "command": "python benchmarks/digits_extractor.py --data mnist",
+    }
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

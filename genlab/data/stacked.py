@@ -1,0 +1,40 @@
+"""Three digits as the red, green and blue of one image: a thousand modes that a classifier of digits can count."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from genlab.data.dataset import Dataset
+from genlab.errors import UsageError
+
+TRAIN, TEST = 128_000, 26_000
+
+
+def stack(digits: Dataset, train: int = TRAIN, test: int = TEST) -> Dataset:
+    """Images [N, H, W, 3] of three grey digits each, drawn at random; always the same for the same digits.
+
+    Metz et al. 2017, "Unrolled Generative Adversarial Networks" (https://arxiv.org/abs/1611.02163), section 3.3.1, with
+    the counts of Srivastava et al. 2017. The label is the number that the digits read, red first. Raises UsageError for
+    anything but grey images of ten classes.
+    """
+    if digits.spec.shape[-1] != 1 or digits.labels is None or digits.spec.num_classes != 10:
+        raise UsageError(f"--data stacked:{digits.source}: grey images with labels of ten digits are needed.")
+    images, labels = _triples(digits.images, digits.labels, train, seed=0)
+    held_out, held_out_labels = digits.held_out(len(digits.images))
+    assert held_out_labels is not None
+    test_images, test_labels = _triples(held_out, held_out_labels, test, seed=1)
+    return Dataset(
+        name="stacked" if digits.name == "mnist" else f"stacked-{digits.name}",
+        source=f"stacked:{digits.source}",
+        images=images,
+        labels=labels,
+        test_images=test_images,
+        test_labels=test_labels,
+        class_names=tuple(f"{number:03d}" for number in range(1000)),
+    )
+
+
+def _triples(images: np.ndarray, labels: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    rows = np.random.default_rng(seed).integers(0, len(images), (count, 3))
+    stacked = np.stack([images[column, ..., 0] for column in rows.T], axis=-1)
+    return stacked, (labels[rows] @ np.array([100, 10, 1])).astype(np.int32)

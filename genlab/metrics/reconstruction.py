@@ -1,0 +1,22 @@
+"""How well images survive encoding and decoding."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from genlab.backend import tf
+
+
+def reconstruction_figures(images: np.ndarray, reconstructed: np.ndarray) -> dict[str, float]:
+    """Of images [N, H, W, C] in [-1, 1] and their reconstructions, means over images on the scale 0 to 1.
+
+    `mse` per pixel; `psnr` in dB (of each image's own error, then averaged); `ssim` (Wang et al. 2004), up to 1, with
+    windows of 11 pixels, or as large as the image is small.
+    """
+    first, second = (tf.constant(0.5 * (np.asarray(part, np.float32) + 1.0)) for part in (images, reconstructed))
+    window = min(11, *images.shape[1:3])
+    return {
+        "mse": float(tf.reduce_mean(tf.square(first - second))),
+        "psnr": float(tf.reduce_mean(tf.image.psnr(first, second, 1.0))),
+        "ssim": float(tf.reduce_mean(tf.image.ssim(first, second, 1.0, filter_size=window))),
+    }

@@ -1,0 +1,187 @@
+"""Evaluation of runs: every figure with its floor and its protocol, and a clear word where it cannot be had."""
+
+from __future__ import annotations
+
+import math
+
+import imageio.v3 as imageio
+import numpy as np
+import pytest
+from conftest import TINY, fails
+
+import genlab
+from genlab import evaluate, evaluation
+from genlab.backend import keras, tf
+from genlab.data import stacked
+from genlab.metrics import extractors
+from genlab.models.base import DataSpec
+
+
+@pytest.fixture(scope="module")
+def conditional(tmp_path_factory):
+    return genlab.fit("cgan", steps=4, out=tmp_path_factory.mktemp("conditional"), **TINY)
+
+
+@pytest.fixture(scope="module")
+def figures(conditional):
+    evaluate.main([str(conditional.path), "--samples", "300"])
+    return evaluation.read(conditional)
+
+
+def test_every_figure_has_its_floor_and_the_protocol_says_how(figures, conditional):
+    expected = "frechet_distance kernel_distance precision recall density coverage inception_score class_entropy"
+    expected += " smallest_class classes class_kl label_accuracy train_on_fake memorization"
+    assert set(figures.figures) == set(expected.split())
+    for name, figure in figures.figures.items():
+        assert math.isfinite(figure.value) and figure.floor is not None, name
+    assert figures.protocol == {
+        "data": "digits",
+        "data_sha256": conditional.config.dataset["sha256"],
+        "split": "held out",
+        "real": 300,
+        "generated": 300,
+        "seed": 0,
+        "extractor": "digits",
+        "extractor_sha256": extractors.load("digits", conditional.data()).sha256,
+        "resize": "none",
+    }
+    assert figures.step == 4 and figures.run == conditional.name
+    # Real digits are told from the blobs of four steps.
+    floors = {name: figure.floor for name, figure in figures.figures.items()}
+    assert figures.figures["frechet_distance"].value > 5 * floors["frechet_distance"]
+    assert floors["label_accuracy"] > 0.9 and floors["precision"] > 0.6 and floors["train_on_fake"] > 0.9
+    assert figures.figures["train_on_fake"].value < 0.5
+
+
+def test_the_nearest_training_images_are_drawn(figures, conditional):
+    assert imageio.imread(conditional.path / "evaluation-nearest.png").shape == (8 * 58 + 2, 8 * 58 + 2)
+
+
+def test_runs_stand_side_by_side_and_the_best_is_marked():
+    kinds = [("a", 3.0, 0.9), ("b", 2.0, 0.8)]
+    protocol = {"data": "digits", "generated": 10, "real": 10, "split": "held out"}
+    both = [
+        evaluation.Evaluation(
+            run, "dcgan", 1, protocol, {
+                "frechet_distance": evaluation.Figure(distance, 1.5),
+                "precision": evaluation.Figure(precision, 0.7, 0.1),
+            }, {}
+        )
+        for run, distance, precision in kinds
+    ]  # fmt: skip
+    lines = evaluate.table(both).splitlines()
+    assert lines[1].split() == ["frechet", "distance", "3", "2", "*", "1.5"]
+    assert lines[2].split() == ["precision", "0.9", "±", "0.1", "*", "0.8", "±", "0.1", "0.7"]
+
+
+def test_figures_of_other_protocols_are_not_compared(figures):
+    other = evaluation.Evaluation(
+        "other", "gan", 1, figures.protocol | {"generated": 7, "seed": 1}, figures.figures, {}
+    )
+    with pytest.raises(genlab.errors.UsageError, match=r"generated \(300 and 7\), seed \(0 and 1\)"):
+        evaluation.comparable([figures, other])
+    evaluation.comparable([figures, figures])
+
+
+def test_a_vae_is_measured_by_its_likelihood_and_reconstructions(small_images):
+    images = np.concatenate([small_images[0]] * 4)[..., np.newaxis]
+    run = genlab.fit("vae", images, steps=3, batch_size=8, latent_size=3, encoder_widths=(4,), decoder_widths=(4,))
+    model = run.model
+    scaled = tf.constant(images[:6] / 127.5 - 1, tf.float32)
+    found = model.likelihood_figures(scaled, 3000, 0)
+    assert found["nll"][0] < found["negative_elbo"][0]
+    total = found["reconstruction"][0] + found["kl"][0]
+    assert total == pytest.approx(found["negative_elbo"][0], rel=1e-5)
+    assert found["bits_per_dimension"][0] == pytest.approx(found["nll"][0] / (120 * math.log(2)), rel=1e-5)
+    # The bound of the same weights, taken in one piece.
+    observed = model.observed(scaled, tf.constant([0, 0]))
+    bound = -np.mean(model.importance_weighted_bound(observed, 3000, tf.constant([5, 5])))
+    assert found["nll"][0] == pytest.approx(bound, rel=0.01)
+    network = keras.Sequential([keras.Input((12, 10, 1)), keras.layers.AveragePooling2D(4), keras.layers.Flatten()])
+    network.save("average.keras")
+    measured = evaluation.evaluate(run, extractor="average.keras", importance_samples=5)
+    assert {"mse", "psnr", "ssim", "nll", "active_units", "frechet_distance"} <= set(measured.figures)
+    assert "inception_score" not in measured.figures
+    assert measured.protocol["split"].startswith("two halves") and measured.protocol["real"] == 80
+    assert measured.protocol["importance_samples"] == 5
+
+
+def test_points_are_measured_by_their_modes():
+    run = genlab.fit("gan", "ring", steps=2, batch_size=16, generator_widths=(8,), discriminator_widths=(8,))
+    figures = evaluation.evaluate(run, samples=500).figures
+    assert set(figures) == {"modes", "high_quality", "modes_kl"}
+    assert figures["modes"].floor == 8 and figures["high_quality"].floor == pytest.approx(0.989, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--samples", "20"], "needs more than 64 images"),
+        (["--samples", "1"], "at least 2"),
+        (["--extractor", "nowhere.keras"], "no such file"),
+        (["--extractor", "text.keras"], "cannot read"),
+        (["--extractor", "colour.keras"], "takes 2 channels"),
+        (["--checkpoint", "3"], "steps 0, 4"),
+        (["--checkpoint", "best"], "--evaluate-every"),
+    ],
+)
+def test_wrong_input(conditional, capsys, tmp_path, flags, words):
+    (tmp_path / "text.keras").write_text("no model")
+    keras.Sequential([keras.Input((28, 28, 2)), keras.layers.Flatten()]).save("colour.keras")
+    status, message = fails(lambda: evaluate.main([str(conditional.path), *flags]), capsys)
+    assert status == 2 and words in message, message
+
+
+def test_a_run_of_passed_arrays_and_one_without_labels(small_images, capsys):
+    images, _ = small_images
+    run = genlab.fit("gan", np.repeat(images, 4, axis=0), steps=1, batch_size=8, **{"generator_widths": (4,)})
+    with pytest.raises(genlab.errors.UsageError, match="has none"):
+        evaluation.evaluate(run, extractor="classifier")
+    status, message = fails(lambda: evaluate.main([str(run.path)]), capsys)
+    assert status == 1 and "not stored with it" in message
+
+
+# -- extractors --------------------------------------------------------------------------------------------------------
+
+
+def test_the_classifier_is_trained_once_and_kept(small_images, monkeypatch):
+    images, labels = small_images
+    # The class decides how bright an image is: learnt in a few steps.
+    images = np.clip(images // 4 + 90 * labels[:, None, None], 0, 255).astype(np.uint8)
+    dataset = genlab.data.load(images, labels)
+    real = extractors.classifier.train
+    monkeypatch.setattr(extractors.classifier, "train", lambda *arguments: real(*arguments, epochs=0.5))
+    first = extractors.load("auto", dataset)
+    assert first.name == "classifier" and first.accuracy > 0.9 and first.num_classes == 3
+    monkeypatch.setattr(extractors.classifier, "train", None)
+    assert extractors.load("classifier", dataset).sha256 == first.sha256
+
+
+def test_inception_resizes_repeats_grey_and_names_itself():
+    extractor = extractors.inception(weights=None)
+    features, logits = extractor(np.random.default_rng(0).integers(0, 256, (2, 28, 28, 1), np.uint8))
+    assert features.shape == (2, 2048) and logits.shape == (2, 1000)
+    assert extractor.protocol((28, 28, 1))["resize"] == "bilinear to 299x299"
+
+
+def test_inception_without_a_network_says_what_to_do(monkeypatch):
+    def unreachable(**_):
+        raise Exception("URL fetch failure on https://storage.example: None -- Name or service not known")
+
+    monkeypatch.setattr(keras.applications, "InceptionV3", unreachable)
+    with pytest.raises(genlab.errors.GenlabError, match=r"cannot be fetched.*--extractor classifier"):
+        extractors.inception()
+
+
+def test_stacked_digits_are_read_channel_by_channel():
+    digits = genlab.data.load("digits")
+    data = stacked.stack(digits, train=60, test=300)
+    assert data.spec == DataSpec((28, 28, 3), 1000) and data.name == "stacked-digits"
+    extractor = extractors.load("auto", data)
+    features, logits = extractor(data.test_images)
+    assert features.shape == (300, 3 * 64) and logits.shape == (300, 1000)
+    # Three digits must all be right.
+    single = extractors.load("digits", digits).accuracy_on(digits.test_images, digits.test_labels)
+    assert (logits.argmax(1) == data.test_labels).mean() == pytest.approx(single**3, abs=0.06)
+    red = extractors.load("digits", digits)(data.test_images[..., :1])[1].argmax(1)
+    np.testing.assert_array_equal(red, logits.argmax(1) // 100)
