@@ -8,17 +8,13 @@ Writes genlab/metrics/digits.keras, and benchmarks/results/digits_extractor.json
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
 import pathlib
 import time
 
-from models_on_mnist import machine
+import results
 
 import genlab
 from genlab.metrics import classifier, extractors
-
-RESULTS = pathlib.Path(__file__).parent / "results" / "digits_extractor.json"
 
 
 def main() -> None:
@@ -32,20 +28,16 @@ def main() -> None:
     network = classifier.train(dataset.images, dataset.labels, 10, epochs=arguments.epochs, shift=2)
     network.save(arguments.out)
     extractor = extractors.Extractor("digits", network, dataset.spec.shape)
-    result = {
+    entry = {
         "test_accuracy": extractor.accuracy_on(dataset.test_images, dataset.test_labels),
         "sha256": extractor.sha256,
         "bytes": pathlib.Path(arguments.out).stat().st_size,
         "parameters": network.count_params(),
         "epochs": arguments.epochs,
         "seconds": round(time.perf_counter() - started),
-        "date": datetime.date.today().isoformat(),
-        "machine": machine(),
         "command": "python benchmarks/digits_extractor.py --data mnist",
     }
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result))
+    results.add("digits_extractor", entry)
 
 
 if __name__ == "__main__":

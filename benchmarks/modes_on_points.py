@@ -8,19 +8,14 @@ Results go to benchmarks/results/modes_on_points.json, an entry a run; what is t
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
-import pathlib
 
 import numpy as np
-from models_on_mnist import machine
+import results
 
 import genlab
-from genlab import run as runs
 from genlab.metrics.modes import mode_figures
 
-HERE = pathlib.Path(__file__).parent
-RESULTS = HERE / "results" / "modes_on_points.json"
+KEPT = "modes_on_points"
 MODELS = ("gan", "minibatch_gan")
 
 
@@ -29,15 +24,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--steps", type=int, help="length of a run; by default each model's own")
     arguments = parser.parse_args()
-    RESULTS.parent.mkdir(exist_ok=True)
     for seed in range(arguments.seeds):
         for data in ("ring", "grid"):
             for name in MODELS:
-                entries = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
-                if any((each["model"], each["data"], each["seed"]) == (name, data, seed) for each in entries):
+                done = [(each["model"], each["data"], each["seed"]) for each in results.entries(KEPT)]
+                if (name, data, seed) in done:
                     continue
                 settings = {} if arguments.steps is None else {"steps": arguments.steps}
-                run = genlab.fit(name, data, seed=seed, out=HERE / "cache" / "points", **settings)
+                run = genlab.fit(name, data, seed=seed, out=results.CACHE / "points", **settings)
                 drawn = run.model.sample(run.model.sample_latents(np.arange(2500))).numpy()
                 dataset = run.data()
                 entry = {"model": name, "data": data, "seed": seed}
@@ -45,12 +39,9 @@ def main() -> None:
                 entry |= {
                     "steps": run.config.steps,
                     "seconds": run.metrics()[-1]["seconds"],
-                    "date": datetime.date.today().isoformat(),
-                    "machine": machine(),
                     "command": f"python -m genlab.train {name} --data {data} --steps {run.config.steps} --seed {seed}",
                 }
-                print(json.dumps(entry), flush=True)
-                runs.write_text(RESULTS, json.dumps([*entries, entry], indent=1) + "\n")
+                results.add(KEPT, entry)
 
 
 if __name__ == "__main__":

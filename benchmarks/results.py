@@ -1,0 +1,38 @@
+"""Kept measurements: JSON lists in benchmarks/results/, an entry a measurement, each with its date and machine."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import pathlib
+import platform
+from typing import Any
+
+from genlab import run as runs
+
+FOLDER = pathlib.Path(__file__).parent / "results"
+CACHE = pathlib.Path(__file__).parent / "cache"
+"""Runs and data that a script can go on with; not kept in the repository."""
+
+
+def entries(name: str) -> list[dict[str, Any]]:
+    """What has been measured under that name, oldest first."""
+    path = FOLDER / f"{name}.json"
+    return json.loads(path.read_text()) if path.exists() else []
+
+
+def add(name: str, entry: dict[str, Any]) -> None:
+    """Keep an entry, with date and machine, before anything else is measured."""
+    entry |= {"date": datetime.date.today().isoformat(), "machine": machine()}
+    print(json.dumps(entry), flush=True)
+    FOLDER.mkdir(exist_ok=True)
+    runs.write_text(FOLDER / f"{name}.json", json.dumps([*entries(name), entry], indent=1) + "\n")
+
+
+def machine() -> str:
+    """Name of the CPU and number of its cores."""
+    information = pathlib.Path("/proc/cpuinfo")
+    lines = information.read_text().splitlines() if information.exists() else []
+    cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return f"{cpu}, {os.cpu_count()} cores"
