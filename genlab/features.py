@@ -27,7 +27,7 @@ def discriminator_distance(run: str, spec: Any) -> Callable[[Any, Any], Any]:
     if discriminator is None or len(discriminator.inputs) != 1:
         raise UsageError(f"--discriminator {run}: {opened.config.model} has no discriminator of images alone.")
     hidden = [layer.output for layer in discriminator.layers if layer.name.endswith("_act")]
-    network = keras.Model(discriminator.inputs, hidden)
+    network = keras.Model(discriminator.inputs[0], hidden)
 
     def distance(first, second):
         pairs = zip(tf.nest.flatten(network(first)), tf.nest.flatten(network(second)), strict=True)

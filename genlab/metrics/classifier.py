@@ -40,7 +40,7 @@ def train(
         return batch, answers
 
     stream = stream.batch(batch_size).map(prepared).prefetch(4)
-    trained = keras.Model(network.inputs, network.outputs[1])
+    trained = keras.Model(network.inputs[0], network.outputs[1])
     trained.compile(
         keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(learning_rate, steps)),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),

@@ -173,7 +173,7 @@ def inception(weights: str | None = "imagenet") -> Extractor:
             "cache (~/.keras/models), or take --extractor classifier (with labels) or --extractor PATH.keras."
         ) from error
     pooled = network.get_layer("avg_pool").output
-    return Extractor("inception", keras.Model(network.inputs, [pooled, network.outputs[0]]), (299, 299, 3))
+    return Extractor("inception", keras.Model(network.inputs[0], [pooled, network.outputs[0]]), (299, 299, 3))
 
 
 def _from_file(path: str, dataset: Dataset) -> Extractor:
