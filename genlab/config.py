@@ -141,6 +141,13 @@ def make(kind: type, values: dict[str, Any]) -> Any:
         raise UsageError(f"{error}.") from error
 
 
+def preset_for(model: str, asked: str | None, *, points: bool) -> str:
+    """The preset asked for; else `points` for points, where the model has that, and `default`."""
+    if asked is None:
+        return "points" if points and "points" in models.load(model).presets else "default"
+    return asked
+
+
 def starting_hparams(model: str, preset: str) -> Any:
     """The model's hyper-parameters as a preset gives them. Raises UsageError where the model has no such preset."""
     kind = models.load(model)

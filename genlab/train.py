@@ -16,6 +16,7 @@ import tyro
 
 from genlab import config, models
 from genlab.config import Options
+from genlab.data import points
 from genlab.errors import UsageError, reported
 
 log = logging.getLogger("genlab")
@@ -28,7 +29,7 @@ class Command:
     """What to do."""
 
     preset: str = "default"
-    """Settings to begin from; single options override it."""
+    """Settings to begin from; single options override it. Points begin from `points` where the model has that."""
     resume: str | None = None
     """Go on with a run: its folder, its number, or `latest` (also when nothing follows). Give --steps for more steps."""
     dry_run: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -61,25 +62,33 @@ def run_command(arguments: list[str]) -> None:
     if early.resume is None:
         if early.model is None:
             raise UsageError(f"no model is named. Models: {', '.join(models.names())}.")
-        hparams = config.starting_hparams(early.model, early.preset)
-        options, hparams, command = _parse(early.model, rest, Options(), hparams, Command(preset=early.preset))
+        preset = config.preset_for(early.model, early.preset, points=early.data in points.NAMES)
+        hparams = config.starting_hparams(early.model, preset)
+        options, hparams, command = _parse(early.model, rest, Options(), hparams, Command(preset=preset))
         _train(early.model, options, hparams, command)
     else:
         _resume(early, rest)
 
 
 def _read_early(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
-    """The model, --preset and --resume: what the other options' defaults depend on."""
+    """The model, --preset, --data and --resume: what the other options' defaults depend on."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     model = None if arguments[0].startswith("-") else arguments[0]
     if model is not None:
         models.load(model)  # raises for a name that no model has
         arguments = arguments[1:]
-    parser.add_argument("--preset", default="default")
+    parser.add_argument("--preset")
     parser.add_argument("--resume", nargs="?", const="latest")
     early, rest = parser.parse_known_args(arguments)
-    early.model = model
+    early.model, early.data = model, _peek(rest, "--data", "digits")
     return early, rest
+
+
+def _peek(arguments: list[str], flag: str, default: str) -> str:
+    """The value of a flag among arguments that are yet to be parsed."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument(flag, nargs="?", default=default, dest="value")
+    return parser.parse_known_args(arguments)[0].value
 
 
 def _parse(model: str, arguments: list[str], options: Options, hparams: Any, command: Command):
@@ -117,13 +126,11 @@ def _resume(early: argparse.Namespace, rest: list[str]) -> None:
     from genlab import run as runs
     from genlab import training
 
-    out = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    out.add_argument("--out", default="runs")
-    run = runs.open(early.resume, out.parse_known_args(rest)[0].out, early.model)
+    run = runs.open(early.resume, _peek(rest, "--out", "runs"), early.model)
     stored = run.config
     if early.model not in (None, stored.model):
         raise UsageError(f"{run.path} is a run of {stored.model}, not of {early.model}.")
-    if early.preset not in ("default", stored.preset):
+    if early.preset not in (None, stored.preset):
         raise UsageError(f"{run.path} began from the preset {stored.preset}, not {early.preset}.")
     begin = Command(preset=stored.preset, resume=early.resume)
     # The stored settings are the defaults here: what differs after parsing was asked for.

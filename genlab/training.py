@@ -22,13 +22,18 @@ from genlab.errors import UsageError, closest
 log = logging.getLogger("genlab")
 
 
-def fit(model: str, data: Any = "digits", labels: Any = None, *, preset: str = "default", **settings: Any) -> runs.Run:
+def fit(
+    model: str, data: Any = "digits", labels: Any = None, *, preset: str | None = None, **settings: Any
+) -> runs.Run:
     """Train a model and return its run, as `python -m genlab.train MODEL` does.
 
     `data` is a name, a path, an array [N, H, W(, C)] (with `labels` [N]), or a finite tf.data.Dataset. `settings` are
-    the command line's options and the model's hyper-parameters, with underscores: steps=500, batch_size=32. Raises
+    the command line's options and the model's hyper-parameters, with underscores: steps=500, batch_size=32. `preset` None
+    takes `points` for vectors, where the model has that, else `default`. Raises
     UsageError for a setting that does not exist or does not fit, GenlabError where training fails.
     """
+    dataset = load_data(data, labels)
+    preset = config.preset_for(model, preset, points=len(dataset.spec.shape) == 1)
     option_names = {field.name for field in dataclasses.fields(Options)}
     hparams = config.starting_hparams(model, preset)
     hparam_names = {field.name for field in dataclasses.fields(hparams)}
@@ -42,7 +47,6 @@ def fit(model: str, data: Any = "digits", labels: Any = None, *, preset: str = "
     if "out" in named:
         named["out"] = os.fspath(named["out"])
     options = config.make(Options, {"data": source} | named)
-    dataset = load_data(data, labels)
     return start(resolve(model, preset, hparams, options, dataset), dataset)
 
 
@@ -51,7 +55,7 @@ def resolve(model: str, preset: str, hparams: Any, options: Options, dataset: Da
     count = len(dataset.images)
     if hparams.batch_size > count:
         raise UsageError(f"--batch-size {hparams.batch_size} is larger than the data: {count:,} training images.")
-    steps = _steps(model, hparams, options, count)
+    steps = _steps(model, preset, hparams, options, count)
     options = dataclasses.replace(
         options,
         steps=steps,
@@ -76,7 +80,7 @@ def resume(run: runs.Run, options: Options, *, debug: bool = False) -> runs.Run:
     """Continue a run with options of which only those in config.MAY_CHANGE differ from its own."""
     dataset = run.data()
     stored = run.config
-    steps = _steps(stored.model, stored.hparams, options, len(dataset.images))
+    steps = _steps(stored.model, stored.preset, stored.hparams, options, len(dataset.images))
     if steps < stored.steps:
         raise UsageError(f"--steps {steps:,} is less than the {stored.steps:,} of {run.name}: a run can only grow.")
     options = dataclasses.replace(options, steps=steps, epochs=None, out=stored.options.out)
@@ -92,10 +96,11 @@ def resume(run: runs.Run, options: Options, *, debug: bool = False) -> runs.Run:
     return run
 
 
-def _steps(model: str, hparams: Any, options: Options, count: int) -> int:
+def _steps(model: str, preset: str, hparams: Any, options: Options, count: int) -> int:
     """The length of a run in steps, of `count` training images."""
     if options.epochs is None:
-        return options.steps or models.load(model).default_steps
+        kind = models.load(model)
+        return options.steps or kind.preset_steps.get(preset, kind.default_steps)
     return max(1, math.ceil(options.epochs * count / (hparams.batch_size * hparams.batches_per_step)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import pathlib
 
@@ -523,6 +524,23 @@ def test_points_and_their_modes():
     expected = {"modes": 1.0, "high_quality": pytest.approx(2 / 3), "modes_kl": pytest.approx(math.log(8))}
     assert mode_figures(two, ring.modes, ring.deviation) == expected
     assert real["modes_kl"] == pytest.approx(0.0, abs=0.02)
+
+
+def test_points_take_their_own_preset(capsys):
+    for flags, preset, units, steps in (
+        (["--data", "grid"], "points", 0, 25_000),
+        (["--data=ring", "--r1-penalty", "3", "--steps", "7"], "points", 0, 7),
+        (["--data", "grid", "--preset", "default"], "default", 256, 2000),
+        ([], "default", 256, 2000),
+    ):
+        train.main(["minibatch_gan", *flags, "--dry-run"])
+        shown = json.loads(capsys.readouterr().out)
+        found = (shown["preset"], shown["hparams"]["generator_units"], shown["options"]["steps"])
+        assert found == (preset, units, steps), flags
+    run = genlab.fit("gan", "ring", steps=1, batch_size=8)
+    assert run.config.preset == "points"
+    status, message = fails(lambda: train.main(["gan", "--resume", str(run.path), "--preset", "default"]), capsys)
+    assert status == 2 and "began from the preset points" in message
 
 
 def test_vectors_train_and_log_their_modes(capsys):

@@ -14,7 +14,7 @@ __all__ = ["Dataset", "from_arrays", "from_tf_data", "load", "names"]
 
 def names() -> list[str]:
     """The data sets that are known by name."""
-    return ["digits", *idx.NAMES, "ring", "grid", "stacked"]
+    return ["digits", *idx.NAMES, *points.NAMES, "stacked"]
 
 
 def load(source: Any, labels: Any = None) -> Dataset:

@@ -7,6 +7,7 @@ import numpy as np
 from genlab.data.dataset import Dataset
 
 TRAIN, TEST = 50_000, 10_000
+NAMES = ("ring", "grid")
 
 
 def ring() -> Dataset:

@@ -98,9 +98,12 @@ class GenerativeModel(abc.ABC):
 
     Hparams: ClassVar[type[Hparams]]
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
-    """Named settings beside the default: `paper`, `book`; each the hyper-parameters that differ from the default."""
+    """Named settings beside the default: `paper`, `book`, `points` (taken for vectors); each the hyper-parameters that
+    differ from the default."""
     default_steps: ClassVar[int] = 2000
     """Training steps of a run that names none."""
+    preset_steps: ClassVar[dict[str, int]] = {}
+    """The same for presets that need another length."""
 
     decoder: Any
     """Keras model in float32, the averaged weights: latents [B, latent] -> images [B, H, W, C] in [-1, 1]."""

@@ -60,5 +60,6 @@ class DCGAN(gan.GAN):
             "minibatch_standard_deviation": False,
             "discriminator_normalization": "batch",
         },
+        "points": gan.POINTS,
     }
     default_steps = 2000

@@ -14,6 +14,21 @@ DISCRIMINATOR_LOSSES = {
     "minimax": losses.non_saturating_discriminator,  # the discriminator's side of both is the same
     "hinge": losses.hinge_discriminator,
 }
+# Clusters a hundredth as wide as the plane want a discriminator with steep slopes, a generator whose points are not moved
+# by their batch, and ten times the steps. With the default's settings 2% of points hit a mode, with these 93%.
+POINTS = {
+    "latent_size": 2,
+    "generator_widths": (128, 128, 128),
+    "discriminator_widths": (128, 128, 128),
+    "generator_learning_rate": 1e-3,
+    "discriminator_learning_rate": 1e-3,
+    "generator_normalization": "none",
+    "generator_units": 0,
+    "discriminator_units": 0,
+    "r1_penalty": 0.02,
+}
+"""Settings for points in the plane, of the whole GAN family."""
+
 GENERATOR_LOSSES = {
     "non_saturating": losses.non_saturating_generator,
     "minimax": losses.minimax_generator,
@@ -143,8 +158,10 @@ class GAN(base.GenerativeModel):
             "r1_penalty": 0.0,
             "minibatch_standard_deviation": False,
         },
+        "points": POINTS,
     }
     default_steps = 4000
+    preset_steps: ClassVar[dict[str, int]] = {"points": 25_000}
 
     def __init__(self, hparams: Any, spec: base.DataSpec, *, seed: int = 0, schedule_steps: int | None = None):
         super().__init__(hparams, spec, seed=seed, schedule_steps=schedule_steps)

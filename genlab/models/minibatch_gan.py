@@ -52,5 +52,6 @@ class MinibatchGAN(gan.GAN):
         },
         "book": gan.GAN.presets["book"]
         | {"network": "mlp", "minibatch_discrimination": 5, "minibatch_discrimination_size": 3},
+        "points": gan.POINTS | {"minibatch_discrimination": 8, "minibatch_discrimination_size": 3},
     }
     default_steps = 2000
