@@ -1,6 +1,6 @@
 """Hold genlab's figures against torch-fidelity and prdc on the same features, and say how far they are apart.
 
-    pip install torch-fidelity prdc
+    pip install -e ".[benchmarks]"
     python benchmarks/agreement.py --data mnist
 
 The features are those of genlab's classifier of digits: of held-out images, and of training images under noise. Results go

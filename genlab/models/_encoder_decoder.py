@@ -21,13 +21,17 @@ class Hparams(base.Hparams):
     """Channels of the encoder per resolution (units per layer of an MLP), nearest the image first."""
     decoder_widths: tuple[int, ...] = (32, 64, 128, 256)
     """Channels of the decoder per resolution (units per layer of an MLP), nearest the image first."""
-    hidden_units: int = 256
-    """Units of one more dense layer before the codes; 0: none."""
+    # A dense layer behind the codes too took 4 nats off the vae's likelihood after 6 epochs of MNIST, normalization and
+    # twice the rate 2 more.
+    hidden_units: int = 512
+    """Units of one more dense layer on either side of the codes; 0: none."""
     kernel_size: int = 4
     """Height and width of the convolutions, in pixels."""
+    normalization: Literal["batch", "none"] = "batch"
+    """Normalization of the hidden layers of both networks, but the first."""
     activation: Literal["relu", "leaky_relu", "elu", "gelu"] = "gelu"
     """Activation of the hidden layers."""
-    learning_rate: float = 2e-3
+    learning_rate: float = 4e-3
     """Learning rate, per step."""
     decay_start: float = 0.0
     discriminator: str = ""
@@ -98,6 +102,7 @@ class EncoderDecoder(base.GenerativeModel):
             hparams.decoder_widths,
             self._style(self.seed + 1),
             network=hparams.network,
+            hidden_units=hparams.hidden_units,
             output_activation=activation,
             name="decoder",
         )
@@ -106,6 +111,7 @@ class EncoderDecoder(base.GenerativeModel):
         hparams = self.hparams
         return blocks.Style(
             activation=hparams.activation,
+            normalization=hparams.normalization,
             initializer=hparams.initializer,
             kernel_size=hparams.kernel_size,
             seed=seed,

@@ -59,6 +59,7 @@ class Autoencoder(_encoder_decoder.EncoderDecoder):
             "encoder_widths": (16, 32),
             "decoder_widths": (32,),
             "hidden_units": 0,
+            "normalization": "none",
             "kernel_size": 5,
             "activation": "relu",
             "learning_rate": 1e-4,
@@ -70,6 +71,7 @@ class Autoencoder(_encoder_decoder.EncoderDecoder):
             "encoder_widths": (1000, 500, 250),
             "decoder_widths": (1000, 500, 250),
             "hidden_units": 0,
+            "normalization": "none",
             "loss": "bce",
         },
     }
