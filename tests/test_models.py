@@ -172,6 +172,21 @@ def test_autoencoder_draws_from_the_density_of_its_codes():
     assert np.mean(drawn[:, 0] > 0) == pytest.approx(0.25, abs=0.03)
 
 
+def test_vae_draws_from_the_density_of_its_codes_or_from_its_prior():
+    model = build("vae", components=1, likelihood="gaussian")
+    images = tf.random.stateless_uniform((500, *model.spec.shape), [0, 1], -1.0, 1.0)
+    # A posterior of mean (3, ...) and standard deviation 0.5 for every image.
+    ones = tf.ones([500, model.hparams.latent_size])
+    model.averaged_encoder = lambda images, training: (3.0 * ones, 2.0 * math.log(0.5) * ones)
+    model.fit_prior(images)
+    drawn = model.sample_latents(range(2000)).numpy()
+    np.testing.assert_allclose(drawn.mean(0), 3.0, atol=0.1)
+    np.testing.assert_allclose(drawn.std(0), 0.5, atol=0.06)
+    assert build("vae", components=0).prior == "normal"
+    with pytest.raises(ValueError, match="components is 0; it must be at least 1"):
+        build("autoencoder", components=0)
+
+
 def test_pixel_cross_entropy_by_hand():
     images, raw = tf.constant([[1.0, -1.0, 0.0]]), tf.constant([[0.5, 0.5, 0.0]])
     p = 1 / (1 + math.exp(-1.0))
