@@ -89,6 +89,7 @@ class _Training:
             log.info(f"all {total:,} steps are done already; --steps with a larger number goes on")
             return
         run_steps = self._compile()
+        batches = self._batches()
         real = self.dataset.images[: len(self.grid_latents)]
         grids.save_image(pictures.samples(real, self.grid_columns), self.run.samples / "real.png")
         if self.step == 0:
@@ -102,10 +103,11 @@ class _Training:
             while self.step < total:
                 count = min(steps_per_call, self._next_event() - self.step)
                 started = time.perf_counter()
-                history = run_steps(tf.constant(count)).numpy()  # [count, metrics]
+                history = run_steps(batches, tf.constant(count)).numpy()  # [count, metrics]
                 elapsed = time.perf_counter() - started
                 if bad := self.not_finite(history, self.step + count):
-                    run_steps = self.roll_back(bad, bar)
+                    self.roll_back(bad, bar)
+                    run_steps, batches = self._compile(), self._batches()
                     continue
                 self.recent.append(history)
                 self.step += count
@@ -135,15 +137,23 @@ class _Training:
             self.board.close()
         self.film()
 
+    def _batches(self) -> Any:
+        """The iterator over batches from where training stands."""
+        start = int(self.state.batches.numpy())
+        return iter(self.dataset.stream(self.run.config.hparams.batch_size, self.options.seed, start))
+
     def _compile(self) -> Any:
-        """A function that runs so many steps and returns every figure of every step, [steps, metrics]."""
+        """A function that runs so many steps on the iterator's batches and returns every figure of each, [steps, metrics].
+
+        The iterator is handed in, not captured: its threads and its data are to go when training ends, and a function's
+        captures live as long as anything of its graph does.
+        """
         model, state = self.model, self.state
         hparams = self.run.config.hparams
         batches_per_step = hparams.batches_per_step
-        iterator = iter(self.dataset.stream(hparams.batch_size, self.options.seed, int(state.batches.numpy())))
         seed = tf.constant([self.options.seed, 0x67656E + int(state.rollbacks.numpy())], tf.int32)
 
-        def one_step():
+        def one_step(iterator):
             batches = [next(iterator) for _ in range(batches_per_step)]
             batches = [(to_model_range(images), labels) for images, labels in batches]
             metrics = model.train_step(batches, tf.random.fold_in(seed, state.step, alg="philox"))
@@ -152,21 +162,23 @@ class _Training:
             self.metric_names = list(metrics)
             return tf.stack([tf.cast(value, tf.float32) for value in metrics.values()])
 
-        def run_steps(count):
+        def run_steps(iterator, count):
             # Every step is a turn of the loop, the first one too: the same arithmetic wherever a call begins.
             _, history = tf.while_loop(
                 lambda index, _: index < count,
-                lambda index, history: (index + 1, history.write(index, one_step())),
+                lambda index, history: (index + 1, history.write(index, one_step(iterator))),
                 (0, tf.TensorArray(tf.float32, count)),
                 parallel_iterations=1,
             )
             return history.stack()
 
         if self.debug:
-            return lambda count: tf.stack([one_step() for _ in range(int(count))])
+            return lambda iterator, count: tf.stack([one_step(iterator) for _ in range(int(count))])
         # Not converted by AutoGraph: a step reads as it is written, and may use any Python syntax.
-        compiled = tf.function(run_steps, autograph=False)
-        return compiled.get_concrete_function(tf.TensorSpec([], tf.int32))
+        image_shape = (hparams.batch_size, *self.dataset.images.shape[1:])
+        batch = (tf.TensorSpec(image_shape, self.dataset.images.dtype), tf.TensorSpec([hparams.batch_size], tf.int32))
+        signature = [tf.data.IteratorSpec(batch), tf.TensorSpec([], tf.int32)]
+        return tf.function(run_steps, input_signature=signature, autograph=False)
 
     def _next_event(self) -> int:
         """The next step after which something is due."""
@@ -190,8 +202,8 @@ class _Training:
             return f"the weights are not finite after step {step:,}"
         return None
 
-    def roll_back(self, what: str, bar: tqdm.tqdm) -> Any:
-        """Back to the newest checkpoint with halved rates and other noise; the function that runs steps from there."""
+    def roll_back(self, what: str, bar: tqdm.tqdm) -> None:
+        """Back to the newest checkpoint with halved rates and other noise."""
         rollbacks = int(self.state.rollbacks.numpy()) + 1
         if self.options.on_nan == "stop" or rollbacks > ROLLBACKS:
             self._fail(what)
@@ -204,7 +216,6 @@ class _Training:
         log.info(
             f"{what}: back to step {self.step:,}, learning rates halved, other noise ({rollbacks} of {ROLLBACKS} times)"
         )
-        return self._compile()
 
     def _fail(self, what: str) -> None:
         newest = newest_checkpoint(self.run.path)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import pathlib
+import sys
+
 import numpy as np
 import pytest
 from conftest import TINY
@@ -27,6 +31,19 @@ def test_fit_takes_arrays_and_names(small_images):
     assert run.model.sample(run.model.sample_latents([0])).shape == (1, 12, 10, 1)
     with pytest.raises(genlab.GenlabError, match="arrays that a program passed"):
         genlab.load(run.path).data()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc")
+def test_training_leaves_no_threads_behind(small_images):
+    def threads():
+        gc.collect()
+        return sum(1 for _ in pathlib.Path("/proc/self/task").iterdir())
+
+    counts = []
+    for seed in range(4):
+        genlab.fit("dcgan", small_images[0], steps=2, seed=seed, **TINY)
+        counts.append(threads())
+    assert counts[3] == counts[2] == counts[1]
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,10 @@ class Dataset:
 
         epoch, position = divmod(start * batch_size, count)
         indices = tf.data.Dataset.counter(epoch).flat_map(order).skip(position).batch(batch_size, drop_remainder=True)
-        return indices.map(lambda rows: (tf.gather(images, rows), tf.gather(labels, rows))).prefetch(4)
+        batches = indices.map(lambda rows: (tf.gather(images, rows), tf.gather(labels, rows))).prefetch(4)
+        options = tf.data.Options()
+        options.autotune.enabled = False  # nothing here to tune, and its thread can hang the interpreter's exit
+        return batches.with_options(options)
 
 
 def to_model_range(images):
