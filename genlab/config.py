@@ -7,6 +7,7 @@ import typing
 from typing import Any, Literal
 
 from genlab import models
+from genlab.data.options import DataOptions
 from genlab.errors import GenlabError, UsageError, closest
 from genlab.precision import Precision
 
@@ -16,8 +17,9 @@ class Options:
     """The settings that every model's training has; each field is a flag."""
 
     data: str = "digits"
-    """Name of a data set (digits, mnist, fashion_mnist, kmnist; stacked: three digits as RGB, of MNIST or of stacked:SOURCE;
-    points: ring, grid) or path of a folder of idx files."""
+    """Name of a data set (digits, mnist, fashion_mnist, kmnist, cifar10; stacked: three digits as RGB, of MNIST or of
+    stacked:SOURCE; points: ring, grid; tfds:NAME), or path: of a folder of images (class/*.png, or *.png), of idx files, or
+    of TFRecord files; of an .npz, .npy or .tfrecord file."""
     steps: int | None = None
     """Length of the run, in training steps. By default the model's own, or what --epochs gives."""
     epochs: float | None = None
@@ -99,6 +101,8 @@ class Config:
     """Name, source, shape, classes, counts and hash of the data."""
     environment: dict[str, Any]
     """Versions and what else the last bit of a result depends on."""
+    data_options: DataOptions = dataclasses.field(default_factory=DataOptions)
+    """How the data was prepared."""
 
     @property
     def steps(self) -> int:
@@ -115,7 +119,8 @@ class Config:
         _check_keys(cls, content)
         hparams = from_dict(models.load(content["model"]).Hparams, content["hparams"])
         options = from_dict(Options, content["options"])
-        return cls(**content | {"hparams": hparams, "options": options})
+        data_options = from_dict(DataOptions, content.get("data_options", {}))
+        return cls(**content | {"hparams": hparams, "options": options, "data_options": data_options})
 
 
 def from_dict(kind: type, values: dict[str, Any]) -> Any:
@@ -172,6 +177,10 @@ def _check_keys(kind: type, content: dict[str, Any]) -> None:
         raise GenlabError(
             f"the stored settings have entries that this version does not know: {', '.join(sorted(unknown))}."
         )
-    required = {f.name for f in dataclasses.fields(kind) if f.default is dataclasses.MISSING}
+    required = {
+        field.name
+        for field in dataclasses.fields(kind)
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    }
     if missing := required - set(content):
         raise GenlabError(f"the stored settings lack {', '.join(sorted(missing))}.")

@@ -6,6 +6,7 @@ It knows no model by name.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import math
 import signal
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 import tqdm
 
-from genlab import evaluation, grids, histograms, pictures, watch
+from genlab import augmentation, evaluation, grids, histograms, pictures, watch
 from genlab.backend import tf
 from genlab.data.dataset import Dataset, to_model_range
 from genlab.errors import Collapsed, GenlabError, Interrupted
@@ -66,7 +67,7 @@ class _Training:
         self.grid_latents = self.model.sample_latents(np.arange(count))
         self.grid_labels = self.model.default_labels(np.arange(count))
         self.prior_step: int | None = None
-        self.watch = watch.Watch(self.model, to_model_range(dataset.images[:count]))
+        self.watch = watch.Watch(self.model, to_model_range(dataset.examples(count)[0]))
         self.quick: evaluation.QuickEvaluation | None = None
         if self.options.evaluate_every:
             self.quick = evaluation.QuickEvaluation(dataset, self.options.evaluate_samples, self.options.seed)
@@ -90,7 +91,7 @@ class _Training:
             return
         run_steps = self._compile()
         batches = self._batches()
-        real = self.dataset.images[: len(self.grid_latents)]
+        real, _ = self.dataset.examples(len(self.grid_latents))
         grids.save_image(pictures.samples(real, self.grid_columns), self.run.samples / "real.png")
         if self.step == 0:
             self.draw()
@@ -103,7 +104,7 @@ class _Training:
             while self.step < total:
                 count = min(steps_per_call, self._next_event() - self.step)
                 started = time.perf_counter()
-                history = run_steps(batches, tf.constant(count)).numpy()  # [count, metrics]
+                history = run_steps(batches, tf.constant(count)).numpy()  # [count, metrics + 1]
                 elapsed = time.perf_counter() - started
                 if bad := self.not_finite(history, self.step + count):
                     self.roll_back(bad, bar)
@@ -143,7 +144,9 @@ class _Training:
         return iter(self.dataset.stream(self.run.config.hparams.batch_size, self.options.seed, start))
 
     def _compile(self) -> Any:
-        """A function that runs so many steps on the iterator's batches and returns every figure of each, [steps, metrics].
+        """A function that runs so many steps on the iterator's batches and returns every figure of each, [steps, metrics + 1].
+
+        The last figure is how long the step waited for its batches, in seconds.
 
         The iterator is handed in, not captured: its threads and its data are to go when training ends, and a function's
         captures live as long as anything of its graph does.
@@ -152,15 +155,25 @@ class _Training:
         hparams = self.run.config.hparams
         batches_per_step = hparams.batches_per_step
         seed = tf.constant([self.options.seed, 0x67656E + int(state.rollbacks.numpy())], tf.int32)
+        augment = self.run.config.data_options
 
         def one_step(iterator):
-            batches = [next(iterator) for _ in range(batches_per_step)]
-            batches = [(to_model_range(images), labels) for images, labels in batches]
-            metrics = model.train_step(batches, tf.random.fold_in(seed, state.step, alg="philox"))
+            asked = tf.timestamp()
+            with tf.control_dependencies([asked]):
+                batches = [next(iterator) for _ in range(batches_per_step)]
+            with tf.control_dependencies([images for images, _ in batches]):
+                waited = tf.timestamp() - asked
+            step_seed = tf.random.fold_in(seed, state.step, alg="philox")
+            changes = tf.unstack(tf.random.split(tf.random.fold_in(step_seed, 1, alg="philox"), batches_per_step))
+            batches = [
+                (augmentation.augmented(to_model_range(images), change, augment.augment, augment.flip), labels)
+                for (images, labels), change in zip(batches, changes, strict=True)
+            ]
+            metrics = model.train_step(batches, step_seed)
             state.step.assign_add(1)
             state.batches.assign_add(batches_per_step)
             self.metric_names = list(metrics)
-            return tf.stack([tf.cast(value, tf.float32) for value in metrics.values()])
+            return tf.stack([tf.cast(value, tf.float32) for value in (*metrics.values(), waited)])
 
         def run_steps(iterator, count):
             # Every step is a turn of the loop, the first one too: the same arithmetic wherever a call begins.
@@ -196,7 +209,7 @@ class _Training:
         bad = np.argwhere(~np.isfinite(history))
         if len(bad):
             row, column = bad[0]
-            return f"{self.metric_names[column]} is {history[row, column]} at step {self.step + int(row) + 1:,}"
+            return f"{[*self.metric_names, 'data_waiting'][column]} is {history[row, column]} at step {self.step + int(row) + 1:,}"
         due = step % self.options.checkpoint_every == 0 or step == self.run.config.steps
         if due and not all(bool(tf.reduce_all(tf.math.is_finite(weight))) for weight in self.model.weights):
             return f"the weights are not finite after step {step:,}"
@@ -264,18 +277,22 @@ class _Training:
         consumed = self.run.config.hparams.batches_per_step * self.run.config.hparams.batch_size
         images = self.step * consumed
         rate = (self.step - start_step) * consumed / max(1e-9, self.seconds - start_seconds)
-        figures = to_floats(dict(zip(self.metric_names, history.mean(axis=0), strict=True)) | self.mode_figures())
+        *means, waited = history.mean(axis=0)
+        figures = to_floats(dict(zip(self.metric_names, means, strict=True)) | self.mode_figures())
+        step_seconds = (self.seconds - start_seconds) / max(1, self.step - start_step)
+        waiting = float(waited) / max(1e-9, step_seconds)
+        speed = {"images_per_second": round(rate, 1), "data_waiting": round(min(1.0, waiting), 4)}
         line = {
             "step": self.step,
-            "epoch": round(images / len(self.dataset.images), 4),
+            "epoch": round(images / self.dataset.epoch_size, 4),
             "images": images,
             "seconds": round(self.seconds, 3),
-            "images_per_second": round(rate, 1),
+            **speed,
             **figures,
         }
         self.run.append_metrics(line)
         with self.board.as_default(step=self.step):
-            for name, value in (figures | {"images_per_second": rate}).items():
+            for name, value in (figures | speed).items():
                 tf.summary.scalar(name, value)
         self.recent, self.recent_start = [], (self.step, self.seconds)
         shown = "  ".join(f"{name} {value:.3g}" for name, value in figures.items())
@@ -297,9 +314,13 @@ class _Training:
     def fit_prior(self) -> None:
         """Let models without a prior of their own fit one, before samples are drawn and before it is saved."""
         if self.model.prior == "fitted" and self.prior_step != self.step:
-            self.model.fit_prior(to_model_range(self.dataset.images[:PRIOR_IMAGES]))
+            self.model.fit_prior(to_model_range(self.prior_images))
             self.grid_latents = self.model.sample_latents(np.arange(len(self.grid_latents)))
             self.prior_step = self.step
+
+    @functools.cached_property
+    def prior_images(self) -> np.ndarray:
+        return self.dataset.examples(PRIOR_IMAGES)[0]
 
     def mode_figures(self) -> dict[str, float]:
         """How many of the data's Gaussians the samples reach, where the data has such."""
@@ -328,13 +349,8 @@ class _Training:
 
     def shown_inputs(self) -> dict[str, Any]:
         """What histograms of activations are taken on: the grid's latents, and as many training images and labels."""
-        count = min(len(self.grid_latents), len(self.dataset.images))
-        labels = self.dataset.labels
-        return {
-            "latents": self.grid_latents[:count],
-            "images": to_model_range(self.dataset.images[:count]),
-            "labels": None if labels is None else labels[:count],
-        }
+        images, labels = self.dataset.examples(len(self.grid_latents))
+        return {"latents": self.grid_latents[: len(images)], "images": to_model_range(images), "labels": labels}
 
     def save(self) -> None:
         self.fit_prior()

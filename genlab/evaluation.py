@@ -24,6 +24,8 @@ log = logging.getLogger("genlab")
 
 CHUNK = 1024
 """How many samples are drawn at once."""
+MEMORY_IMAGES = 200_000
+"""How many training images the nearest ones are looked for among, at most."""
 LABEL_EPOCHS = 4
 """Epochs of the classifiers that learn from generated and from real images."""
 NLL_IMAGES = 1000
@@ -158,7 +160,7 @@ class QuickEvaluation:
 
     def __init__(self, dataset: Dataset, samples: int, seed: int) -> None:
         self.dataset = dataset
-        reference, training, _ = _real_images(dataset, samples, seed)
+        reference, training, _ = _real_images(dataset, samples, seed, validation=True)
         self.seeds = np.arange(len(training.images))
         self.extractor = None if dataset.modes is not None else extractors.load("auto", dataset)
         if self.extractor is not None:
@@ -203,13 +205,21 @@ def comparable(evaluations: list[Evaluation]) -> None:
             )
 
 
-def _real_images(dataset: Dataset, samples: int, seed: int) -> tuple[_Images, _Images, str]:
-    """What samples are measured against, what stands in for them in the floor, and how the two were split."""
+def _real_images(
+    dataset: Dataset, samples: int, seed: int, *, validation: bool = False
+) -> tuple[_Images, _Images, str]:
+    """What samples are measured against, what stands in for them in the floor, and how the two were split.
+
+    With `validation` they are the images held out for decisions in training, where there are some.
+    """
     random = np.random.default_rng(seed)
     order = random.permutation(len(dataset.images))
-    if dataset.test_images is not None:
-        held_out = random.permutation(len(dataset.test_images))[:samples]
-        reference = _Images(*_rows(dataset.test_images, dataset.test_labels, held_out))
+    images, labels = dataset.test_images, dataset.test_labels
+    if validation and dataset.validation_images is not None:
+        images, labels = dataset.validation_images, dataset.validation_labels
+    if images is not None:
+        held_out = random.permutation(len(images))[:samples]
+        reference = _Images(*_rows(images, labels, held_out))
         return reference, _Images(*_rows(dataset.images, dataset.labels, order[:samples])), "held out"
     half = len(order) // 2
     first, second = (
@@ -259,10 +269,11 @@ def _sample_figures(
     if extractor.num_classes:
         figures |= _class_figures(extractor.num_classes, real, floor, fake)
     figures |= _label_figures(dataset, reference, training, drawn, fake, extractor, seed)
-    memory = neighbours.memorization(extractor(dataset.images)[0], real.features, fake.features)
+    seen = dataset.images if len(dataset.images) <= MEMORY_IMAGES else dataset.examples(MEMORY_IMAGES)[0]
+    memory = neighbours.memorization(extractor(seen)[0], real.features, fake.features)
     # By its definition a hundredth of held-out images are nearer than their own hundredth quantile.
     figures["memorization"] = Figure(memory.share, 0.01)
-    pairs = pictures.reconstructions(drawn.images[memory.generated[:32]], dataset.images[memory.training[:32]])
+    pairs = pictures.reconstructions(drawn.images[memory.generated[:32]], seen[memory.training[:32]])
     grids.save_image(pairs, run.path / "evaluation-nearest.png")
     return figures
 

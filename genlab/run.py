@@ -107,7 +107,7 @@ class Run:
                 raise GenlabError(
                     f"{self.path} was trained on arrays that a program passed: they are not stored with it."
                 )
-            self.use_data(sources.load(facts["source"]))
+            self.use_data(sources.load(facts["source"], options=self.config.data_options))
         assert self._dataset is not None
         return self._dataset
 

@@ -17,6 +17,7 @@ import tyro
 from genlab import config, models
 from genlab.config import Options
 from genlab.data import points
+from genlab.data.options import DataOptions
 from genlab.errors import UsageError, reported
 
 log = logging.getLogger("genlab")
@@ -64,8 +65,8 @@ def run_command(arguments: list[str]) -> None:
             raise UsageError(f"no model is named. Models: {', '.join(models.names())}.")
         preset = config.preset_for(early.model, early.preset, points=early.data in points.NAMES)
         hparams = config.starting_hparams(early.model, preset)
-        options, hparams, command = _parse(early.model, rest, Options(), hparams, Command(preset=preset))
-        _train(early.model, options, hparams, command)
+        begin = (Options(), DataOptions(), hparams, Command(preset=preset))
+        _train(early.model, *_parse(early.model, rest, *begin))
     else:
         _resume(early, rest)
 
@@ -91,31 +92,35 @@ def _peek(arguments: list[str], flag: str, default: str) -> str:
     return parser.parse_known_args(arguments)[0].value
 
 
-def _parse(model: str, arguments: list[str], options: Options, hparams: Any, command: Command):
+def _parse(
+    model: str, arguments: list[str], options: Options, data_options: DataOptions, hparams: Any, command: Command
+):
     """The options, hyper-parameters and command that the arguments give, beginning from those handed in."""
     presets = ", ".join(["default", *models.load(model).presets])
     kind = dataclasses.make_dataclass(
-        "Arguments", [("command", Command), ("training", Options), ("model", type(hparams))], frozen=True
+        "Arguments",
+        [("command", Command), ("training", Options), ("data_options", DataOptions), ("model", type(hparams))],
+        frozen=True,
     )
     try:
         parsed = tyro.cli(
             kind,
             args=arguments,
-            default=kind(command, options, hparams),
+            default=kind(command, options, data_options, hparams),
             prog=f"{PROGRAM} {model}",
             description=f"{models.summary(model)}\n\nPresets: {presets}.",
             config=(tyro.conf.OmitArgPrefixes,),
         )
     except ValueError as error:
         raise UsageError(f"{error}. See {PROGRAM} {model} --help.") from error
-    return parsed.training, parsed.model, parsed.command
+    return parsed.training, parsed.data_options, parsed.model, parsed.command
 
 
-def _train(model: str, options: Options, hparams: Any, command: Command) -> None:
+def _train(model: str, options: Options, data_options: DataOptions, hparams: Any, command: Command) -> None:
     from genlab import data, training
 
-    dataset = data.load(options.data)
-    settings = training.resolve(model, command.preset, hparams, options, dataset)
+    dataset = data.load(options.data, options=data_options)
+    settings = training.resolve(model, command.preset, hparams, options, dataset, data_options)
     if command.dry_run:
         print(json.dumps(settings.to_json(), indent=2))
         return
@@ -136,8 +141,10 @@ def _resume(early: argparse.Namespace, rest: list[str]) -> None:
     # The stored settings are the defaults here: what differs after parsing was asked for.
     by_epochs = any(argument.partition("=")[0] == "--epochs" for argument in rest)
     default = dataclasses.replace(stored.options, steps=None) if by_epochs else stored.options
-    options, hparams, command = _parse(stored.model, rest, default, stored.hparams, begin)
+    parsed = _parse(stored.model, rest, default, stored.data_options, stored.hparams, begin)
+    options, data_options, hparams, command = parsed
     changes = config.difference(stored.options, options, config.MAY_CHANGE)
+    changes += config.difference(stored.data_options, data_options)
     changes += config.difference(stored.hparams, hparams)
     if changes:
         raise UsageError(

@@ -17,6 +17,7 @@ from genlab.backend import keras, tf
 from genlab.config import Config, Options
 from genlab.data import Dataset
 from genlab.data import load as load_data
+from genlab.data.options import DataOptions
 from genlab.errors import UsageError, closest
 
 log = logging.getLogger("genlab")
@@ -27,19 +28,21 @@ def fit(
 ) -> runs.Run:
     """Train a model and return its run, as `python -m genlab.train MODEL` does.
 
-    `data` is a name, a path, an array [N, H, W(, C)] (with `labels` [N]), or a finite tf.data.Dataset. `settings` are
-    the command line's options and the model's hyper-parameters, with underscores: steps=500, batch_size=32. `preset` None
+    `data` is a name, a path, an array [N, H, W(, C)] (with `labels` [N]), a finite tf.data.Dataset, or what
+    `genlab.data.load` returned. `settings` are the command line's options and the model's hyper-parameters, with underscores: steps=500, batch_size=32. `preset` None
     takes `points` for vectors, where the model has that, else `default`. Raises
     UsageError for a setting that does not exist or does not fit, GenlabError where training fails.
     """
-    dataset = load_data(data, labels)
+    option_names, data_names = ({field.name for field in dataclasses.fields(kind)} for kind in (Options, DataOptions))
+    data_options = config.make(DataOptions, {name: value for name, value in settings.items() if name in data_names})
+    dataset = load_data(data, labels, data_options)
     preset = config.preset_for(model, preset, points=len(dataset.spec.shape) == 1)
-    option_names = {field.name for field in dataclasses.fields(Options)}
     hparams = config.starting_hparams(model, preset)
     hparam_names = {field.name for field in dataclasses.fields(hparams)}
     for name in settings:
-        if name not in option_names | hparam_names:
-            raise UsageError(f"{model} has no setting {name!r}{closest(name, option_names | hparam_names)}")
+        known = option_names | data_names | hparam_names
+        if name not in known:
+            raise UsageError(f"{model} has no setting {name!r}{closest(name, known)}")
     chosen = {name: value for name, value in settings.items() if name in hparam_names}
     hparams = config.make(type(hparams), dataclasses.asdict(hparams) | chosen)
     source = str(data) if isinstance(data, str | os.PathLike) else ""
@@ -47,15 +50,17 @@ def fit(
     if "out" in named:
         named["out"] = os.fspath(named["out"])
     options = config.make(Options, {"data": source} | named)
-    return start(resolve(model, preset, hparams, options, dataset), dataset)
+    return start(resolve(model, preset, hparams, options, dataset, data_options), dataset)
 
 
-def resolve(model: str, preset: str, hparams: Any, options: Options, dataset: Dataset) -> Config:
+def resolve(
+    model: str, preset: str, hparams: Any, options: Options, dataset: Dataset, data_options: DataOptions
+) -> Config:
     """Every setting as it will be used. Raises UsageError where the settings do not fit the data."""
     count = len(dataset.images)
     if hparams.batch_size > count:
         raise UsageError(f"--batch-size {hparams.batch_size} is larger than the data: {count:,} training images.")
-    steps = _steps(model, preset, hparams, options, count)
+    steps = _steps(model, preset, hparams, options, dataset.epoch_size)
     options = dataclasses.replace(
         options,
         steps=steps,
@@ -63,7 +68,7 @@ def resolve(model: str, preset: str, hparams: Any, options: Options, dataset: Da
         schedule_steps=options.schedule_steps or steps,
         precision=precision.resolve(options.precision),
     )
-    return Config(model, preset, hparams, options, dataset.facts(), _environment())
+    return Config(model, preset, hparams, options, dataset.facts(), _environment(), data_options)
 
 
 def start(settings: Config, dataset: Dataset, *, debug: bool = False) -> runs.Run:
@@ -80,7 +85,7 @@ def resume(run: runs.Run, options: Options, *, debug: bool = False) -> runs.Run:
     """Continue a run with options of which only those in config.MAY_CHANGE differ from its own."""
     dataset = run.data()
     stored = run.config
-    steps = _steps(stored.model, stored.preset, stored.hparams, options, len(dataset.images))
+    steps = _steps(stored.model, stored.preset, stored.hparams, options, dataset.epoch_size)
     if steps < stored.steps:
         raise UsageError(f"--steps {steps:,} is less than the {stored.steps:,} of {run.name}: a run can only grow.")
     options = dataclasses.replace(options, steps=steps, epochs=None, out=stored.options.out)
@@ -106,13 +111,15 @@ def _steps(model: str, preset: str, hparams: Any, options: Options, count: int) 
 
 def _announce(run: runs.Run, dataset: Dataset) -> None:
     shape = "x".join(str(side) for side in dataset.spec.shape)
-    held_out = "" if dataset.test_images is None else f" and {len(dataset.test_images):,} held out"
-    classes = f", {dataset.spec.num_classes} classes" if dataset.spec.num_classes else ""
+    parts = (("to validate with", dataset.validation_images), ("to test with", dataset.test_images))
+    held_out = "".join(f", {len(images):,} {what}" for what, images in parts if images is not None)
     batch_size = run.config.hparams.batch_size
     log.info(f"run     {run.path}")
-    log.info(f"data    {dataset.name}: {len(dataset.images):,} images {shape} to train on{held_out}{classes}")
+    log.info(f"data    {dataset.name}: {len(dataset.images):,} images {shape} to train on{held_out}")
+    if dataset.class_names:
+        log.info(f"classes {dataset.class_counts()}")
     log.info(
-        f"batches of {batch_size}, {len(dataset.images) / batch_size:.1f} an epoch; one that reaches the end of an epoch "
+        f"batches of {batch_size}, {dataset.epoch_size / batch_size:.1f} an epoch; one that reaches the end of an epoch "
         "goes on into the next, no image is left out"
     )
     log.info(f"model   {run.config.model}, {run.config.options.precision}, {run.config.steps:,} steps")

@@ -10,7 +10,7 @@ import pytest
 
 import genlab
 from genlab.data import dataset as datasets
-from genlab.data import idx
+from genlab.data import named
 
 
 def write_idx(path, array, zipped=False):
@@ -59,7 +59,7 @@ def test_without_a_network_every_way_is_named(monkeypatch):
     def no_network(name):
         raise OSError("URL fetch failure")
 
-    monkeypatch.setattr(idx, "_from_keras", no_network)
+    monkeypatch.setattr(named, "_from_keras", no_network)
     with pytest.raises(genlab.GenlabError) as error:
         genlab.data.load("kmnist")
     for way in ("--data PATH", "GENLAB_DATA", "~/.keras/datasets"):
@@ -75,7 +75,7 @@ def test_without_a_network_every_way_is_named(monkeypatch):
         (struct.pack(">HBBIII", 0, 8, 3, 2, 9, 9) + b"x" * 163, "is damaged"),
         (struct.pack(">HBBIII", 0, 8, 3, 2**32 - 1, 2**32 - 1, 9), "promises"),
         (struct.pack(">HBBIII", 0, 8, 3, 0, 9, 9), "no images"),
-        (struct.pack(">HBBIII", 0, 8, 3, 4, 3, 9) + b"x" * 108, "at least 8x8"),
+        (struct.pack(">HBBIII", 0, 8, 3, 4, 3, 9) + b"x" * 108, "from 8x8"),
     ],
 )
 def test_damaged_idx_files_are_named(tmp_path, content, words):

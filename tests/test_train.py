@@ -137,7 +137,7 @@ def test_help_and_import_leave_tensorflow_alone():
         (["dcgan", "--batch-sise", "3"], 2, "--batch-size"),
         (["dcgan", "--preset", "papers"], 2, "it has default, paper"),
         (["dcgan", "--data", "digitz"], 2, "did you mean digits?"),
-        (["dcgan", "--data", "nowhere"], 2, "no such data set or folder. Data sets:"),
+        (["dcgan", "--data", "nowhere"], 2, "no such data set or path. Data sets:"),
         (["dcgan", "--batch-size", "2000"], 2, "larger than the data: 1,437"),
         (["dcgan", "--batch-size", "0"], 2, "at least 1"),
         (["dcgan", "--steps", "0"], 2, "steps is 0"),

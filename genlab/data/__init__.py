@@ -1,50 +1,76 @@
-"""Where training data comes from: a name or a path becomes a Dataset in memory."""
+"""Where training data comes from: a name, a path or an array becomes a Dataset."""
 
 from __future__ import annotations
 
 import pathlib
 from typing import Any
 
-from genlab.data import digits, idx, points, stacked
-from genlab.data.dataset import Dataset, from_arrays, from_tf_data
+from genlab.data import arrays, digits, folder, idx, named, points, preparation, shards, stacked, tfds
+from genlab.data.arrays import from_arrays, from_tf_data
+from genlab.data.dataset import Dataset
+from genlab.data.options import DataOptions
+from genlab.data.records import Records
 from genlab.errors import UsageError, closest
 
-__all__ = ["Dataset", "from_arrays", "from_tf_data", "load", "names"]
+__all__ = ["DataOptions", "Dataset", "Records", "from_arrays", "from_tf_data", "load", "names"]
+
+WAYS = (
+    "the path of a folder of images (class/*.png, or *.png), of idx files, or of TFRecord files; of an .npz, .npy or "
+    ".tfrecord file; stacked:SOURCE; or tfds:NAME"
+)
 
 
 def names() -> list[str]:
     """The data sets that are known by name."""
-    return ["digits", *idx.NAMES, *points.NAMES, "stacked"]
+    return ["digits", *named.NAMES, *points.NAMES, "stacked"]
 
 
-def load(source: Any, labels: Any = None) -> Dataset:
-    """A Dataset from a name, a folder of idx files, an array [N, H, W(, C)], a tf.data.Dataset, or a Dataset.
+def load(source: Any, labels: Any = None, options: DataOptions | None = None) -> Dataset:
+    """A Dataset from a name, a path, an array [N, H, W(, C)], a tf.data.Dataset, or a Dataset.
 
-    Raises UsageError where the source does not exist or cannot be read.
+    Names: see `names`, and `stacked:SOURCE` and `tfds:NAME`. Paths: a folder of images (`class/*.png`, or `*.png`), of idx
+    files or of TFRecord shards; an .npz, .npy or .tfrecord file. `options` say how images are prepared: their size,
+    which classes, which split. Raises UsageError where the source does not exist or cannot be read.
     """
+    options = options or DataOptions()
+    return preparation.prepare(_find(source, labels, options), options)
+
+
+def _find(source: Any, labels: Any, options: DataOptions) -> Dataset:
     if isinstance(source, Dataset):
         return source
     if not isinstance(source, str | pathlib.Path):
-        return from_tf_data(source) if hasattr(source, "element_spec") else from_arrays(source, labels)
+        if hasattr(source, "element_spec"):
+            return from_tf_data(source)
+        return from_arrays(source, labels, value_range=options.low_and_high)
     name = str(source)
+    kind, _, rest = name.partition(":")
     if name == "digits":
         return digits.load()
-    if name == "ring":
-        return points.ring()
-    if name == "grid":
-        return points.grid()
-    if name.partition(":")[0] == "stacked":
-        return stacked.stack(load(name.partition(":")[2] or "mnist"))
-    if name in idx.NAMES:
-        return idx.load_named(name)
+    if name in points.NAMES:
+        return points.load(name)
+    if name in named.NAMES:
+        return named.load(name)
+    if kind == "stacked":
+        return stacked.stack(load(rest or "mnist"))
+    if kind == "tfds" and rest:
+        return tfds.load(rest)
     path = pathlib.Path(name).expanduser()
+    keys = shards.Keys(options.tfrecord_image, options.tfrecord_label, options.raw_shape)
     if path.is_dir():
-        return idx.load_folder(path)
-    if path.exists():
-        raise UsageError(
-            f"--data {name} is a file. genlab reads a folder of idx files (train-images-idx3-ubyte[.gz], ...)."
-        )
+        if idx.is_idx_folder(path):
+            return idx.load_folder(path)
+        if shards.is_shard_folder(path):
+            return shards.load(path, keys)
+        if folder.is_image_folder(path):
+            return folder.load(path)
+        raise UsageError(f"--data {name} is a folder without images. Data: {WAYS}.")
+    if path.is_file():
+        if path.suffix in (".npz", ".npy"):
+            return arrays.load_file(path, options.low_and_high)
+        if path.name.endswith(shards.SUFFIXES):
+            return shards.load(path, keys)
+        raise UsageError(f"--data {name} is a file of a kind that genlab does not read. Data: {WAYS}.")
     raise UsageError(
-        f"--data {name}: there is no such data set or folder{closest(name, names())} "
-        f"Data sets: {', '.join(names())}; or the path of a folder of idx files."
+        f"--data {name}: there is no such data set or path{closest(name, names())} Data sets: {', '.join(names())}; or {WAYS}."
     )

@@ -1,4 +1,4 @@
-"""Images in memory, and the endless, seekable stream of batches that training reads."""
+"""Images with what is held out from training, and the endless, seekable stream of batches that training reads."""
 
 from __future__ import annotations
 
@@ -10,8 +10,18 @@ from typing import Any
 import numpy as np
 
 from genlab.backend import tf
+from genlab.data.records import Records
 from genlab.errors import UsageError
 from genlab.models.base import DataSpec
+
+Images = np.ndarray | Records
+"""In memory, or read as they are needed."""
+Part = tuple[Images, np.ndarray | None]
+"""Images and their labels."""
+FIELDS = {"train": ("images", "labels")} | {
+    split: (f"{split}_images", f"{split}_labels") for split in ("validation", "test")
+}
+"""Where a Dataset keeps the images and labels of each split."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -22,24 +32,45 @@ class Dataset:
     """Short name, part of the run's name."""
     source: str
     """What `--data` loads it again from; empty for arrays that a program passed."""
-    images: np.ndarray
+    images: Images
     """uint8 [N, H, W, C], or vectors, float32 [N, D]."""
     labels: np.ndarray | None = None
     """int32 [N] in 0..num_classes-1, or None."""
-    test_images: np.ndarray | None = None
+    test_images: Images | None = None
     """Held-out images, as `images`; None where the source has none."""
     test_labels: np.ndarray | None = None
     """Labels of the held-out images."""
+    validation_images: Images | None = None
+    """Images held out for decisions that are taken in training: which checkpoint is best."""
+    validation_labels: np.ndarray | None = None
+    """Labels of those images."""
     class_names: tuple[str, ...] = ()
     """One name a class; empty without labels."""
     modes: np.ndarray | None = None
     """Centres [K, 2] of the Gaussians that the vectors were drawn from, where they are known."""
     deviation: float = 0.0
     """Standard deviation of those Gaussians."""
+    balance: str = "none"
+    """How `stream` makes up for classes of unequal size: none, oversample, weight."""
+    split: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """Shares, seed and hash of the indices, where genlab made the split."""
+    skipped: tuple[str, ...] = ()
+    """Files that could not be read and were left out."""
 
     def __post_init__(self) -> None:
         if len(self.images) == 0:
             raise UsageError(f"{self.name}: there are no images in it.")
+
+    def parts(self) -> dict[str, Part]:
+        """Images and labels of the splits that there are: train, validation, test."""
+        found = {split: (getattr(self, images), getattr(self, labels)) for split, (images, labels) in FIELDS.items()}
+        return {split: part for split, part in found.items() if part[0] is not None}
+
+    def with_parts(self, parts: dict[str, Part], **changes: Any) -> Dataset:
+        """The same with other images and labels; a split that is not named is there no more."""
+        for split, names in FIELDS.items():
+            changes |= dict(zip(names, parts.get(split, (None, None)), strict=True))
+        return dataclasses.replace(self, **changes)
 
     @property
     def spec(self) -> DataSpec:
@@ -47,19 +78,42 @@ class Dataset:
 
     @functools.cached_property
     def sha256(self) -> str:
-        """Hash of everything a run depends on: training and held-out images and labels, in order."""
+        """Hash of everything a run depends on: training and held-out images and labels, in order.
+
+        Of images that stay on disk the names and sizes of the files count, and not what is in them.
+        """
         digest = hashlib.sha256()
-        for array in (self.images, self.labels, self.test_images, self.test_labels):
-            if array is not None:
+        parts = self.parts()
+        for array in [array for split in ("train", "test", "validation") for array in parts.get(split, ())]:
+            if isinstance(array, Records):
+                digest.update(array.sha256().encode())
+            elif array is not None:
                 digest.update(f"{array.dtype} {array.shape}".encode())
                 digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
+    def examples(self, count: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """At most `count` training images with their labels, the same at each call, of all classes."""
+        return _drawn(self.images, self.labels, count)
+
     def held_out(self, count: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """The first `count` held-out images with their labels; of the training images where none are held out."""
-        if self.test_images is None:
-            return self.images[:count], None if self.labels is None else self.labels[:count]
-        return self.test_images[:count], None if self.test_labels is None else self.test_labels[:count]
+        """As `examples`, of images to look at in training: for validation, else for test, else the training images."""
+        part = self.parts().get("validation")
+        return self.tested(count) if part is None else _drawn(*part, count)
+
+    def tested(self, count: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """As `examples`, of the images held out for test; of the training images where none are."""
+        part = self.parts().get("test")
+        return self.examples(count) if part is None else _drawn(*part, count)
+
+    def class_counts(self, most: int = 12) -> str:
+        """How many training images each class has, in words: `0: 143, 1: 146, ...`."""
+        assert self.labels is not None
+        counts = np.bincount(self.labels, minlength=len(self.class_names))
+        named = [f"{name}: {count:,}" for name, count in zip(self.class_names, counts, strict=True)]
+        if len(named) > most:
+            return f"{len(named):,}, of {counts.min():,} to {counts.max():,} images each"
+        return ", ".join(named)
 
     def facts(self) -> dict[str, Any]:
         """What config.json keeps of the data."""
@@ -71,31 +125,90 @@ class Dataset:
             "class_names": list(self.class_names),
             "train_images": len(self.images),
             "test_images": 0 if self.test_images is None else len(self.test_images),
+            "validation_images": 0 if self.validation_images is None else len(self.validation_images),
+            "split": self.split,
+            "skipped": list(self.skipped),
             "sha256": self.sha256,
         }
 
     def stream(self, batch_size: int, seed: int, start: int = 0):
         """An endless tf.data.Dataset of (images uint8 [B, H, W, C], labels int32 [B]), from batch number `start` on.
 
-        Every epoch is a new permutation, a function of the seed and the epoch's number. A batch that reaches the end
-        of an epoch goes on into the next one: all batches have the same size, and no image is left out. Labels are
-        zeros where there are none.
+        Every epoch is a new order of all images, a function of the seed and the epoch's number, wherever the images
+        are: those on disk are read by their number. A batch that reaches the end of an epoch goes on into the next
+        one: all batches have the same size, and no image is left out. Labels are zeros where there are none.
+
+        With `balance` `oversample` an epoch has the images of smaller classes several times, each as often as the
+        others of its class or once more; with `weight` it has as many images as there are, drawn with replacement.
         """
-        count = len(self.images)
-        images = tf.constant(self.images)  # captured, not embedded in the graph as a numpy array would be
-        labels = tf.constant(np.zeros(count, np.int32) if self.labels is None else self.labels)
+        count = self.epoch_size
 
         def order(epoch):
-            seeds = tf.stack([tf.constant(seed, tf.int64), epoch])
-            indices = tf.random.experimental.stateless_shuffle(tf.range(count), seeds)
-            return tf.data.Dataset.from_tensor_slices(indices)
+            return tf.data.Dataset.from_tensor_slices(self._order(tf.stack([tf.constant(seed, tf.int64), epoch])))
 
         epoch, position = divmod(start * batch_size, count)
-        indices = tf.data.Dataset.counter(epoch).flat_map(order).skip(position).batch(batch_size, drop_remainder=True)
-        batches = indices.map(lambda rows: (tf.gather(images, rows), tf.gather(labels, rows))).prefetch(4)
+        rows = tf.data.Dataset.counter(epoch).flat_map(order).skip(position).batch(batch_size, drop_remainder=True)
         options = tf.data.Options()
         options.autotune.enabled = False  # nothing here to tune, and its thread can hang the interpreter's exit
-        return batches.with_options(options)
+        return rows.map(self._gathering()).prefetch(4).with_options(options)
+
+    @property
+    def epoch_size(self) -> int:
+        """Images in an epoch of the stream."""
+        if self.balance != "oversample":
+            return len(self.images)
+        counts = np.bincount(self._class_of)
+        return int(counts.max() * len(counts[counts > 0]))
+
+    @functools.cached_property
+    def _class_of(self) -> np.ndarray:
+        assert self.labels is not None
+        return np.unique(self.labels, return_inverse=True)[1]
+
+    def _order(self, seeds):
+        """The rows of one epoch, [epoch_size] int32."""
+        count = len(self.images)
+        shuffle = tf.random.experimental.stateless_shuffle
+        if self.balance == "none":
+            return shuffle(tf.range(count), seeds)
+        by_class = [
+            np.flatnonzero(self._class_of == index).astype(np.int32) for index in range(self._class_of.max() + 1)
+        ]
+        if self.balance == "oversample":
+            largest = max(map(len, by_class))
+            parts = []
+            for index, rows in enumerate(by_class):
+                mixed = shuffle(tf.constant(rows), seeds + tf.constant([0, index << 32], tf.int64))
+                parts.append(tf.tile(mixed, [-(-largest // len(rows))])[:largest])
+            return shuffle(tf.concat(parts, 0), seeds)
+        rows = tf.constant(np.concatenate(by_class))
+        sizes = tf.constant([len(part) for part in by_class])
+        picked = tf.random.stateless_uniform([2, count], seeds, dtype=tf.float64)
+        chosen = tf.cast(picked[0] * len(by_class), tf.int32)
+        size = tf.gather(sizes, chosen)
+        within = tf.cast(picked[1] * tf.cast(size, tf.float64), tf.int32)
+        return tf.gather(rows, tf.gather(tf.cumsum(sizes, exclusive=True), chosen) + within)
+
+    def _gathering(self):
+        """Rows [B] -> images and labels of those rows."""
+        count = len(self.images)
+        labels = tf.constant(np.zeros(count, np.int32) if self.labels is None else self.labels)
+        if isinstance(self.images, np.ndarray):
+            images = tf.constant(self.images)  # captured, not embedded in the graph as a numpy array would be
+            return lambda rows: (tf.gather(images, rows), tf.gather(labels, rows))
+        records = self.images
+
+        def read(rows):
+            images = tf.numpy_function(records.__getitem__, [rows], tf.uint8, stateful=False)
+            return tf.ensure_shape(images, (rows.shape[0], *records.shape[1:])), tf.gather(labels, rows)
+
+        return read
+
+
+def _drawn(images: Images, labels: np.ndarray | None, count: int) -> tuple[np.ndarray, np.ndarray | None]:
+    # Sources that are sorted by class would give images of one class alone.
+    rows = np.random.default_rng(0).permutation(len(images))[:count]
+    return images[rows], None if labels is None else labels[rows]
 
 
 def to_model_range(images):
@@ -105,58 +218,6 @@ def to_model_range(images):
     return tf.cast(images, tf.float32) / 127.5 - 1.0
 
 
-def to_pixels(images) -> np.ndarray:
+def to_pixels(images: Any) -> np.ndarray:
     """float [-1, 1] -> uint8 0..255, rounded: the inverse of `to_model_range`."""
     return np.clip(np.rint((np.asarray(images, np.float32) + 1.0) * 127.5), 0, 255).astype(np.uint8)
-
-
-def from_arrays(images: Any, labels: Any = None, *, name: str = "array", source: str = "") -> Dataset:
-    """A Dataset from images [N, H, W] or [N, H, W, C], uint8 or floats that plainly lie in [0, 1] or [-1, 1].
-
-    Labels are integers [N]; their number of classes is the largest plus one. Raises UsageError for another shape,
-    type or range.
-    """
-    images = np.asarray(images)
-    if images.ndim == 3:
-        images = images[..., np.newaxis]
-    if images.ndim != 4 or not 1 <= images.shape[-1] <= 4:
-        raise UsageError(
-            f"images have the shape {list(images.shape)}; [N, H, W] or [N, H, W, C] with C from 1 to 4 is needed."
-        )
-    if min(images.shape[1:3]) < 8:
-        raise UsageError(f"images are {images.shape[1]}x{images.shape[2]} pixels; at least 8x8 is needed.")
-    if len(images) and images.dtype != np.uint8:
-        images = _floats_to_pixels(images)
-    if labels is not None:
-        labels = np.asarray(labels)
-        if labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer) or labels.min(initial=0) < 0:
-            raise UsageError(
-                f"labels have the shape {list(labels.shape)} and type {labels.dtype}; "
-                f"{len(images)} integers from 0 on are needed, one for each image."
-            )
-        labels = labels.astype(np.int32)
-    classes = 0 if labels is None else int(labels.max(initial=0)) + 1
-    class_names = tuple(str(index) for index in range(classes))
-    return Dataset(name, source, np.ascontiguousarray(images), labels, class_names=class_names)
-
-
-def _floats_to_pixels(images: np.ndarray) -> np.ndarray:
-    if not np.issubdtype(images.dtype, np.floating):
-        raise UsageError(f"images are {images.dtype}; uint8, or floats in [0, 1] or [-1, 1], are needed.")
-    low, high = float(images.min()), float(images.max())
-    if not (np.isfinite(low) and np.isfinite(high)) or low < -1.0 or high > 1.0:
-        raise UsageError(f"images are floats from {low:g} to {high:g}; a range of [0, 1] or [-1, 1] is needed.")
-    return to_pixels(images if low < 0 else images * 2.0 - 1.0)
-
-
-def from_tf_data(dataset: Any) -> Dataset:
-    """A Dataset from a finite tf.data.Dataset of single images or of (image, label) pairs, read into memory."""
-    if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
-        raise UsageError("the tf.data.Dataset is endless; take() as many images as should be read.")
-    rows = list(dataset.as_numpy_iterator())
-    if not rows:
-        raise UsageError("the tf.data.Dataset is empty.")
-    if isinstance(rows[0], tuple):
-        images, labels = (np.stack(column) for column in zip(*rows, strict=True))
-        return from_arrays(images, labels, name="tf-data")
-    return from_arrays(np.stack(rows), name="tf-data")

@@ -10,6 +10,11 @@ TRAIN, TEST = 50_000, 10_000
 NAMES = ("ring", "grid")
 
 
+def load(name: str) -> Dataset:
+    """`ring` or `grid`."""
+    return ring() if name == "ring" else grid()
+
+
 def ring() -> Dataset:
     """Eight Gaussians of deviation 0.01 on a circle of radius 1 (Srivastava et al. 2017, VEEGAN, section 5.1)."""
     angles = 2 * np.pi * np.arange(8) / 8

@@ -19,9 +19,12 @@ def stack(digits: Dataset, train: int = TRAIN, test: int = TEST) -> Dataset:
     """
     if digits.spec.shape[-1] != 1 or digits.labels is None or digits.spec.num_classes != 10:
         raise UsageError(f"--data stacked:{digits.source}: grey images with labels of ten digits are needed.")
+    assert isinstance(digits.images, np.ndarray)
     images, labels = _triples(digits.images, digits.labels, train, seed=0)
-    held_out, held_out_labels = digits.held_out(len(digits.images))
-    assert held_out_labels is not None
+    held_out, held_out_labels = digits.test_images, digits.test_labels
+    if held_out is None:
+        held_out, held_out_labels = digits.images, digits.labels
+    assert isinstance(held_out, np.ndarray) and held_out_labels is not None
     test_images, test_labels = _triples(held_out, held_out_labels, test, seed=1)
     return Dataset(
         name="stacked" if digits.name == "mnist" else f"stacked-{digits.name}",

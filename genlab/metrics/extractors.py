@@ -9,20 +9,22 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import logging
-import os
 import pathlib
 from typing import Any
 
 import numpy as np
 
+from genlab import cache
 from genlab.backend import keras, tf
-from genlab.data.dataset import Dataset
+from genlab.data.dataset import Dataset, Images
 from genlab.errors import GenlabError, UsageError
 from genlab.metrics import classifier
 
 log = logging.getLogger("genlab")
 
 BATCH = 250
+CLASSIFIER_IMAGES = 100_000
+"""Images that the data's own classifier is trained on, at most."""
 DIGITS = pathlib.Path(__file__).parent / "digits.keras"
 DIGIT_SETS = ("digits", "mnist", "stacked", "stacked-digits")
 """Data of handwritten digits, by the name of the Dataset."""
@@ -54,7 +56,7 @@ class Extractor:
         outputs = self.network.outputs
         return outputs[1].shape[-1] if len(outputs) == 2 else 0
 
-    def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    def __call__(self, images: Images) -> tuple[np.ndarray, np.ndarray | None]:
         """uint8 images [N, H, W, C] -> features [N, F] and logits [N, K] (None where it has none), float32."""
         parts = [
             tf.nest.flatten(self.network(self._fitted(images[start : start + BATCH]), training=False))
@@ -139,17 +141,16 @@ def _classifier(dataset: Dataset) -> Extractor:
         raise UsageError(
             "--extractor classifier is trained on labels, and the data has none. Give --extractor inception."
         )
-    path = cache() / f"classifier-{dataset.sha256[:16]}.keras"
+    path = cache.folder() / f"classifier-{dataset.sha256[:16]}.keras"
     if path.exists():
         network = keras.models.load_model(path, compile=False)
     else:
         log.info(f"training a classifier of {dataset.name} for its features, once; it is kept in {path}")
-        network = classifier.train(dataset.images, dataset.labels, dataset.spec.num_classes)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{os.getpid()}-{path.name}")
-        network.save(temporary)
-        temporary.replace(path)
-    images, labels = dataset.held_out(len(dataset.images))
+        images, labels = dataset.examples(CLASSIFIER_IMAGES)
+        assert labels is not None
+        network = classifier.train(images, labels, dataset.spec.num_classes)
+        cache.write(path, network.save)
+    images, labels = dataset.tested(CLASSIFIER_IMAGES)
     extractor = Extractor("classifier", network, dataset.spec.shape)
     assert labels is not None
     accuracy = extractor.accuracy_on(images, labels)
@@ -194,13 +195,6 @@ def _from_file(path: str, dataset: Dataset) -> Extractor:
         raise UsageError(f"--extractor {path} takes {shape[2]} channels, and the images have {channels}.")
     fitted = tuple(size or own for size, own in zip(shape, dataset.spec.shape, strict=True))
     return Extractor(pathlib.Path(path).name, network, fitted)
-
-
-def cache() -> pathlib.Path:
-    """Where trained classifiers are kept: GENLAB_CACHE, or genlab in the user's own cache folder."""
-    if chosen := os.environ.get("GENLAB_CACHE"):
-        return pathlib.Path(chosen)
-    return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "genlab"
 
 
 def _by(shape: tuple[int, ...]) -> str:

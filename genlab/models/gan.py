@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar, Literal
 
-from genlab import blocks, losses, precision
+from genlab import augmentation, blocks, losses, precision
 from genlab.backend import tf
+from genlab.errors import UsageError
 from genlab.models import base
 
 DISCRIMINATOR_LOSSES = {
@@ -79,6 +80,8 @@ class Hparams(base.Hparams):
     """Kernels of minibatch discrimination on the discriminator's features (Salimans et al. 2016); 0: none."""
     minibatch_discrimination_size: int = 5
     """Numbers per kernel of minibatch discrimination."""
+    differentiable_augmentation: tuple[Literal["color", "translation", "cutout"], ...] = ()
+    """Random changes of real and generated images in front of the discriminator, for small data (Zhao et al. 2020)."""
     generator_normalization: Literal["batch", "none"] = "batch"
     """Normalization of the generator's hidden layers."""
     discriminator_normalization: Literal["batch", "none"] = "none"
@@ -169,6 +172,8 @@ class GAN(base.GenerativeModel):
         self.num_classes = 0 if hparams.conditioning == "none" else spec.num_classes
         if hparams.conditioning != "none" and not spec.num_classes:
             raise base.needs_labels()
+        if hparams.differentiable_augmentation and len(spec.shape) == 1:
+            raise UsageError("--differentiable-augmentation is for images; the data holds points.")
         self.generator = self._build_generator()
         with precision.scope("float32"):  # samples are drawn in full precision whatever the training ran in
             self.decoder = self._build_generator(sampling_dropout=hparams.dropout_in_sampling)
@@ -241,8 +246,13 @@ class GAN(base.GenerativeModel):
         """Images of the generator in training, with labels where the model is conditional."""
         return self.generator([latents, labels] if self.num_classes else latents, training=True)
 
-    def discriminate(self, images, labels):
-        """Logits of the discriminator in training, with labels where the model is conditional."""
+    def discriminate(self, images, labels, seed):
+        """Logits of the discriminator in training, with labels where the model is conditional.
+
+        The seed is for what --differentiable-augmentation does to the images first.
+        """
+        if self.hparams.differentiable_augmentation:
+            images = augmentation.differentiable(images, seed, self.hparams.differentiable_augmentation)
         return self.discriminator([images, labels] if self.num_classes else images, training=True)
 
     def discriminator_loss(self, real_logits, fake_logits):
@@ -259,7 +269,7 @@ class GAN(base.GenerativeModel):
         weight = 0.5 * hparams.r1_penalty * hparams.r1_interval
         return tf.cond(
             tf.equal(self.discriminator_optimizer.iterations % hparams.r1_interval, 0),
-            lambda: weight * losses.squared_gradient_norm(lambda x: self.discriminate(x, labels), images),
+            lambda: weight * losses.squared_gradient_norm(lambda x: self.discriminate(x, labels, seed), images),
             lambda: 0.0,
         )
 
@@ -280,12 +290,13 @@ class GAN(base.GenerativeModel):
     def update_discriminator(self, images, labels, seed) -> dict[str, Any]:
         """One update of D on a real batch and as many generated images of the same labels."""
         latent_seed, penalty_seed = tf.unstack(tf.random.split(seed, 2))
+        real_seed, fake_seed = tf.unstack(tf.random.split(penalty_seed, 2))
         fake = self.generate(self.draw_latents(tf.shape(images)[0], latent_seed), labels)  # no gradient into G
         variables = self.discriminator.trainable_variables
         with tf.GradientTape() as tape:
             # Real and fake pass apart, so that statistics over the batch never mix them.
-            real_logits = self.discriminate(images, labels)
-            fake_logits = self.discriminate(fake, labels)
+            real_logits = self.discriminate(images, labels, real_seed)
+            fake_logits = self.discriminate(fake, labels, fake_seed)
             loss = self.discriminator_loss(real_logits, fake_logits)
             total = loss + self.penalty(images, fake, labels, penalty_seed)
             scaled = self.discriminator_optimizer.scale_loss(total)
@@ -299,10 +310,11 @@ class GAN(base.GenerativeModel):
     def update_generator(self, labels, seed) -> dict[str, Any]:
         """One update of G through D, on fresh latents."""
         latents = self.draw_latents(tf.shape(labels)[0], seed)
+        image_seed = tf.random.fold_in(seed, 1, alg="philox")
         variables = self.generator.trainable_variables
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch([variable.value for variable in variables])
-            loss = self.generator_loss(self.discriminate(self.generate(latents, labels), labels))
+            loss = self.generator_loss(self.discriminate(self.generate(latents, labels), labels, image_seed))
             scaled = self.generator_optimizer.scale_loss(loss)
         self.generator_optimizer.apply(tape.gradient(scaled, variables), variables)
         return {"generator_loss": loss}

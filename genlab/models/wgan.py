@@ -99,7 +99,7 @@ class WGAN(gan.GAN):
     def penalty(self, images, fake, labels, seed):
         if self.hparams.penalty == "clip":
             return 0.0
-        score = lambda x: self.discriminate(x, labels)  # noqa: E731
+        score = lambda x: self.discriminate(x, labels, seed)  # noqa: E731
         return self.hparams.gradient_penalty * losses.gradient_penalty(score, images, fake, seed)
 
     def update_discriminator(self, images, labels, seed) -> dict[str, Any]:

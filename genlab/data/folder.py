@@ -1,0 +1,119 @@
+"""A folder of image files: `class/*.png` or flat, with `train/` and `test/` as splits where they are there."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pathlib
+
+import numpy as np
+from PIL import Image
+
+from genlab.data.dataset import Dataset
+from genlab.data.frame import GREY
+from genlab.data.records import Header, Reader, Records
+from genlab.errors import UsageError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+SPLITS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val"),
+    "test": ("test", "testing"),
+}
+UPRIGHT = (1, 2, 3, 4)
+"""EXIF orientations that leave width and height as they are."""
+ORIENTATION = 0x0112
+
+
+class Files(Reader):
+    """Image files below a folder, by number."""
+
+    def __init__(self, root: pathlib.Path, names: list[str]) -> None:
+        self.root = root
+        # A million names as Python strings would take ten times as much.
+        self._names = np.array([os.fsencode(name) for name in names])
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def path(self, index: int) -> pathlib.Path:
+        return self.root / os.fsdecode(self._names[index])
+
+    def read(self, index: int) -> Image.Image:
+        with Image.open(self.path(index)) as picture:
+            picture.load()  # the first frame, where there are several
+        return picture
+
+    def header(self, index: int) -> Header:
+        with Image.open(self.path(index)) as picture:
+            width, height = picture.size
+            if picture.getexif().get(ORIENTATION, 1) not in UPRIGHT:
+                width, height = height, width
+            return Header(height, width, picture.mode in GREY, picture.mode)
+
+    def name(self, index: int) -> str:
+        return os.fsdecode(self._names[index])
+
+    def digest(self) -> str:
+        digest = hashlib.sha256()
+        for index, name in enumerate(self._names):
+            digest.update(name + f" {self.path(index).stat().st_size}\n".encode())
+        return digest.hexdigest()
+
+
+def is_image_folder(folder: pathlib.Path) -> bool:
+    """Whether there is an image file in it or below it."""
+    return next(_image_files(folder), None) is not None
+
+
+def load(folder: pathlib.Path) -> Dataset:
+    """The images of a folder; those in folders of their own are labelled with the folder's name.
+
+    `folder/class/*.png` gives labels, `folder/*.png` none; where there is `folder/train/`, `folder/test/` and
+    `folder/validation/` beside it are the held-out splits. Their order is that of the names. The images have no frame
+    yet. Raises UsageError where some images are in class folders and some are not, or the splits' classes differ.
+    """
+    places = {
+        split: next((folder / name for name in names if (folder / name).is_dir()), None)
+        for split, names in SPLITS.items()
+    }
+    if places["train"] is None:
+        places = {"train": folder, "validation": None, "test": None}
+    found = {split: _part(place) for split, place in places.items() if place is not None}
+    images, labels, class_names = found["train"]
+    for split, (_, _, names) in found.items():
+        if names != class_names:
+            raise UsageError(
+                f"{places[split]} has the classes {', '.join(names) or 'none'}, and {places['train']} has "
+                f"{', '.join(class_names) or 'none'}; the splits of a folder need the same ones."
+            )
+    dataset = Dataset(folder.resolve().name, str(folder), images, labels, class_names=class_names)
+    return dataset.with_parts({split: part[:2] for split, part in found.items()})
+
+
+def _part(folder: pathlib.Path) -> tuple[Records, np.ndarray | None, tuple[str, ...]]:
+    names = sorted(str(path.relative_to(folder)) for path in _image_files(folder))
+    if not names:
+        raise UsageError(f"{folder}: there are no images in it ({', '.join(SUFFIXES)}).")
+    classes = [pathlib.PurePath(name).parts[0] if len(pathlib.PurePath(name).parts) > 1 else "" for name in names]
+    class_names = tuple(sorted(set(classes)))
+    images = Records.all_of(Files(folder, names))
+    if class_names == ("",):
+        return images, None, ()
+    if "" in class_names:
+        stray = names[classes.index("")]
+        raise UsageError(
+            f"{folder}: {stray} lies beside folders of images. Put every image into a folder of its class, or all of them "
+            "into one folder."
+        )
+    numbers = {name: number for number, name in enumerate(class_names)}
+    return images, np.array([numbers[name] for name in classes], np.int32), class_names
+
+
+def _image_files(folder: pathlib.Path):
+    """Image files in a folder and below it; hidden ones and those in hidden folders are left out."""
+    for root, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in files:
+            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
+                yield pathlib.Path(root, name)

@@ -1,0 +1,88 @@
+"""One picture of any kind -> uint8 [height, width, channels] of a given frame."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from PIL import Image, ImageOps
+
+GREY = ("1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N")
+"""Pillow's modes of one channel (and transparency)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Frame:
+    """Size and channels that pictures are brought to, and how."""
+
+    height: int
+    width: int
+    channels: int
+    resize: str = "crop"
+    """crop, pad or stretch."""
+    background: tuple[int, int, int] = (255, 255, 255)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.height, self.width, self.channels
+
+    def of(self, picture: Image.Image | np.ndarray) -> np.ndarray:
+        """uint8 [height, width, channels] of a picture, or of an array uint8 [H, W, C] of 1 to 4 channels.
+
+        An array that fits already is returned as it is. Raises ValueError or OSError for a picture that cannot be decoded.
+        """
+        if isinstance(picture, np.ndarray):
+            if picture.shape == self.shape:
+                return picture
+            if picture.shape[-1] == self.channels:  # whatever its channels mean, they are only resized
+                planes = [self._resized(Image.fromarray(picture[..., index])) for index in range(self.channels)]
+                return np.stack([np.asarray(plane) for plane in planes], axis=-1)
+            picture = to_picture(picture)
+        picture = self._resized(flat(picture, self.background).convert("L" if self.channels == 1 else "RGB"))
+        return np.asarray(picture).reshape(self.shape)
+
+    def _resized(self, picture: Image.Image) -> Image.Image:
+        size = (self.width, self.height)
+        if picture.size == size:
+            return picture
+        method = Image.Resampling.LANCZOS  # averages over what it makes smaller
+        match self.resize:
+            case "crop":
+                return ImageOps.fit(picture, size, method)
+            case "pad":
+                colour = self.background
+                grey = round(0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2])
+                return ImageOps.pad(picture, size, method, colour if picture.mode == "RGB" else grey)
+        return picture.resize(size, method)
+
+
+def to_picture(array: np.ndarray) -> Image.Image:
+    """An array uint8 [H, W, C] as a picture: grey, grey and transparency, colour, colour and transparency."""
+    return Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
+
+
+def flat(picture: Image.Image, background: tuple[int, int, int] = (255, 255, 255)) -> Image.Image:
+    """The picture upright, of 8 bits, grey (L) or colour (RGB), its transparent parts on the background."""
+    picture = ImageOps.exif_transpose(picture)
+    if picture.mode.startswith("I") or picture.mode == "F":
+        picture = _of_8_bits(picture)
+    if picture.has_transparency_data:
+        grey = picture.mode in ("L", "LA", "La") and len(set(background)) == 1
+        picture = picture.convert("RGBA")
+        canvas = Image.new("RGBA", picture.size, (*background, 255))
+        picture = Image.alpha_composite(canvas, picture).convert("L" if grey else "RGB")
+    return picture.convert("L" if picture.mode in GREY else "RGB")
+
+
+def _of_8_bits(picture: Image.Image) -> Image.Image:
+    values = np.asarray(picture)
+    low, high = float(values.min()), float(values.max())
+    if picture.mode == "F":
+        if low < 0 or high > 1:
+            raise ValueError(f"its pixels are floats from {low:g} to {high:g}; only [0, 1] is understood")
+        scaled = values * 255.0
+    else:
+        if low < 0 or high > 65535:
+            raise ValueError(f"its pixels are integers from {low:g} to {high:g}; only 16 bits are understood")
+        scaled = values / 257.0
+    return Image.fromarray(np.rint(scaled).astype(np.uint8))

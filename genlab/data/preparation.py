@@ -1,0 +1,138 @@
+"""From what a source holds to what training reads: selected, brought to one frame, in memory where it fits."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import hashlib
+import json
+import logging
+
+import numpy as np
+
+from genlab import cache
+from genlab.data.dataset import Dataset, Images
+from genlab.data.frame import Frame
+from genlab.data.options import DataOptions
+from genlab.data.records import Records, pool, refusal
+from genlab.data.selection import part_of, select
+from genlab.errors import UsageError
+
+log = logging.getLogger("genlab")
+
+SMALLEST, LARGEST = 8, 1024
+"""Height and width that images may have, in pixels."""
+SUGGESTED = 64
+
+
+def prepare(dataset: Dataset, options: DataOptions) -> Dataset:
+    """The data set as the options ask for it.
+
+    Raises UsageError where options do not fit the data, where images differ in size and none is asked for, and where
+    some cannot be read and `skip_bad` is off.
+    """
+    if len(dataset.images) == 0:
+        raise UsageError(f"{dataset.source or dataset.name}: there are no images in it.")
+    if isinstance(dataset.images, np.ndarray) and dataset.images.ndim == 2:
+        for name in ("size", "channels", "flip", "augment"):
+            if getattr(options, name) != getattr(DataOptions(), name):
+                raise UsageError(f"--{name} is for images; {dataset.name} holds points.")
+        return select(dataset, options)
+    if isinstance(dataset.images, np.ndarray):
+        dataset = select(dataset, options)
+        frame = _frame([(*dataset.images.shape[1:3], dataset.images.shape[3])], dataset, options)
+        parts = dataset.parts()
+        return dataset.with_parts(
+            {split: (_framed(images, frame), labels) for split, (images, labels) in parts.items()}
+        )
+    headers, bad = {}, {}
+    for split, records in _records(dataset).items():
+        headers[split], bad[split] = records.headers()
+    dataset = _without_bad(dataset, _records(dataset), bad, options)
+    seen = [header for part in headers.values() for header in part if header is not None]
+    colours = 1 if all(header.grey for header in seen) else 3
+    frame = _frame([(header.height, header.width, colours) for header in seen], dataset, options)
+    framed = {split: dataclasses.replace(records, frame=frame) for split, records in _records(dataset).items()}
+    dataset = dataset.with_parts({split: (framed[split], labels) for split, (_, labels) in dataset.parts().items()})
+    return select(_read(dataset, framed, options), options)
+
+
+def _frame(shapes: list[tuple[int, int, int]], dataset: Dataset, options: DataOptions) -> Frame:
+    """The frame that the options ask for, or that all images have."""
+    counts = collections.Counter((height, width) for height, width, _ in shapes)
+    size = options.height_and_width
+    if size is None:
+        (size, _), *others = counts.most_common()
+        if others:
+            heights, widths = [shape[0] for shape in shapes], [shape[1] for shape in shapes]
+            raise UsageError(
+                f"{dataset.source or dataset.name}: the images are of {len(counts):,} sizes, from {min(heights)} to {max(heights)} "
+                f"pixels high and {min(widths)} to {max(widths)} wide. Give the size that they are to be brought to: --size "
+                f"{SUGGESTED}, or --size HEIGHTxWIDTH."
+            )
+        if min(size) < SMALLEST or max(size) > LARGEST:
+            raise UsageError(
+                f"{dataset.source or dataset.name}: the images are {size[0]}x{size[1]} pixels; from {SMALLEST}x{SMALLEST} to "
+                f"{LARGEST}x{LARGEST} can be trained on. Give another --size, such as {SUGGESTED}."
+            )
+    channels = shapes[0][2] if options.channels == "auto" else int(options.channels)
+    return Frame(*size, channels, options.resize, options.background_colour)
+
+
+def _framed(images: Images, frame: Frame) -> np.ndarray:
+    """An array brought to the frame; the same one where it fits already."""
+    assert isinstance(images, np.ndarray)
+    if images.shape[1:] == frame.shape:
+        return images
+    framed = np.empty((len(images), *frame.shape), np.uint8)
+    for row, image in enumerate(pool().map(frame.of, images)):
+        framed[row] = image
+    return framed
+
+
+def _records(dataset: Dataset) -> dict[str, Records]:
+    """The images of every split, all of them on disk."""
+    return {split: images for split, (images, _) in dataset.parts().items() if isinstance(images, Records)}
+
+
+def _read(dataset: Dataset, records: dict[str, Records], options: DataOptions) -> Dataset:
+    """Every image decoded once: kept where all fit into memory, else only checked, and that once for the same files."""
+    size = sum(each.nbytes for each in records.values())
+    if size > options.memory * 2**30:
+        log.info(
+            f"data    {size / 2**30:.1f} GiB of pixels are more than --memory {options.memory:g}: images are read as they are "
+            "needed"
+        )
+        return _without_bad(dataset, records, _checked_once(records), options)
+    arrays = {split: np.empty(each.shape, np.uint8) for split, each in records.items()}
+    bad = {split: each.checked(into=arrays[split]) for split, each in records.items()}
+    dataset = dataset.with_parts({split: (arrays[split], labels) for split, (_, labels) in dataset.parts().items()})
+    return _without_bad(dataset, records, bad, options)
+
+
+def _checked_once(records: dict[str, Records]) -> dict[str, dict[int, str]]:
+    """What cannot be decoded, from the cache where the same files were checked before."""
+    digest = hashlib.sha256("".join(each.sha256() for each in records.values()).encode()).hexdigest()
+    path = cache.folder() / f"checked-{digest[:16]}.json"
+    if path.is_file():
+        stored = json.loads(path.read_text())
+        return {split: {int(row): why for row, why in found.items()} for split, found in stored.items()}
+    bad = {split: each.checked() for split, each in records.items()}
+    cache.write(path, lambda temporary: temporary.write_text(json.dumps(bad)))
+    return bad
+
+
+def _without_bad(
+    dataset: Dataset, records: dict[str, Records], bad: dict[str, dict[int, str]], options: DataOptions
+) -> Dataset:
+    """The data set without images that cannot be read; UsageError with their names where they may not be skipped."""
+    named = [(records[split].name(row), why) for split, rows in bad.items() for row, why in rows.items()]
+    if not named:
+        return dataset
+    parts = dataset.parts()
+    good = {split: np.setdiff1d(np.arange(len(images)), list(bad[split])) for split, (images, _) in parts.items()}
+    if not options.skip_bad or not all(map(len, good.values())):
+        raise refusal(dataset.source, named)
+    log.warning(f"warning {len(named):,} images cannot be read and are left out; config.json has their names")
+    skipped = dataset.skipped + tuple(name for name, _ in named)
+    return dataset.with_parts({split: part_of(part, good[split]) for split, part in parts.items()}, skipped=skipped)

@@ -1,0 +1,197 @@
+"""Images that stay on disk until they are asked for, to be used as an array is."""
+
+from __future__ import annotations
+
+import abc
+import concurrent.futures
+import dataclasses
+import hashlib
+import os
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import tqdm
+from PIL import Image
+
+from genlab.data.frame import Frame
+from genlab.errors import UsageError
+
+NAMED = 10
+"""How many bad files an error names."""
+AT_ONCE = 1024
+"""How many images are read between two updates of the progress bar."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Header:
+    """What is known of an image before it is decoded."""
+
+    height: int
+    width: int
+    grey: bool
+    mode: str
+
+
+class Reader(abc.ABC):
+    """The images of a source by number, each of its own size."""
+
+    @abc.abstractmethod
+    def __len__(self) -> int: ...
+
+    @abc.abstractmethod
+    def read(self, index: int) -> Image.Image | np.ndarray:
+        """A picture, or an array uint8 [H, W, C]. Raises ValueError or OSError where it cannot be read."""
+
+    @abc.abstractmethod
+    def header(self, index: int) -> Header:
+        """Raises as `read` does."""
+
+    @abc.abstractmethod
+    def name(self, index: int) -> str:
+        """What a person finds the image by."""
+
+    @abc.abstractmethod
+    def digest(self) -> str:
+        """Changes where the files change; their names and sizes, not all of their content."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Records:
+    """Images of a reader, as an array uint8 [N, H, W, C] that is read row by row.
+
+    `records[rows]` with a slice, a number or an array of numbers reads those rows. Before it has a frame its images may
+    be of any size, and none can be read.
+    """
+
+    reader: Reader
+    rows: np.ndarray
+    """Which of the reader's images these are, int64 [N]."""
+    frame: Frame | None = None
+
+    dtype = np.dtype(np.uint8)
+
+    @classmethod
+    def all_of(cls, reader: Reader) -> Records:
+        return cls(reader, np.arange(len(reader)))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def name(self, row: int) -> str:
+        """What a person finds the image of that row by."""
+        return self.reader.name(int(self.rows[row]))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        assert self.frame is not None
+        return len(self.rows), *self.frame.shape
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the images take once they are in memory."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    def take(self, rows: np.ndarray) -> Records:
+        """Those rows as records of their own; nothing is read."""
+        return dataclasses.replace(self, rows=self.rows[rows])
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        chosen = self.rows[rows]
+        if chosen.ndim == 0:
+            return self._read(int(chosen))
+        images = np.empty((len(chosen), *self.shape[1:]), np.uint8)
+        for index, image in enumerate(pool().map(self._read, chosen.tolist())):
+            images[index] = image
+        return images
+
+    def _read(self, index: int) -> np.ndarray:
+        assert self.frame is not None
+        try:
+            return self.frame.of(self.reader.read(index))
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise UsageError(f"{self.reader.name(index)} cannot be read any more: {reason(error)}.") from error
+
+    def sha256(self) -> str:
+        """Of the files' names and sizes, which rows of them, and the frame."""
+        digest = hashlib.sha256(f"{self.reader.digest()} {self.frame}".encode())
+        digest.update(self.rows.tobytes())
+        return digest.hexdigest()
+
+    def headers(self) -> tuple[list[Header | None], dict[int, str]]:
+        """The header of every row, None where it cannot be read, and why not, by row."""
+        return self._attempt(self.reader.header, "looking at images")
+
+    def checked(self, into: np.ndarray | None = None) -> dict[int, str]:
+        """Decode every row, and say which could not be, and why; `into`, [N, H, W, C], takes the images where given."""
+        frame = self.frame
+        assert frame is not None
+
+        def decode(index: int) -> np.ndarray:
+            return frame.of(self.reader.read(index))
+
+        def keep(row: int, image: np.ndarray) -> None:
+            if into is not None:
+                into[row] = image
+
+        return self._attempt(decode, "reading images" if into is not None else "checking images", keep)[1]
+
+    def _attempt(
+        self, work: Callable[[int], Any], title: str, keep: Callable[[int, Any], None] | None = None
+    ) -> tuple[list[Any], dict[int, str]]:
+        """Do the work on every row, in threads; what it gave (unless `keep` takes it), and what went wrong."""
+
+        def attempt(index: int) -> Any:
+            try:
+                return work(index)
+            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+                return reason(error)
+
+        results: list[Any] = []
+        bad: dict[int, str] = {}
+        quiet = not sys.stderr.isatty() or len(self) < AT_ONCE
+        with tqdm.tqdm(total=len(self), desc=title, unit="image", leave=False, disable=quiet) as bar:
+            for start in range(0, len(self), AT_ONCE):
+                chunk = self.rows[start : start + AT_ONCE].tolist()
+                for row, result in enumerate(pool().map(attempt, chunk), start):
+                    if isinstance(result, str):
+                        bad[row], result = result, None
+                    elif keep is not None:
+                        keep(row, result)
+                    if keep is None:
+                        results.append(result)
+                bar.update(len(chunk))
+        return results, bad
+
+
+_pool: concurrent.futures.ThreadPoolExecutor | None = None
+
+
+def pool() -> concurrent.futures.ThreadPoolExecutor:
+    """Threads that decode images: Pillow lets go of Python's lock while it works."""
+    global _pool
+    if _pool is None:
+        _pool = concurrent.futures.ThreadPoolExecutor(min(8, os.cpu_count() or 1), "genlab-images")
+    return _pool
+
+
+def reason(error: BaseException) -> str:
+    """Why an image cannot be read, in a few words."""
+    if isinstance(error, Image.UnidentifiedImageError):
+        return "it is not an image of a known format"
+    if isinstance(error, Image.DecompressionBombError):
+        return "it is larger than what is safe to decode"
+    return str(error).splitlines()[0].rstrip(".")[:120] if str(error) else type(error).__name__
+
+
+def refusal(source: str, bad: Iterable[tuple[str, str]]) -> UsageError:
+    """The error that names bad images, the first ten of them."""
+    named = list(bad)
+    lines = [f"  {name}: {why}" for name, why in named[:NAMED]]
+    if len(named) > NAMED:
+        lines.append(f"  and {len(named) - NAMED:,} more")
+    return UsageError(
+        f"{source}: {len(named):,} of the images cannot be read. Repair or remove them, or give --skip-bad to go on without "
+        "them:\n" + "\n".join(lines)
+    )

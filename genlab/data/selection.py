@@ -1,0 +1,108 @@
+"""Which of a data set's images are used, and for what: classes, a limit, a split."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+
+import numpy as np
+
+from genlab.data.dataset import FIELDS, Dataset, Part
+from genlab.data.options import DataOptions
+from genlab.data.records import Records
+from genlab.errors import UsageError, closest
+
+
+def select(dataset: Dataset, options: DataOptions) -> Dataset:
+    """The data set with the classes, the limit, the split and the balance that the options ask for.
+
+    Raises UsageError where they do not fit the data.
+    """
+    if options.classes:
+        dataset = of_classes(dataset, options.classes)
+    if options.shares is not None:
+        dataset = split(dataset, options.shares, options.split_seed)
+    if options.limit is not None:
+        rows = np.sort(stratified_order(len(dataset.images), dataset.labels, options.split_seed)[: options.limit])
+        parts = dataset.parts()
+        dataset = dataset.with_parts(parts | {"train": part_of(parts["train"], rows)})
+    if options.balance != "none":
+        if dataset.labels is None:
+            raise UsageError(f"--balance {options.balance} needs labels, and {dataset.name} has none.")
+        dataset = dataclasses.replace(dataset, balance=options.balance)
+    return dataset
+
+
+def part_of(part: Part, rows: np.ndarray) -> Part:
+    """Those images with their labels; of images on disk nothing is read."""
+    images, labels = part
+    chosen = images.take(rows) if isinstance(images, Records) else images[rows]
+    return chosen, None if labels is None else labels[rows]
+
+
+def of_classes(dataset: Dataset, text: str) -> Dataset:
+    """The images of the classes that are named or numbered, `3,7`, which are numbered anew in their old order."""
+    names = dataset.class_names
+    if not names:
+        raise UsageError(f"--classes {text}: {dataset.name} has no labels.")
+    chosen = set()
+    for word in (word.strip() for word in text.split(",")):
+        if word in names:
+            chosen.add(names.index(word))
+        elif word.isdigit() and int(word) < len(names):
+            chosen.add(int(word))
+        else:
+            raise UsageError(
+                f"--classes {text}: the classes of {dataset.name} are {', '.join(names)}{closest(word, names)}"
+            )
+    numbers = np.full(len(names), -1, np.int32)
+    numbers[sorted(chosen)] = np.arange(len(chosen))
+
+    parts: dict[str, Part] = {}
+    for split, (images, labels) in dataset.parts().items():
+        assert labels is not None
+        parts[split] = part_of((images, numbers[labels]), np.flatnonzero(numbers[labels] >= 0))
+    return dataset.with_parts(
+        parts,
+        class_names=tuple(names[index] for index in sorted(chosen)),
+        modes=None if dataset.modes is None else dataset.modes[sorted(chosen)],
+    )
+
+
+def split(dataset: Dataset, shares: tuple[float, float, float], seed: int) -> Dataset:
+    """The training images divided into training, validation and test, each class by the same shares.
+
+    Raises UsageError where the source has a split of its own, or a part would be empty.
+    """
+    if dataset.test_images is not None:
+        raise UsageError(f"--split: {dataset.name} has held-out images of its own.")
+    count = len(dataset.images)
+    ends = np.rint(np.cumsum(shares) * count).astype(int)
+    order = stratified_order(count, dataset.labels, seed)
+    rows_by_split = dict(
+        zip(FIELDS, map(np.sort, np.split(order, ends[:2])), strict=True)
+    )  # the source's order is kept
+    parts: dict[str, Part] = {}
+    digest = hashlib.sha256()
+    for (name, rows), share in zip(rows_by_split.items(), shares, strict=True):
+        if share and not len(rows):
+            raise UsageError(
+                f"--split: {count:,} images are too few for shares of {'/'.join(f'{share:g}' for share in shares)}."
+            )
+        digest.update(len(rows).to_bytes(8, "little") + rows.astype("<i8").tobytes())
+        if share:
+            parts[name] = part_of((dataset.images, dataset.labels), rows)
+    made = {"shares": list(shares), "seed": seed, "indices_sha256": digest.hexdigest()}
+    return dataset.with_parts(parts, split=made)
+
+
+def stratified_order(count: int, labels: np.ndarray | None, seed: int) -> np.ndarray:
+    """A shuffled order of the rows in which every beginning has the classes in (nearly) their shares of the whole."""
+    order = np.random.default_rng(seed).permutation(count)
+    if labels is None:
+        return order
+    place = np.empty(count)
+    for label in np.unique(labels):
+        rows = order[labels[order] == label]
+        place[rows] = (np.arange(len(rows)) + 0.5) / len(rows)
+    return order[np.argsort(place[order], kind="stable")]

@@ -1,0 +1,40 @@
+"""Image data sets of tensorflow-datasets, where that is installed."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from genlab.data.arrays import from_arrays, with_held_out
+from genlab.data.dataset import Dataset
+from genlab.errors import GenlabError, UsageError
+
+
+def load(name: str) -> Dataset:
+    """The `train` and (where there is one) `test` split of a set with images and perhaps labels, read into memory.
+
+    Raises GenlabError where tensorflow-datasets is not installed or has no such set, or has it without images of one size.
+    """
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError:
+        raise UsageError(
+            f"--data tfds:{name} needs tensorflow-datasets, which is not installed: pip install tensorflow-datasets"
+        ) from None
+    try:
+        splits, info = tfds.load(name, with_info=True)
+    except Exception as error:  # of its own kinds, of the network's
+        raise GenlabError(f"tfds:{name} could not be loaded: {str(error).splitlines()[0][:200]}") from error
+    if "image" not in info.features or "train" not in splits:
+        raise UsageError(f"tfds:{name} has no training split with an `image`.")
+    label = info.features.get("label")
+
+    def part(split: str) -> Dataset:
+        rows = list(tfds.as_numpy(splits[split]))
+        shapes = {row["image"].shape for row in rows}
+        if len(shapes) > 1:
+            raise UsageError(f"tfds:{name} has images of {len(shapes)} sizes; save them as files and give the folder.")
+        labels = None if label is None else np.array([row["label"] for row in rows])
+        return from_arrays(np.stack([row["image"] for row in rows]), labels, name=name, source=f"tfds:{name}")
+
+    test = part("test") if "test" in splits else None
+    return with_held_out(part("train"), test, () if label is None else tuple(label.names))
