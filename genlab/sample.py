@@ -76,7 +76,7 @@ def draw(arguments: Arguments) -> list[pathlib.Path]:
         raise UsageError(
             f"{run.name} draws points, not images: --interpolate and --individual do not fit; --array does."
         )
-    label = _label(run, arguments.label) if arguments.label is not None else None
+    label = class_number(run, arguments.label) if arguments.label is not None else None
     suffix = "" if label is None else f"-label{run.config.dataset['class_names'][label]}"
     if between:
         return [_film(run, between, label, suffix, arguments, out)]
@@ -106,7 +106,7 @@ def draw(arguments: Arguments) -> list[pathlib.Path]:
     ]
 
 
-def _label(run: Any, text: str) -> int:
+def class_number(run: Any, text: str) -> int:
     """The class that is named, or numbered from 0 on."""
     names = run.config.dataset["class_names"]
     if not run.model.conditional:

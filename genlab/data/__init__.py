@@ -33,10 +33,12 @@ def load(source: Any, labels: Any = None, options: DataOptions | None = None) ->
     which classes, which split. Raises UsageError where the source does not exist or cannot be read.
     """
     options = options or DataOptions()
-    return preparation.prepare(_find(source, labels, options), options)
+    return preparation.prepare(find(source, labels, options), options)
 
 
-def _find(source: Any, labels: Any, options: DataOptions) -> Dataset:
+def find(source: Any, labels: Any = None, options: DataOptions | None = None) -> Dataset:
+    """What the source holds, as it is: images on disk may be of any size, and some may not be readable."""
+    options = options or DataOptions()
     if isinstance(source, Dataset):
         return source
     if not isinstance(source, str | pathlib.Path):

@@ -1,0 +1,150 @@
+"""Random changes of images."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from conftest import TINY
+
+import genlab
+from genlab import augmentation
+from genlab.backend import tf
+
+SEED = tf.constant([3, 4])
+
+
+def spots(count=64, size=16):
+    """Black images with a white pixel in the middle of each."""
+    images = np.full((count, size, size, 1), -1.0, np.float32)
+    images[:, size // 2, size // 2] = 1.0
+    return images
+
+
+def brightest(images):
+    """Row and column of each image's brightest pixel, [B, 2]."""
+    images = np.asarray(images)
+    return np.stack(np.unravel_index(images.reshape(len(images), -1).argmax(1), images.shape[1:3]), axis=1)
+
+
+def test_no_names_no_change():
+    images = tf.constant(spots())
+    assert augmentation.augmented(images, SEED, ()) is images
+
+
+def test_flip_mirrors_half_of_the_images():
+    images = np.zeros((1000, 8, 9, 3), np.float32)
+    images[:, :, :3] = 1.0
+    flipped = augmentation.augmented(images, SEED, (), flip=True).numpy()
+    mirrored = flipped[:, 0, 0, 0] == 0
+    assert 0.45 < mirrored.mean() < 0.55
+    np.testing.assert_array_equal(flipped[mirrored], images[mirrored][:, :, ::-1])
+    np.testing.assert_array_equal(flipped[~mirrored], images[~mirrored])
+
+
+def test_shift_moves_by_up_to_an_eighth_either_way():
+    moved = brightest(augmentation.augmented(spots(400), SEED, ("shift",))) - 8
+    assert moved.min() == -2 and moved.max() == 2
+    assert abs(moved.mean()) < 0.2 and abs(np.corrcoef(moved.T)[0, 1]) < 0.15
+
+
+def test_rotation_and_zoom_leave_the_middle_in_place_and_agree_with_pillow():
+    from PIL import Image
+
+    random = np.random.default_rng(0)
+    picture = np.asarray(Image.fromarray(random.uniform(-1, 1, (5, 5)).astype(np.float32)).resize((33, 33)))
+    images = np.repeat(picture[None, :, :, None], 200, axis=0)
+    turned = augmentation.augmented(images, SEED, ("rotate",)).numpy()
+    np.testing.assert_allclose(turned[:, 16, 16, 0], picture[16, 16], atol=1e-4)
+    angles = np.linspace(-10, 10, 81)
+    inner = np.s_[8:25, 8:25]
+    others = np.stack(
+        [np.asarray(Image.fromarray(picture).rotate(angle, Image.Resampling.BILINEAR))[inner] for angle in angles]
+    )
+    errors = np.abs(turned[:, None, 8:25, 8:25, 0] - others[None]).max(axis=(2, 3))
+    assert errors.min(axis=1).max() < 0.02  # each is one of Pillow's
+    nearest = angles[errors.argmin(axis=1)]
+    assert nearest.min() < -9 and nearest.max() > 9
+    larger = augmentation.augmented(images, SEED, ("zoom",)).numpy()
+    np.testing.assert_allclose(larger[:, 16, 16, 0], picture[16, 16], atol=1e-4)
+
+
+def test_brightness_and_contrast_stay_in_range():
+    images = np.random.default_rng(0).uniform(-1, 1, (300, 8, 8, 3)).astype(np.float32)
+    darker = augmentation.augmented(0.5 * images, SEED, ("brightness",)).numpy() - 0.5 * images
+    np.testing.assert_allclose(np.ptp(darker, axis=(1, 2, 3)), 0, atol=1e-6)
+    assert darker.min() < -0.18 and 0.18 < darker.max() <= 0.2 + 1e-6
+    contrast = augmentation.augmented(0.5 * images, SEED, ("contrast",)).numpy().std((1, 2, 3)) / (0.5 * images).std(
+        (1, 2, 3)
+    )
+    assert 0.8 <= contrast.min() < 0.82 and 1.18 < contrast.max() <= 1.2 + 1e-6
+    both = augmentation.augmented(images, SEED, ("brightness", "contrast")).numpy()
+    assert both.min() == -1 and both.max() == 1
+
+
+# -- in front of a discriminator ---------------------------------------------------------------------------------------
+
+
+def test_translation_moves_whole_pixels_and_fills_with_zero():
+    images = np.ones((300, 16, 16, 1), np.float32)
+    moved = augmentation.differentiable(images, SEED, ("translation",)).numpy()[..., 0]
+    rows, columns = (moved.max(axis=axis).sum(axis=1) for axis in (2, 1))
+    assert set(np.unique(moved)) == {0, 1} and set(rows) == set(columns) == {14, 15, 16}
+    offsets = brightest(augmentation.differentiable(spots(500), SEED, ("translation",))) - 8
+    counts = np.bincount(offsets[:, 0] + 2, minlength=5)
+    assert counts.sum() == 500 and counts.min() > 70  # -2 to 2, all alike
+
+
+def test_cutout_sets_a_square_of_half_the_size_to_zero():
+    holes = augmentation.differentiable(np.ones((2000, 16, 16, 3), np.float32), SEED, ("cutout",)).numpy() == 0
+    sizes = holes[..., 0].sum(axis=(1, 2))
+    assert sizes.max() == 64 and sizes.min() == 16  # a corner's quarter, where it reaches over both edges
+    rows = holes[..., 0].any(axis=2).mean(axis=0)
+    assert rows.min() > 0.25 and rows.max() < 0.6
+    np.testing.assert_array_equal(holes[..., 0], holes[..., 2])
+
+
+def test_colour_by_its_definition():
+    images = np.random.default_rng(0).uniform(-1, 1, (500, 6, 6, 3)).astype(np.float32)
+    changed = augmentation.differentiable(images, SEED, ("color",)).numpy()
+    shift = changed.mean((1, 2, 3)) - images.mean((1, 2, 3))  # brightness: neither of the others moves the mean
+    assert -0.5 <= shift.min() < -0.48 and 0.48 < shift.max() <= 0.5
+    grey = lambda x: x.mean(axis=3)  # noqa: E731
+    contrast = grey(changed).std((1, 2)) / grey(images).std((1, 2))  # saturation leaves the grey of a pixel as it is
+    assert 0.5 <= contrast.min() < 0.52 and 1.48 < contrast.max() <= 1.5 + 1e-4
+    colour = lambda x: (x - x.mean(axis=3, keepdims=True)).std((1, 2, 3))  # noqa: E731
+    saturation = colour(changed) / colour(images) / contrast
+    assert saturation.min() < 0.05 and 1.95 < saturation.max() <= 2.001
+
+
+@pytest.mark.parametrize("name", ["color", "translation", "cutout"])
+def test_first_and_second_gradients_pass(name):
+    images = tf.random.stateless_normal([4, 8, 8, 3], SEED)
+    with tf.GradientTape() as outer:
+        outer.watch(images)
+        with tf.GradientTape() as inner:
+            inner.watch(images)
+            total = tf.reduce_sum(augmentation.differentiable(images, SEED, (name,)) ** 3)
+        first = inner.gradient(total, images)
+        penalty = tf.reduce_sum(first**2)
+    second = outer.gradient(penalty, images)
+    assert np.abs(first).max() > 0 and np.abs(second).max() > 0
+    # Against differences of the same function.
+    step = 1e-3 * tf.random.stateless_normal(images.shape, [1, 2])
+    change = [tf.reduce_sum(augmentation.differentiable(images + sign * step, SEED, (name,)) ** 3) for sign in (1, -1)]
+    assert float(change[0] - change[1]) == pytest.approx(2 * float(tf.reduce_sum(first * step)), rel=0.02, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", ["dcgan", "wgan", "cgan"])
+def test_models_train_with_both(name, small_images):
+    settings = {"augment": ("shift",), "flip": True, "differentiable_augmentation": ("color", "translation", "cutout")}
+    run = genlab.fit(name, *small_images, steps=3, **settings, **TINY)
+    assert run.step == 3 and run.config.data_options.flip
+    plain = genlab.fit(name, *small_images, steps=3, **TINY)
+    assert not np.allclose(run.model.generator.get_weights()[0], plain.model.generator.get_weights()[0])
+
+
+def test_points_take_neither():
+    with pytest.raises(genlab.UsageError, match="--flip is for images"):
+        genlab.fit("gan", "ring", steps=1, flip=True)
+    with pytest.raises(genlab.UsageError, match="--differentiable-augmentation is for images"):
+        genlab.fit("gan", "ring", steps=1, differentiable_augmentation=("color",))
