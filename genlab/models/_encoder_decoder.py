@@ -85,7 +85,7 @@ class EncoderDecoder(base.GenerativeModel):
             self.averaged_encoder = self._build_encoder()
             self.decoder = self._build_decoder(output_activation)
         codes = self.averaged_encoder.outputs[0]
-        self.encoder = keras.Model(self.averaged_encoder.inputs, codes, name="encoder")
+        self.encoder = keras.Model(self.averaged_encoder.inputs[0], codes, name="encoder")
         self.weight_average = self.average(
             (self.averaged_encoder, self.trained_encoder), (self.decoder, self.trained_decoder)
         )

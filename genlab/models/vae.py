@@ -249,4 +249,4 @@ class VAE(_encoder_decoder.EncoderDecoder):
 
     def _raw_decoder(self):
         """The averaged decoder up to its last activation."""
-        return keras.Model(self.decoder.inputs, self.decoder.layers[-1].input)
+        return keras.Model(self.decoder.inputs[0], self.decoder.layers[-1].input)
