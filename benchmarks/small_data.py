@@ -1,0 +1,94 @@
+"""A dcgan on few images, with and without differentiable augmentation: Fréchet distance to the held-out images.
+
+    python benchmarks/small_data.py --data mnist [--images 1000] [--steps 5000] [--seeds 3]
+
+Results go to benchmarks/results/small_data.json, an entry a run; what is there already is not run again, and a run that was
+cut off is resumed.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+import results
+
+import genlab
+from genlab import evaluation, train
+from genlab import run as runs
+from genlab.metrics import distances, extractors
+
+KEPT = "small_data"
+POLICIES = ((), ("translation",), ("translation", "cutout"), ("color", "translation", "cutout"))
+SAMPLES = 10_000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="mnist", help="name or path, as of genlab.train")
+    parser.add_argument("--images", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=5000)
+    parser.add_argument("--seeds", type=int, default=3)
+    arguments = parser.parse_args()
+    whole = genlab.data.load(arguments.data)
+    extractor = extractors.load("auto", whole)
+    rows = np.random.default_rng(0).permutation(len(whole.images))[:SAMPLES]
+    real = extractor(whole.test_images[:SAMPLES])[0]
+    floor = distances.frechet_distance(extractor(whole.images[rows])[0], real)
+    for seed in range(arguments.seeds):
+        for policy in POLICIES:
+            entry = {
+                "data": whole.name,
+                "images": arguments.images,
+                "steps": arguments.steps,
+                "seed": seed,
+                "policy": list(policy),
+            }
+            if any(entry.items() <= kept.items() for kept in results.entries(KEPT)):
+                continue
+            run = trained(arguments, policy, seed)
+            drawn = evaluation.draw(run.model, np.arange(SAMPLES))
+            distance = distances.frechet_distance(extractor(drawn.images)[0], real)
+            entry |= {
+                "frechet_distance": distance,
+                "floor": floor,
+                "multiple": distance / floor,
+                "samples": SAMPLES,
+                "extractor": extractor.name,
+                "extractor_sha256": extractor.sha256,
+                "seconds": run.metrics()[-1]["seconds"],
+                "command": command(whole.name, arguments, policy, seed),
+            }
+            results.add(KEPT, entry)
+
+
+def trained(arguments: argparse.Namespace, policy: tuple[str, ...], seed: int) -> runs.Run:
+    """The run of those settings, begun or gone on with."""
+    out = results.CACHE / KEPT
+    description = f"{arguments.images}-{'-'.join(policy) or 'plain'}-seed{seed}"
+    for path in runs.all_runs(out):
+        if path.name.endswith(description):
+            run = runs.open(path)
+            if run.step < arguments.steps:
+                train.main(["--resume", str(path)])
+            return runs.open(path)
+    return genlab.fit(
+        "dcgan",
+        arguments.data,
+        limit=arguments.images,
+        steps=arguments.steps,
+        seed=seed,
+        differentiable_augmentation=policy,
+        out=out,
+        description=description,
+    )
+
+
+def command(data: str, arguments: argparse.Namespace, policy: tuple[str, ...], seed: int) -> str:
+    augmentation = f" --differentiable-augmentation {' '.join(policy)}" if policy else ""
+    chosen = f"--data {data} --limit {arguments.images}"
+    return f"python -m genlab.train dcgan {chosen} --steps {arguments.steps} --seed {seed}{augmentation}"
+
+
+if __name__ == "__main__":
+    main()
