@@ -54,6 +54,8 @@ def explain(error: BaseException) -> str | None:
         return f"{error.strerror or error}{where}"
     if type(error).__module__.startswith("tensorflow"):
         text = str(error)
+        if "UsageError: " in text:  # raised while the data was read, in TensorFlow's threads
+            return text.partition("UsageError: ")[2].splitlines()[0]
         if any(sign in text for sign in ("No space left", "File too large", "Disk quota")):
             return "the disk is full. Free some space, then go on with --resume; earlier checkpoints are kept."
         if type(error).__name__ == "ResourceExhaustedError":

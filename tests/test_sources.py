@@ -17,6 +17,7 @@ from genlab.backend import tf
 from genlab.data import DataOptions, Records, load, shards
 from genlab.data import __main__ as command
 from genlab.data.frame import Frame, flat
+from genlab.errors import explain
 
 RAMP = np.arange(12 * 10, dtype=np.uint8).reshape(12, 10) * 2
 """A grey image, 12 high and 10 wide, in which no row or column is like another."""
@@ -226,6 +227,15 @@ def test_no_more_than_ten_broken_files_are_listed(tmp_path):
         load(tmp_path)
     with pytest.raises(genlab.UsageError, match="13 of the images cannot be read"):
         load(tmp_path, options=DataOptions(skip_bad=True))  # nothing would be left
+
+
+def test_a_file_that_vanishes_in_training_is_named(tmp_path, pictures):
+    folder = write_folder(tmp_path / "folder", pictures[0])
+    dataset = load(folder, options=DataOptions(memory=1e-6))
+    (folder / "0007.png").unlink()
+    with pytest.raises(tf.errors.OpError) as error:
+        list(dataset.stream(8, seed=0).take(3))
+    assert explain(error.value).startswith("0007.png cannot be read any more")
 
 
 # -- arrays ------------------------------------------------------------------------------------------------------------

@@ -33,6 +33,8 @@ def load(source: Any, labels: Any = None, options: DataOptions | None = None) ->
     which classes, which split. Raises UsageError where the source does not exist or cannot be read.
     """
     options = options or DataOptions()
+    if isinstance(source, Dataset) and options == DataOptions():
+        return source
     return preparation.prepare(find(source, labels, options), options)
 
 
