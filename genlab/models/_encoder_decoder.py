@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from genlab import blocks, pictures, precision
+from genlab import blocks, latents, pictures, precision
 from genlab.backend import keras, tf
 from genlab.models import base
 
@@ -163,15 +163,14 @@ class EncoderDecoder(base.GenerativeModel):
         self.prior_scales.assign(np.pad(np.linalg.cholesky(mixture.covariances_), ((0, missing), (0, 0), (0, 0))))
 
     def _draw(self, shape, seed):
-        """From the fitted mixture one code, [latent]."""
         if self.prior == "normal":
             return super()._draw(shape, seed)
-        pick, noise = tf.unstack(tf.random.split(tf.cast(seed, tf.int32), 2, alg="philox"))
-        threshold = tf.random.stateless_uniform([], pick, alg="philox")
-        component = tf.reduce_sum(tf.cast(tf.cumsum(self.prior_weights) < threshold, tf.int32))
-        component = tf.minimum(component, self.hparams.components - 1)
-        normal = tf.random.stateless_normal(shape, noise, alg="philox")
-        return self.prior_means[component] + tf.linalg.matvec(self.prior_scales[component], normal)
+        return latents.draw_one(self.prior, shape[-1], seed, self.mixture)
+
+    @property
+    def mixture(self) -> tuple[Any, Any, Any] | None:
+        """Weights, means and Cholesky factors of the density that was fitted to the codes."""
+        return (self.prior_weights, self.prior_means, self.prior_scales) if self.prior == "fitted" else None
 
     def discriminator_distance(self, images, reconstructions):
         """Mean square distance between a trained discriminator's features; its run is opened at the first step only."""

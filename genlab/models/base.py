@@ -154,6 +154,11 @@ class GenerativeModel(abc.ABC):
         return tf.random.stateless_normal(shape, seed, alg="philox")
 
     @property
+    def mixture(self) -> tuple[Any, Any, Any] | None:
+        """Weights, means and Cholesky factors of a `fitted` prior."""
+        return None
+
+    @property
     def conditional(self) -> bool:
         """Whether samples are drawn of a class."""
         return len(self.decoder.inputs) == 2
