@@ -15,6 +15,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "Augmenter": ("genlab.augmenter", "Augmenter"),
     "fit": ("genlab.training", "fit"),
     "load": ("genlab.run", "open"),
     "GenlabError": ("genlab.errors", "GenlabError"),

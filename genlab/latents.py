@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from genlab.backend import tf
 
 
-def draw_one(prior: str, size: int, seed: Any, mixture: tuple[Any, Any, Any] | None = None) -> Any:
+def draw_one(prior: str, size: int, seed: Any, mixture: Sequence[Any] | None = None) -> Any:
     """One latent vector, [size], float32, as a function of the seed, an integer pair.
 
     `prior` is `normal`, N(0, 1); `uniform`, U(-1, 1); or `fitted`: a mixture of Gaussians, whose `mixture` are weights
