@@ -28,6 +28,12 @@ class Collapsed(GenlabError):
     status = 3
 
 
+class Harmful(GenlabError):
+    """A measurement found that what was asked about does harm."""
+
+    status = 4
+
+
 class Interrupted(GenlabError):
     """A signal stopped the training, after a checkpoint was saved."""
 

@@ -1,0 +1,134 @@
+"""Command line: `python -m genlab.augment RUN` says whether a run's images help to train a classifier."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+import sys
+
+import tyro
+
+from genlab.errors import Harmful, UsageError, reported
+
+PROGRAM = "python -m genlab.augment"
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Train a classifier on real images alone, with classical augmentation, with generated images, and with both.
+
+    Tests them on real held-out images, and says whether the generated images help, make no difference, or harm (exit
+    status 4). Writes augment.json and augment.png into the run's folder.
+    """
+
+    run: tyro.conf.Positional[str] = "latest"
+    """Run that generates, by classes (cgan): folder, number, or latest."""
+    runs: str = "runs"
+    """Folder of the runs."""
+    data: str = ""
+    """Real images with labels; by default those that the run was trained on."""
+    per_class: str = ""
+    """How many real images a class the classifier is trained on: 20,50,100. By default all."""
+    seeds: int = 5
+    """Trainings of each kind; the spread over them decides what is a difference."""
+    fraction: float = 0.5
+    """Share of generated images in a batch."""
+    steps: int = 1000
+    """Training steps of each classifier."""
+    candidates: int = 1
+    """Images that are generated for each that is used: the best by --select."""
+    select: str = "none"
+    """discriminator or classifier, with --candidates."""
+    checkpoint: str = "latest"
+    """Whose weights generate: latest, best, or a step."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    with reported(PROGRAM):
+        arguments = tyro.cli(Arguments, args=sys.argv[1:] if argv is None else argv, prog=PROGRAM)
+        counts = _counts(arguments.per_class)
+        if arguments.seeds < 1 or arguments.steps < 1 or not 0 < arguments.fraction <= 1:
+            raise UsageError("--seeds and --steps must be at least 1, and --fraction above 0 and at most 1.")
+        from genlab.train import console_log
+
+        with console_log():
+            _study(arguments, counts)
+
+
+def _counts(text: str) -> list[int | None]:
+    if not text:
+        return [None]
+    try:
+        counts: list[int | None] = [int(word) for word in text.split(",")]
+    except ValueError:
+        raise UsageError(f"--per-class {text}: numbers are needed, like 20,50,100.") from None
+    if min(count for count in counts if count is not None) < 1:
+        raise UsageError(f"--per-class {text}: at least 1 image of each class is needed.")
+    return counts
+
+
+def _study(arguments: Arguments, counts: list[int | None]) -> None:
+    from genlab import benefit, data
+    from genlab import run as runs
+    from genlab.augmenter import Augmenter
+    from genlab.run import write_text
+
+    run = runs.open(arguments.run, arguments.runs, checkpoint=arguments.checkpoint)
+    dataset = data.load(arguments.data, options=run.config.data_options) if arguments.data else run.data()
+    if dataset.labels is None or dataset.test_images is None or dataset.test_labels is None:
+        raise UsageError(
+            f"{dataset.name} has no labels or no held-out images: there is nothing to test a classifier on."
+        )
+    augment = Augmenter.from_run(run, candidates=arguments.candidates, select=arguments.select)
+    if dataset.spec != run.model.spec:
+        raise UsageError(f"{dataset.name} has images {dataset.spec}, and the run draws {run.model.spec}.")
+    generated = augment.generate(min(benefit.POOL, arguments.steps * benefit.BATCH))
+    seen = run.config.dataset["train_images"]
+    largest = max((count or 0) for count in counts) * dataset.spec.num_classes or len(dataset.images)
+    settings = benefit.study(
+        generated,
+        (dataset.images[:], dataset.labels),
+        (dataset.test_images[:], dataset.test_labels),
+        dataset.spec.num_classes,
+        per_class=counts,
+        seeds=arguments.seeds,
+        fraction=arguments.fraction,
+        steps=arguments.steps,
+    )
+    kept = {
+        "date": datetime.date.today().isoformat(),
+        "run": run.name,
+        "step": run.step,
+        "data": dataset.name,
+        "data_sha256": dataset.sha256,
+        "generator_saw": seen,
+        "tested_on": len(dataset.test_images),
+        "arguments": dataclasses.asdict(arguments),
+        "settings": [
+            dataclasses.asdict(each)
+            | dict(zip(("gain", "p"), each.difference(), strict=True))
+            | {"verdict": each.verdict()}
+            for each in settings
+        ],
+    }
+    write_text(run.path / "augment.json", json.dumps(kept, indent=2) + "\n")
+    benefit.plot(settings, run.path / "augment.png")
+    print(benefit.table(settings))
+    if seen > largest:
+        print(
+            f"The generator was trained on {seen:,} images, more than these classifiers: so this is what it is worth to someone "
+            "who has it and few images, not what it gets out of those few."
+        )
+    for each in settings:
+        name = "all images" if each.per_class is None else f"{each.per_class:,} a class"
+        print(f"With {name}, generated images {each.verdict()}: {100 * each.difference()[0]:+.2f} points of accuracy.")
+    print(f"{run.path / 'augment.json'} and augment.png have all of it.")
+    if any(each.verdict() == "harms" for each in settings):
+        raise Harmful(
+            "generated images of this run make the classifier worse. Leave them out, or train the run longer."
+        )
+
+
+if __name__ == "__main__":
+    main()
