@@ -149,7 +149,7 @@ def trained(
         keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(LEARNING_RATE, steps)),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
-    model.fit(stream.prefetch(4), epochs=1, steps_per_epoch=steps, verbose=0)
+    model.fit(stream.prefetch(4), epochs=1, steps_per_epoch=steps, shuffle=False, verbose=0)
     return model
 
 

@@ -1,0 +1,87 @@
+"""Whether generated images help a classifier, and how that is told."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from conftest import TINY_FLAGS, fails
+
+import genlab
+from genlab import augment, benefit, train
+
+LINES = benefit.Setting(
+    20,
+    {
+        "real": [0.80, 0.82, 0.81],
+        "classical": [0.9, 0.9, 0.9],
+        "generated": [0.85, 0.86, 0.87],
+        "both": [0.9, 0.91, 0.89],
+    },
+    {},
+)
+
+
+def test_differences_are_paired_over_seeds():
+    gain, chance = LINES.difference()
+    assert gain == pytest.approx(0.05)
+    # Differences 0.05, 0.04, 0.06: t = 0.05 / (0.01 / sqrt(3)) = 8.66 with 2 degrees of freedom, p = 0.0131 by the tables.
+    assert chance == pytest.approx(0.0131, abs=2e-4)
+    assert LINES.verdict() == "helps" and LINES.verdict("real", "generated") == "harms"
+    assert LINES.verdict("both", "classical") == "makes no difference"
+    single = benefit.Setting(None, {condition: [0.5] for condition in benefit.CONDITIONS}, {})
+    assert single.difference() == (0.0, 1.0) and single.verdict() == "makes no difference"
+
+
+def patterns(count, noise, seed):
+    """Images of three classes, a bright third each, in noise."""
+    random = np.random.default_rng(seed)
+    labels = np.arange(count) % 3
+    images = random.normal(100, noise, (count, 12, 12, 1))
+    for row, label in enumerate(labels):
+        images[row, 4 * label : 4 * label + 4] += 60
+    return np.clip(images, 0, 255).astype(np.uint8), labels
+
+
+def test_good_images_help_and_mislabelled_ones_harm():
+    real, test = patterns(6, 90, 0), patterns(600, 90, 1)
+    good = patterns(600, 90, 2)
+    (setting,) = benefit.study(good, real, test, 3, per_class=[2], seeds=3, steps=60)
+    assert setting.verdict() == "helps" and setting.difference()[0] > 0.1
+    np.testing.assert_allclose(np.mean(setting.accuracy["generated"]), np.mean(setting.recall["generated"]), atol=1e-6)
+    wrong = good[0], (good[1] + 1) % 3
+    (setting,) = benefit.study(wrong, patterns(300, 90, 3), test, 3, seeds=3, steps=60, fraction=0.75)
+    assert setting.verdict() == "harms"
+    assert "harms" in benefit.table([setting])
+    with pytest.raises(genlab.UsageError, match="a class has 2 training images"):
+        benefit.study(good, real, test, 3, per_class=[3])
+
+
+def test_the_command_writes_figures_plot_and_verdict(capsys):
+    train.main(["cgan", "--steps", "2", *TINY_FLAGS])
+    arguments = ["--per-class", "5,20", "--seeds", "2", "--steps", "12"]
+    try:
+        augment.main(arguments)
+    except SystemExit as end:
+        assert end.code == 4  # two steps give no digits: this may harm
+    text = capsys.readouterr().out
+    assert "real images a class" in text and "With 5 a class, generated images" in text
+    assert "more than these classifiers" in text
+    folder = genlab.load().path
+    kept = json.loads((folder / "augment.json").read_text())
+    assert [setting["per_class"] for setting in kept["settings"]] == [5, 20]
+    assert len(kept["settings"][0]["accuracy"]["both"]) == 2 and kept["tested_on"] == 360
+    assert (folder / "augment.png").stat().st_size > 5000
+
+
+def test_wrong_input(capsys):
+    train.main(["gan", "--steps", "1", "--batch-size", "16"])
+    for arguments, words in (
+        ([], "draws without"),
+        (["--per-class", "x"], "numbers are needed"),
+        (["--data", "nowhere"], "no such data set"),
+        (["--fraction", "0"], "above 0"),
+    ):
+        code, message = fails(lambda arguments=arguments: augment.main(arguments), capsys)
+        assert code == 2 and words in message
