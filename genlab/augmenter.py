@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -121,6 +122,11 @@ class Augmenter(keras.layers.Layer):
         self.candidates, self.select = int(candidates), select
         self.value_range = None if value_range is None else (float(value_range[0]), float(value_range[1]))
         self.seed = int(seed)
+        # Drawing hundreds of latents one by one takes seconds in Python.
+        self._compiled_drawn_by = [
+            tf.function(functools.partial(self._drawn_by, source), reduce_retracing=True, autograph=False)
+            for source in self.sources
+        ]
         self.trainable = False  # what is inside, too
         self.built = True
 
@@ -334,9 +340,10 @@ class Augmenter(keras.layers.Layer):
         own = tf.gather(tf.constant([self.classes[label][1] for label in sorted(self.classes)]), places)
         count = tf.shape(numbers)[0]
         made = tf.zeros([count, *self.decoders[0].output_shape[1:]])
-        for index, source in enumerate(self.sources):
+        for index in range(len(self.sources)):
             rows = tf.where(source_of == index)
-            part = self._drawn_by(source, tf.gather_nd(own, rows), tf.random.fold_in(seed, 16 + index, alg="philox"))
+            drawn_by = self._compiled_drawn_by[index]
+            part = drawn_by(tf.gather_nd(own, rows), tf.random.fold_in(seed, 16 + index, alg="philox"))
             made = tf.tensor_scatter_nd_update(made, rows, part)
         return self._fitted(made, like)
 

@@ -67,6 +67,7 @@ def study(
     seeds: int = 5,
     fraction: float = 0.5,
     steps: int = 1000,
+    conditions: Sequence[str] = CONDITIONS,
 ) -> list[Setting]:
     """Train a small classifier under each condition, with each number of real images a class, and each seed.
 
@@ -79,11 +80,11 @@ def study(
     for count in per_class:
         if count is not None and counts.min() < count:
             raise UsageError(f"--per-class {count}: a class has {counts.min():,} training images alone.")
-        accuracy: dict[str, list[float]] = {condition: [] for condition in CONDITIONS}
-        recalls: dict[str, list[np.ndarray]] = {condition: [] for condition in CONDITIONS}
+        accuracy: dict[str, list[float]] = {condition: [] for condition in conditions}
+        recalls: dict[str, list[np.ndarray]] = {condition: [] for condition in conditions}
         for seed in range(seeds):
             rows = chosen_rows(real[1], count, seed)
-            for condition in CONDITIONS:
+            for condition in conditions:
                 extra = generated if condition in ("generated", "both") else None
                 network = trained(
                     (real[0][rows], real[1][rows]),
@@ -176,7 +177,7 @@ def recall_by_class(answers: np.ndarray, labels: np.ndarray, num_classes: int) -
 
 def table(settings: list[Setting]) -> str:
     """Accuracy by condition with its spread over seeds, and what is to be said of each."""
-    head = ["real images a class", *CONDITIONS, "gain", "p", "generated images"]
+    head = ["real images a class", *settings[0].accuracy, "gain", "p", "generated images"]
     rows = [head]
     for setting in settings:
         gain, chance = setting.difference()
@@ -201,7 +202,7 @@ def plot(settings: list[Setting], path: pathlib.Path) -> None:
 
     figure, axes = pyplot.subplots(figsize=(6, 4), layout="constrained")
     names = ["all" if setting.per_class is None else f"{setting.per_class:,}" for setting in settings]
-    for index, condition in enumerate(CONDITIONS):
+    for index, condition in enumerate(settings[0].accuracy):
         values = [setting.accuracy[condition] for setting in settings]
         spread = [np.std(each, ddof=1) if len(each) > 1 else 0.0 for each in values]
         places = np.arange(len(settings)) + 0.04 * (index - 1.5)  # side by side

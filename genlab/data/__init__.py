@@ -68,7 +68,7 @@ def find(source: Any, labels: Any = None, options: DataOptions | None = None) ->
             return shards.load(path, keys)
         if folder.is_image_folder(path):
             return folder.load(path)
-        raise UsageError(f"--data {name} is a folder without images. Data: {WAYS}.")
+        raise UsageError(f"--data {name} holds no training images. Data: {WAYS}.")
     if path.is_file():
         if path.suffix in (".npz", ".npy"):
             return arrays.load_file(path, options.low_and_high)

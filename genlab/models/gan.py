@@ -246,12 +246,12 @@ class GAN(base.GenerativeModel):
         """Images of the generator in training, with labels where the model is conditional."""
         return self.generator([latents, labels] if self.num_classes else latents, training=True)
 
-    def discriminate(self, images, labels, seed):
+    def discriminate(self, images, labels, seed=None):
         """Logits of the discriminator in training, with labels where the model is conditional.
 
-        The seed is for what --differentiable-augmentation does to the images first.
+        The seed is for what --differentiable-augmentation does to the images first; without it they are shown as they are.
         """
-        if self.hparams.differentiable_augmentation:
+        if self.hparams.differentiable_augmentation and seed is not None:
             images = augmentation.differentiable(images, seed, self.hparams.differentiable_augmentation)
         return self.discriminator([images, labels] if self.num_classes else images, training=True)
 
