@@ -124,7 +124,7 @@ def _study(arguments: Arguments, counts: list[int | None]) -> None:
         name = "all images" if each.per_class is None else f"{each.per_class:,} a class"
         print(f"With {name}, generated images {each.verdict()}: {100 * each.difference()[0]:+.2f} points of accuracy.")
     print(f"{run.path / 'augment.json'} and augment.png have all of it.")
-    if any(each.verdict() == "harms" for each in settings):
+    if any(each.verdict() == "harm" for each in settings):
         raise Harmful(
             "generated images of this run make the classifier worse. Leave them out, or train the run longer."
         )

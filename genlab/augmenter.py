@@ -8,12 +8,11 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import keras
 import numpy as np
-import tensorflow as tf
 
 from genlab import latents
 from genlab import run as runs
+from genlab.backend import keras, tf
 from genlab.errors import UsageError, closest
 
 WAYS = ("replace", "append", "balance", "vary", "mix")

@@ -50,11 +50,11 @@ class Setting:
         return gain, float(stats.ttest_rel(first, second).pvalue)
 
     def verdict(self, condition: str = "generated", baseline: str = "real") -> str:
-        """helps, makes no difference, or harms."""
+        """What generated images do: help, make no difference, or harm."""
         gain, chance = self.difference(condition, baseline)
         if chance >= SIGNIFICANT:
-            return "makes no difference"
-        return "helps" if gain > 0 else "harms"
+            return "make no difference"
+        return "help" if gain > 0 else "harm"
 
 
 def study(

@@ -28,10 +28,10 @@ def test_differences_are_paired_over_seeds():
     assert gain == pytest.approx(0.05)
     # Differences 0.05, 0.04, 0.06: t = 0.05 / (0.01 / sqrt(3)) = 8.66 with 2 degrees of freedom, p = 0.0131 by the tables.
     assert chance == pytest.approx(0.0131, abs=2e-4)
-    assert LINES.verdict() == "helps" and LINES.verdict("real", "generated") == "harms"
-    assert LINES.verdict("both", "classical") == "makes no difference"
+    assert LINES.verdict() == "help" and LINES.verdict("real", "generated") == "harm"
+    assert LINES.verdict("both", "classical") == "make no difference"
     single = benefit.Setting(None, {condition: [0.5] for condition in benefit.CONDITIONS}, {})
-    assert single.difference() == (0.0, 1.0) and single.verdict() == "makes no difference"
+    assert single.difference() == (0.0, 1.0) and single.verdict() == "make no difference"
 
 
 def patterns(count, noise, seed):
@@ -49,12 +49,12 @@ def test_good_images_help_and_mislabelled_ones_harm():
     real, test = patterns(6, 90, 0), patterns(600, 90, 1)
     good = patterns(600, 90, 2)
     (setting,) = benefit.study(good, real, test, 3, per_class=[2], seeds=3, steps=60, conditions=pair)
-    assert setting.verdict() == "helps" and setting.difference()[0] > 0.1
+    assert setting.verdict() == "help" and setting.difference()[0] > 0.1
     np.testing.assert_allclose(np.mean(setting.accuracy["generated"]), np.mean(setting.recall["generated"]), atol=1e-6)
     wrong = good[0], (good[1] + 1) % 3
     (setting,) = benefit.study(wrong, patterns(300, 90, 3), test, 3, seeds=3, steps=60, fraction=0.75, conditions=pair)
-    assert setting.verdict() == "harms"
-    assert "harms" in benefit.table([setting])
+    assert setting.verdict() == "harm"
+    assert "harm" in benefit.table([setting])
     with pytest.raises(genlab.UsageError, match="a class has 2 training images"):
         benefit.study(good, real, test, 3, per_class=[3])
 
