@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import os
+import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from genlab import latents
-from genlab import run as runs
 from genlab.backend import keras, tf
 from genlab.errors import UsageError, closest
+
+if TYPE_CHECKING:  # an exported decoder augments without what trained it
+    from genlab import run as runs
 
 WAYS = ("replace", "append", "balance", "vary", "mix")
 ENCODED = ("vary", "mix")
@@ -140,15 +144,43 @@ class Augmenter(keras.layers.Layer):
         A conditional run draws the classes it was trained on, by their numbers there. An autoencoder or a vae can `vary` and
         `mix`. Raises UsageError where the run cannot do what is asked.
         """
-        opened = run if isinstance(run, runs.Run) else runs.open(run, checkpoint=checkpoint)
+        opened = _opened(run, checkpoint)
         model = _image_model(opened)
-        count = model.spec.num_classes if model.conditional else 0
-        scale = None
-        if model.encoder is not None:
-            scale = _code_scale(model)
         source = _source(model, settings.get("select", "none"), opened)
-        classes = {label: (0, label) for label in range(count)}
-        return cls([source], classes=classes, encoder=model.encoder, code_scale=scale, **settings)
+        count = model.spec.num_classes if model.conditional else 0
+        return cls._of_one(source, count, model.encoder, settings)
+
+    @classmethod
+    def from_export(cls, folder: str | os.PathLike, **settings: Any) -> Augmenter:
+        """From a folder that `python -m genlab.export` wrote, with `keras` among its formats; the run is not needed.
+
+        Raises UsageError where the folder is no such export.
+        """
+        path = pathlib.Path(folder)
+        if not (path / "metadata.json").exists() or not (path / "decoder.keras").exists():
+            raise UsageError(
+                f"{path} has no metadata.json and decoder.keras: python -m genlab.export RUN --formats keras writes them."
+            )
+        facts = json.loads((path / "metadata.json").read_text())
+        if facts["images"]["range"] is None:
+            raise UsageError(f"{path} draws points, not images.")
+        if settings.get("select", "none") != "none":
+            raise UsageError("select needs the run (from_run): an export holds no discriminator and no classifier.")
+        mixture = None
+        if "mixture" in facts["latents"]:
+            with np.load(path / facts["latents"]["mixture"]) as arrays:
+                mixture = tuple(arrays[name] for name in ("weights", "means", "scales"))
+        decoder = keras.saving.load_model(path / "decoder.keras", compile=False)
+        encoder = keras.saving.load_model(path / "encoder.keras", compile=False) if facts["has_encoder"] else None
+        source = Source(decoder, facts["latents"]["prior"], mixture)
+        return cls._of_one(source, len(facts["classes"] or ()), encoder, settings)
+
+    @classmethod
+    def _of_one(cls, source: Source, classes: int, encoder: Any, settings: dict[str, Any]) -> Augmenter:
+        """Of one source that knows so many classes."""
+        places = {label: (0, label) for label in range(classes)}
+        scale = None if encoder is None else _code_scale(source)
+        return cls([source], classes=places, encoder=encoder, code_scale=scale, **settings)
 
     @classmethod
     def from_runs(cls, by_label: Mapping[int, Any], **settings: Any) -> Augmenter:
@@ -160,7 +192,7 @@ class Augmenter(keras.layers.Layer):
             raise UsageError("from_runs needs a run for one label at least.")
         sources, classes, shapes = [], {}, set()
         for number, (label, run) in enumerate(by_label.items()):
-            opened = run if isinstance(run, runs.Run) else runs.open(run)
+            opened = _opened(run)
             model = _image_model(opened)
             shapes.add(model.spec.shape)
             sources.append(_source(model, settings.get("select", "none"), opened))
@@ -457,6 +489,12 @@ class Augmenter(keras.layers.Layer):
         return cls(sources, classes=classes, encoder=None if encoder is None else restore(encoder), **config)
 
 
+def _opened(run: Any, checkpoint: str | int = "latest") -> runs.Run:
+    from genlab import run as runs
+
+    return run if isinstance(run, runs.Run) else runs.open(run, checkpoint=checkpoint)
+
+
 def _image_model(run: runs.Run) -> Any:
     model = run.model
     if len(model.spec.shape) != 3:
@@ -490,11 +528,11 @@ def _judge(model: Any, select: str, run: runs.Run) -> Any:
     return None
 
 
-def _code_scale(model: Any) -> np.ndarray:
+def _code_scale(source: Source) -> np.ndarray:
     """Standard deviation of each number of the codes: 1 under N(0, I), else of the density that was fitted to them."""
-    if model.mixture is None:
-        return np.ones(model.hparams.latent_size, np.float32)
-    weights, means, scales = (np.asarray(part) for part in model.mixture)
+    if source.mixture is None:
+        return np.ones(source.latent_size, np.float32)
+    weights, means, scales = source.mixture
     within = np.square(scales).sum(axis=2)
     mean = weights @ means
     return np.sqrt(weights @ (within + np.square(means - mean)))

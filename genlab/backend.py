@@ -7,12 +7,14 @@ first attribute that is asked of them.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
 import tempfile
 import threading
 import types
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from genlab.errors import GenlabError
@@ -33,42 +35,53 @@ class LazyModule(types.ModuleType):
         return getattr(_imported[name], attribute)
 
 
-def _import_tensorflow() -> None:
-    """Import TensorFlow once, with standard error set aside; what it printed is replayed where the import fails.
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Sets standard error aside; what was printed is replayed where the body fails.
 
-    The noise is written by C++ code to file descriptor 2, some of it before any setting can stop it.
+    For libraries whose noise is written by C++ code to file descriptor 2, some of it before any setting can stop it.
     """
+    sys.stderr.flush()
+    try:
+        kept = os.dup(2)
+    except OSError:  # no standard error at all (a windowed program)
+        yield
+        return
+    with tempfile.TemporaryFile() as noise:
+        os.dup2(noise.fileno(), 2)
+        failed = True
+        try:
+            yield
+            failed = False
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)
+            if failed:
+                noise.seek(0)
+                sys.stderr.write(noise.read().decode(errors="replace"))
+
+
+def _import_tensorflow() -> None:
+    """Import TensorFlow once, quietly."""
     if "tensorflow" in _imported:
         return
     # What is an error to TensorFlow is raised as an exception too; what it only prints is advice on its own build.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if "keras" not in sys.modules:
         os.environ["KERAS_BACKEND"] = "tensorflow"
-    sys.stderr.flush()
-    try:
-        kept = os.dup(2)
-    except OSError:  # no standard error at all (a windowed program)
-        kept = None
-    if kept is None or "tensorflow" in sys.modules:
+    if "tensorflow" in sys.modules:
         _imported["tensorflow"] = importlib.import_module("tensorflow")
     else:
-        with tempfile.TemporaryFile() as noise:
-            os.dup2(noise.fileno(), 2)
-            try:
-                tensorflow = importlib.import_module("tensorflow")
-                for gpu in tensorflow.config.list_physical_devices("GPU"):
-                    tensorflow.config.experimental.set_memory_growth(gpu, True)
-                # On training graphs the remapper pass fails half way (leaky relu after a bias, in a gradient), says so
-                # on every call, and leaves a graph that is a quarter slower than without the pass.
-                tensorflow.config.optimizer.set_experimental_options({"remapping": False})
-                tensorflow.zeros([])  # the devices report when they are first used: here, not in the training log
-                _imported["tensorflow"] = tensorflow
-            finally:
-                os.dup2(kept, 2)
-                os.close(kept)
-                if "tensorflow" not in _imported:
-                    noise.seek(0)
-                    sys.stderr.write(noise.read().decode(errors="replace"))
+        with quiet():
+            tensorflow = importlib.import_module("tensorflow")
+            for gpu in tensorflow.config.list_physical_devices("GPU"):
+                tensorflow.config.experimental.set_memory_growth(gpu, True)
+            # On training graphs the remapper pass fails half way (leaky relu after a bias, in a gradient), says so
+            # on every call, and leaves a graph that is a quarter slower than without the pass.
+            tensorflow.config.optimizer.set_experimental_options({"remapping": False})
+            tensorflow.zeros([])  # the devices report when they are first used: here, not in the training log
+            _imported["tensorflow"] = tensorflow
     keras_module = importlib.import_module("keras")
     if keras_module.backend.backend() != "tensorflow":
         raise GenlabError(

@@ -23,10 +23,15 @@ def from_arrays(
 ) -> Dataset:
     """A Dataset from images [N, H, W] or [N, H, W, C], uint8 or floats that plainly lie in [0, 1] or [-1, 1].
 
-    `value_range` is what the darkest and the lightest value are in other arrays. Labels are integers [N]; their number of classes is the largest plus one. Raises UsageError for another shape,
-    type or range.
+    `value_range` is what the darkest and the lightest value are in other arrays. Labels are integers [N]; their number of
+    classes is the largest plus one. Raises UsageError for another shape, type or range.
     """
-    images = np.asarray(images)
+    try:
+        images = np.asarray(images)
+    except ValueError:
+        raise UsageError(
+            "images are no array: one of [N, H, W] or [N, H, W, C] is needed, and labels, where there are some, apart."
+        ) from None
     if images.ndim == 3:
         images = images[..., np.newaxis]
     if images.ndim != 4 or not 1 <= images.shape[-1] <= 4:
