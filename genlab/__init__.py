@@ -21,7 +21,7 @@ _PUBLIC = {
     "GenlabError": ("genlab.errors", "GenlabError"),
     "UsageError": ("genlab.errors", "UsageError"),
 }
-_MODULES = ("blocks", "data", "grids", "losses", "models", "sample", "train")
+_MODULES = ("blocks", "data", "grids", "losses", "models", "sample", "train", "transfer")
 
 __all__ = [*_PUBLIC, *_MODULES]
 

@@ -12,6 +12,9 @@ import tyro
 from genlab.errors import Harmful, UsageError, reported
 
 PROGRAM = "python -m genlab.augment"
+PAIR = ("generated", "real")
+"""The conditions whose difference is the answer."""
+COUNTED = "real images a class"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +72,7 @@ def _counts(text: str) -> list[int | None]:
 
 
 def _study(arguments: Arguments, counts: list[int | None]) -> None:
-    from genlab import benefit, data
+    from genlab import benefit, comparison, data
     from genlab import run as runs
     from genlab.augmenter import Augmenter
     from genlab.run import write_text
@@ -107,24 +110,25 @@ def _study(arguments: Arguments, counts: list[int | None]) -> None:
         "arguments": dataclasses.asdict(arguments),
         "settings": [
             dataclasses.asdict(each)
-            | dict(zip(("gain", "p"), each.difference(), strict=True))
-            | {"verdict": each.verdict()}
+            | dict(zip(("gain", "p"), each.difference(*PAIR), strict=True))
+            | {"verdict": each.verdict(*PAIR)}
             for each in settings
         ],
     }
     write_text(run.path / "augment.json", json.dumps(kept, indent=2) + "\n")
-    benefit.plot(settings, run.path / "augment.png")
-    print(benefit.table(settings))
+    comparison.plot(settings, COUNTED, run.path / "augment.png")
+    print(comparison.table(settings, COUNTED, *PAIR))
     if seen > largest:
         print(
             f"The generator was trained on {seen:,} images, more than these classifiers: so this is what it is worth to someone "
             "who has it and few images, not what it gets out of those few."
         )
     for each in settings:
-        name = "all images" if each.per_class is None else f"{each.per_class:,} a class"
-        print(f"With {name}, generated images {each.verdict()}: {100 * each.difference()[0]:+.2f} points of accuracy.")
+        name = "all images" if each.images is None else f"{each.name} a class"
+        gain, _ = each.difference(*PAIR)
+        print(f"With {name}, generated images {each.verdict(*PAIR)}: {100 * gain:+.2f} points of accuracy.")
     print(f"{run.path / 'augment.json'} and augment.png have all of it.")
-    if any(each.verdict() == "harm" for each in settings):
+    if any(each.verdict(*PAIR) == "harm" for each in settings):
         raise Harmful(
             "generated images of this run make the classifier worse. Leave them out, or train the run longer."
         )

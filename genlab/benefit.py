@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
-import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +10,7 @@ import numpy as np
 
 from genlab import augmentation
 from genlab.backend import keras, tf
+from genlab.comparison import Setting
 from genlab.errors import UsageError
 from genlab.metrics import classifier
 
@@ -24,37 +23,6 @@ BATCH = 64
 LEARNING_RATE = 2e-3
 POOL = 20_000
 """Generated images that batches are filled from, at most."""
-SIGNIFICANT = 0.05
-"""Chance of so large a difference between equals, below which it is taken for one."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Setting:
-    """What came out with one number of real images a class."""
-
-    per_class: int | None
-    """Real images a class; None: all there are."""
-    accuracy: dict[str, list[float]]
-    """On real held-out images, by condition: one for each seed."""
-    recall: dict[str, list[float]]
-    """Mean over seeds of each class's recall, by condition."""
-
-    def difference(self, condition: str = "generated", baseline: str = "real") -> tuple[float, float]:
-        """Mean difference of accuracy, and its p-value by a paired t-test over seeds (1 with a single seed)."""
-        from scipy import stats
-
-        first, second = np.array(self.accuracy[condition]), np.array(self.accuracy[baseline])
-        gain = float((first - second).mean())
-        if len(first) < 2 or np.ptp(first - second) == 0:
-            return gain, 1.0 if len(first) < 2 or gain == 0 else 0.0
-        return gain, float(stats.ttest_rel(first, second).pvalue)
-
-    def verdict(self, condition: str = "generated", baseline: str = "real") -> str:
-        """What generated images do: help, make no difference, or harm."""
-        gain, chance = self.difference(condition, baseline)
-        if chance >= SIGNIFICANT:
-            return "make no difference"
-        return "help" if gain > 0 else "harm"
 
 
 def study(
@@ -95,7 +63,7 @@ def study(
                     steps=steps,
                     seed=seed,
                 )
-                answers = predicted(network, test[0])
+                answers = classifier.predicted(network, test[0])
                 accuracy[condition].append(float((answers == test[1]).mean()))
                 recalls[condition].append(recall_by_class(answers, test[1], num_classes))
             shown = ", ".join(f"{condition} {values[-1]:.1%}" for condition, values in accuracy.items())
@@ -126,9 +94,9 @@ def trained(
     """The classifier, images in [-1, 1] -> logits [B, K], trained for so many steps."""
     keras.utils.set_random_seed(seed)
     made = 0 if generated is None else round(BATCH * fraction)
-    parts = [_batches(*real, BATCH - made, seed)] if made < BATCH else []
+    parts = [classifier.batches(*real, BATCH - made, seed)] if made < BATCH else []
     if generated is not None and made:
-        parts.append(_batches(*generated, made, seed + 1))
+        parts.append(classifier.batches(*generated, made, seed + 1))
     stream = tf.data.Dataset.zip(*parts) if len(parts) > 1 else parts[0]
 
     def prepared(*batches: Any) -> Any:
@@ -146,26 +114,8 @@ def trained(
         stream = stream.enumerate().map(changed)
     network = classifier.build(real[0].shape[1:], num_classes)
     model = keras.Model(network.inputs[0], network.outputs[1])
-    model.compile(
-        keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(LEARNING_RATE, steps)),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-    )
-    model.fit(stream.prefetch(4), epochs=1, steps_per_epoch=steps, shuffle=False, verbose=0)
+    classifier.fit(model, stream.prefetch(4), steps, LEARNING_RATE)
     return model
-
-
-def _batches(images: np.ndarray, labels: np.ndarray, size: int, seed: int) -> Any:
-    stream = tf.data.Dataset.from_tensor_slices((images, labels.astype(np.int32)))
-    return stream.shuffle(len(images), seed=seed).repeat().batch(size)
-
-
-def predicted(model: Any, images: np.ndarray) -> np.ndarray:
-    """The class that the classifier takes each image for, [N]."""
-    parts = [
-        np.asarray(model(tf.cast(images[start : start + 500], tf.float32) / 127.5 - 1.0, training=False)).argmax(axis=1)
-        for start in range(0, len(images), 500)
-    ]
-    return np.concatenate(parts)
 
 
 def recall_by_class(answers: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:
@@ -173,49 +123,3 @@ def recall_by_class(answers: np.ndarray, labels: np.ndarray, num_classes: int) -
     hits = np.bincount(labels[answers == labels], minlength=num_classes)
     counts = np.bincount(labels, minlength=num_classes)
     return np.divide(hits, counts, out=np.full(num_classes, np.nan), where=counts > 0)
-
-
-def table(settings: list[Setting]) -> str:
-    """Accuracy by condition with its spread over seeds, and what is to be said of each."""
-    head = ["real images a class", *settings[0].accuracy, "gain", "p", "generated images"]
-    rows = [head]
-    for setting in settings:
-        gain, chance = setting.difference()
-        cells = [
-            f"{np.mean(values):.2%} ± {np.std(values, ddof=1) if len(values) > 1 else 0:.2%}"
-            for values in setting.accuracy.values()
-        ]
-        name = "all" if setting.per_class is None else f"{setting.per_class:,}"
-        rows.append([name, *cells, f"{100 * gain:+.2f}", f"{chance:.3f}", setting.verdict()])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
-
-
-def plot(settings: list[Setting], path: pathlib.Path) -> None:
-    """Accuracy against the number of real images, a line with its spread for each condition."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(6, 4), layout="constrained")
-    names = ["all" if setting.per_class is None else f"{setting.per_class:,}" for setting in settings]
-    for index, condition in enumerate(settings[0].accuracy):
-        values = [setting.accuracy[condition] for setting in settings]
-        spread = [np.std(each, ddof=1) if len(each) > 1 else 0.0 for each in values]
-        places = np.arange(len(settings)) + 0.04 * (index - 1.5)  # side by side
-        axes.errorbar(
-            places,
-            [100 * np.mean(each) for each in values],
-            100 * np.array(spread),
-            marker="o",
-            capsize=3,
-            label=condition,
-        )
-    axes.set_xticks(range(len(names)), names)
-    axes.set(xlabel="real images a class", ylabel="accuracy on real held-out images, %")
-    axes.legend()
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)

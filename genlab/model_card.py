@@ -119,7 +119,7 @@ def _limits(run: runs.Run) -> str:
     if path.exists():
         found = json.loads(path.read_text())
         for each in found["settings"]:
-            count = "all images" if each["per_class"] is None else f"{each['per_class']:,} images a class"
+            count = "all images" if each["images"] is None else f"{each['images']:,} images a class"
             gain = 100 * each["gain"]
             lines.append(
                 f"- As augmentation of {found['data']}, {count}: {gain:+.2f} points of a classifier's accuracy, p {each['p']:.2g}."

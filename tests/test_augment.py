@@ -9,9 +9,9 @@ import pytest
 from conftest import TINY_FLAGS, fails
 
 import genlab
-from genlab import augment, benefit, train
+from genlab import augment, benefit, comparison, train
 
-LINES = benefit.Setting(
+LINES = comparison.Setting(
     20,
     {
         "real": [0.80, 0.82, 0.81],
@@ -23,15 +23,18 @@ LINES = benefit.Setting(
 )
 
 
+PAIR = ("generated", "real")
+
+
 def test_differences_are_paired_over_seeds():
-    gain, chance = LINES.difference()
+    gain, chance = LINES.difference(*PAIR)
     assert gain == pytest.approx(0.05)
     # Differences 0.05, 0.04, 0.06: t = 0.05 / (0.01 / sqrt(3)) = 8.66 with 2 degrees of freedom, p = 0.0131 by the tables.
     assert chance == pytest.approx(0.0131, abs=2e-4)
-    assert LINES.verdict() == "help" and LINES.verdict("real", "generated") == "harm"
+    assert LINES.verdict(*PAIR) == "help" and LINES.verdict("real", "generated") == "harm"
     assert LINES.verdict("both", "classical") == "make no difference"
-    single = benefit.Setting(None, {condition: [0.5] for condition in benefit.CONDITIONS}, {})
-    assert single.difference() == (0.0, 1.0) and single.verdict() == "make no difference"
+    single = comparison.Setting(None, {condition: [0.5] for condition in benefit.CONDITIONS}, {})
+    assert single.difference(*PAIR) == (0.0, 1.0) and single.verdict(*PAIR) == "make no difference"
 
 
 def patterns(count, noise, seed):
@@ -49,12 +52,13 @@ def test_good_images_help_and_mislabelled_ones_harm():
     real, test = patterns(6, 90, 0), patterns(600, 90, 1)
     good = patterns(600, 90, 2)
     (setting,) = benefit.study(good, real, test, 3, per_class=[2], seeds=3, steps=60, conditions=pair)
-    assert setting.verdict() == "help" and setting.difference()[0] > 0.1
+    assert setting.verdict(*PAIR) == "help" and setting.difference(*PAIR)[0] > 0.1
     np.testing.assert_allclose(np.mean(setting.accuracy["generated"]), np.mean(setting.recall["generated"]), atol=1e-6)
     wrong = good[0], (good[1] + 1) % 3
     (setting,) = benefit.study(wrong, patterns(300, 90, 3), test, 3, seeds=3, steps=60, fraction=0.75, conditions=pair)
-    assert setting.verdict() == "harm"
-    assert "harm" in benefit.table([setting])
+    assert setting.verdict(*PAIR) == "harm"
+    gain, _ = setting.difference(*PAIR)
+    assert f"{100 * gain:+.2f}" in comparison.table([setting], "images a class", *PAIR)
     with pytest.raises(genlab.UsageError, match="a class has 2 training images"):
         benefit.study(good, real, test, 3, per_class=[3])
 
@@ -71,7 +75,7 @@ def test_the_command_writes_figures_plot_and_verdict(capsys):
     assert "more than these classifiers" in text
     folder = genlab.load().path
     kept = json.loads((folder / "augment.json").read_text())
-    assert [setting["per_class"] for setting in kept["settings"]] == [5]
+    assert [setting["images"] for setting in kept["settings"]] == [5]
     assert len(kept["settings"][0]["accuracy"]["both"]) == 2 and kept["tested_on"] == 360
     assert (folder / "augment.png").stat().st_size > 5000
 

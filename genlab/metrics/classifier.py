@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from genlab import blocks
@@ -30,7 +32,7 @@ def train(
     keras.utils.set_random_seed(seed)
     network = build(images.shape[1:], num_classes)
     steps = max(1, round(epochs * max(len(images) / batch_size, 1000 / 12)))
-    stream = tf.data.Dataset.from_tensor_slices((images, labels)).shuffle(len(images), seed=seed).repeat()
+    stream = batches(images, labels, batch_size, seed)
 
     def prepared(batch, answers):
         batch = tf.cast(batch, tf.float32) / 127.5 - 1.0
@@ -39,14 +41,34 @@ def train(
             batch = tf.image.random_crop(padded, tf.shape(batch))
         return batch, answers
 
-    stream = stream.batch(batch_size).map(prepared).prefetch(4)
+    stream = stream.map(prepared).prefetch(4)
     trained = keras.Model(network.inputs[0], network.outputs[1])
-    trained.compile(
+    fit(trained, stream, steps, learning_rate)
+    return network
+
+
+def batches(images: np.ndarray, labels: np.ndarray, size: int, seed: int) -> Any:
+    """An endless shuffled tf.data stream of (images, labels) in batches of that size."""
+    stream = tf.data.Dataset.from_tensor_slices((images, labels.astype(np.int32)))
+    return stream.shuffle(len(images), seed=seed).repeat().batch(size)
+
+
+def fit(model: Any, stream: Any, steps: int, learning_rate: float) -> None:
+    """Train a model images -> logits for so many batches of the stream, by Adam with a rate that falls to 0."""
+    model.compile(
         keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(learning_rate, steps)),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
-    trained.fit(stream, epochs=1, steps_per_epoch=steps, shuffle=False, verbose=0)
-    return network
+    model.fit(stream, epochs=1, steps_per_epoch=steps, shuffle=False, verbose=0)
+
+
+def predicted(model: Any, images: np.ndarray) -> np.ndarray:
+    """The class that the classifier takes each image for, [N]."""
+    parts = [
+        np.asarray(model(tf.cast(images[start : start + 500], tf.float32) / 127.5 - 1.0, training=False)).argmax(axis=1)
+        for start in range(0, len(images), 500)
+    ]
+    return np.concatenate(parts)
 
 
 def build(shape: tuple[int, ...], num_classes: int):

@@ -1,0 +1,92 @@
+"""Trainings of a classifier under several conditions, over seeds: what is a difference, as a table and as a plot."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+SIGNIFICANT = 0.05
+"""Chance of so large a difference between equals, below which it is taken for one."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """What came out with one number of real images."""
+
+    images: int | None
+    """How many real images were learned from (a class, or in all, as the study says); None: all there are."""
+    accuracy: dict[str, list[float]]
+    """On real held-out images, by condition: one for each seed."""
+    recall: dict[str, list[float]]
+    """Mean over seeds of each class's recall, by condition."""
+
+    def difference(self, condition: str, baseline: str) -> tuple[float, float]:
+        """Mean difference of accuracy, and its p-value by a paired t-test over seeds (1 with a single seed)."""
+        from scipy import stats
+
+        first, second = np.array(self.accuracy[condition]), np.array(self.accuracy[baseline])
+        gain = float((first - second).mean())
+        if len(first) < 2 or np.ptp(first - second) == 0:
+            return gain, 1.0 if len(first) < 2 or gain == 0 else 0.0
+        return gain, float(stats.ttest_rel(first, second).pvalue)
+
+    def verdict(self, condition: str, baseline: str) -> str:
+        """What the condition does beside the baseline: help, make no difference, or harm."""
+        gain, chance = self.difference(condition, baseline)
+        if chance >= SIGNIFICANT:
+            return "make no difference"
+        return "help" if gain > 0 else "harm"
+
+    @property
+    def name(self) -> str:
+        return "all" if self.images is None else f"{self.images:,}"
+
+
+def table(settings: Sequence[Setting], images: str, condition: str, baseline: str) -> str:
+    """Accuracy by condition with its spread over seeds, and what one condition gains over another.
+
+    `images` says what the settings count.
+    """
+    rows = [[images, *settings[0].accuracy, f"{condition} - {baseline}", "p"]]
+    for setting in settings:
+        gain, chance = setting.difference(condition, baseline)
+        cells = [
+            f"{np.mean(values):.2%} ± {np.std(values, ddof=1) if len(values) > 1 else 0:.2%}"
+            for values in setting.accuracy.values()
+        ]
+        rows.append([setting.name, *cells, f"{100 * gain:+.2f}", f"{chance:.3f}"])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def plot(settings: Sequence[Setting], images: str, path: pathlib.Path) -> None:
+    """Accuracy against the number of real images, a line with its spread for each condition."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(6, 4), layout="constrained")
+    names = [setting.name for setting in settings]
+    for index, condition in enumerate(settings[0].accuracy):
+        values = [setting.accuracy[condition] for setting in settings]
+        spread = [np.std(each, ddof=1) if len(each) > 1 else 0.0 for each in values]
+        places = np.arange(len(settings)) + 0.04 * (index - 1.5)  # side by side
+        axes.errorbar(
+            places,
+            [100 * np.mean(each) for each in values],
+            100 * np.array(spread),
+            marker="o",
+            capsize=3,
+            label=condition,
+        )
+    axes.set_xticks(range(len(names)), names)
+    axes.set(xlabel=images, ylabel="accuracy on real held-out images, %")
+    axes.legend()
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)

@@ -1,0 +1,124 @@
+"""What a trained trunk is worth to a classifier with few labels, beside the same network from scratch."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from genlab import benefit, transfer
+from genlab import run as runs
+from genlab.backend import keras, tf
+from genlab.comparison import Setting
+from genlab.data.dataset import to_model_range
+from genlab.errors import UsageError
+from genlab.metrics import classifier
+
+log = logging.getLogger("genlab")
+
+CONDITIONS = ("scratch", "probe", "frozen", "fine-tuned")
+"""The same network from initial weights; logistic regression on the codes; a head on the frozen trunk; all of it trained on."""
+BATCH = 64
+LEARNING_RATE = 1e-3
+FINE_TUNING_RATE = 3e-4
+"""Lower: the trunk is to be adapted, not forgotten."""
+
+
+def study(
+    run: runs.Run,
+    real: tuple[np.ndarray, np.ndarray],
+    test: tuple[np.ndarray, np.ndarray],
+    num_classes: int,
+    *,
+    counts: Sequence[int | None] = (100, 1000, None),
+    seeds: int = 5,
+    steps: int = 500,
+    layers: str = "",
+) -> list[Setting]:
+    """Train under each of CONDITIONS with each count of labelled images (in all; None: all) and each seed.
+
+    All images are uint8 [N, H, W, C] with integer labels [N]. Every network is trained for the same number of steps on
+    batches of 64; fine-tuning spends the first half on the head alone. A seed draws the labelled images, as many of each
+    class, the initial weights and the order: the differences are paired. Raises UsageError where a class has too few.
+    """
+    smallest = np.bincount(real[1], minlength=num_classes).min()
+    settings = []
+    codes = _codes(run, test[0], layers)
+    for count in counts:
+        if count is not None and not num_classes <= count <= smallest * num_classes:
+            raise UsageError(
+                f"--labels {count}: from {num_classes:,} to {smallest * num_classes:,} can be drawn, as many of each class."
+            )
+        per_class = None if count is None else count // num_classes
+        accuracy: dict[str, list[float]] = {condition: [] for condition in CONDITIONS}
+        recalls: dict[str, list[np.ndarray]] = {condition: [] for condition in CONDITIONS}
+        for seed in range(seeds):
+            rows = benefit.chosen_rows(real[1], per_class, seed)
+            few = real[0][rows], real[1][rows]
+            answers = _trained_answers(run, few, test[0], num_classes, steps, layers, seed)
+            answers["probe"] = _probe(_codes(run, few[0], layers), few[1], codes)
+            for condition in CONDITIONS:
+                accuracy[condition].append(float((answers[condition] == test[1]).mean()))
+                recalls[condition].append(benefit.recall_by_class(answers[condition], test[1], num_classes))
+            shown = ", ".join(f"{condition} {values[-1]:.1%}" for condition, values in accuracy.items())
+            log.info(f"{'all' if count is None else count} labels, seed {seed}: {shown}")
+        mean_recall = {condition: np.nanmean(values, axis=0).tolist() for condition, values in recalls.items()}
+        settings.append(Setting(count, accuracy, mean_recall))
+    return settings
+
+
+def _trained_answers(
+    run: runs.Run,
+    real: tuple[np.ndarray, np.ndarray],
+    test: np.ndarray,
+    num_classes: int,
+    steps: int,
+    layers: str,
+    seed: int,
+) -> dict[str, np.ndarray]:
+    """The classes that each trained network takes the test images for."""
+    keras.utils.set_random_seed(seed)
+    answers = {}
+    scratch = transfer.classifier(run, num_classes, layers=layers, pretrained=False, seed=seed)
+    classifier.fit(scratch, _stream(*real, seed), steps, LEARNING_RATE)
+    answers["scratch"] = classifier.predicted(scratch, test)
+    tuned = transfer.classifier(run, num_classes, layers=layers, trainable="", seed=seed)
+    classifier.fit(tuned, _stream(*real, seed), steps // 2, LEARNING_RATE)
+    half = tuned.get_weights()
+    classifier.fit(tuned, _stream(*real, seed + 1), steps - steps // 2, LEARNING_RATE)
+    answers["frozen"] = classifier.predicted(tuned, test)
+    tuned.set_weights(half)
+    transfer.unfreeze(tuned)
+    classifier.fit(tuned, _stream(*real, seed + 1), steps - steps // 2, FINE_TUNING_RATE)
+    answers["fine-tuned"] = classifier.predicted(tuned, test)
+    return answers
+
+
+def _stream(images: np.ndarray, labels: np.ndarray, seed: int) -> Any:
+    stream = classifier.batches(images, labels, BATCH, seed)
+    return stream.map(lambda batch, answers: (tf.cast(batch, tf.float32) / 127.5 - 1.0, answers)).prefetch(4)
+
+
+def _codes(run: runs.Run, images: np.ndarray, layers: str) -> np.ndarray:
+    """The encoder's codes of uint8 images; of a run without an encoder the trunk's features."""
+    encoder = run.model.encoder
+    if encoder is None:
+        model = transfer.classifier(run, 1, layers=layers)
+        encoder = keras.Model(model.inputs[0], model.layers[-1].input)
+    parts = [
+        np.asarray(encoder(to_model_range(images[start : start + 500]), training=False))
+        for start in range(0, len(images), 500)
+    ]
+    return np.concatenate(parts)
+
+
+def _probe(codes: np.ndarray, labels: np.ndarray, test: np.ndarray) -> np.ndarray:
+    """What logistic regression on the codes takes the test codes for."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+    return probe.fit(codes, labels).predict(test)
