@@ -174,7 +174,8 @@ def _compare(arguments: Arguments, counts: list[int | None]) -> None:
         raise UsageError(f"{dataset.name} has images {dataset.spec.shape}, and the run's are {run.model.spec.shape}.")
     model = classifier(run, dataset.spec.num_classes, layers=arguments.layers, trainable="")
     trained = {"frozen": weights_trained(model), "whole": unfreeze(model)}
-    print(f"trunk      {_network(run).removeprefix('averaged_')} of {run.name} up to {model.layers[-2].name}")
+    last = [layer.name for layer in model.layers if layer.name not in ("trunk_features", "class_logits")][-1]
+    print(f"trunk      {_network(run).removeprefix('averaged_')} of {run.name} up to {last}")
     print(f"trained    {trained['frozen']:,} weights with the trunk frozen, {trained['whole']:,} in all")
     settings = few_labels.study(
         run,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,13 @@ def fit(model: Any, stream: Any, steps: int, learning_rate: float) -> None:
         keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(learning_rate, steps)),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
-    model.fit(stream, epochs=1, steps_per_epoch=steps, shuffle=False, verbose=0)
+    logger = logging.getLogger("tensorflow")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # it warns of one model after another being traced, which is what is wanted
+    try:
+        model.fit(stream, epochs=1, steps_per_epoch=steps, shuffle=False, verbose=0)
+    finally:
+        logger.setLevel(level)
 
 
 def predicted(model: Any, images: np.ndarray) -> np.ndarray:
