@@ -150,7 +150,7 @@ def write_table(data: str, epochs: int) -> None:
     lines = [
         f"# {data} after {epochs} epochs",
         "",
-        f"Mean and standard deviation over seeds; {machines(chosen)}.",
+        f"Mean and standard deviation over seeds; {results.machines(chosen)}.",
         f"{protocol(chosen)}",
         "",
         "| | " + " | ".join(f"`{name}`" for name in names) + " | real images |",
@@ -183,11 +183,6 @@ def cell(numbers: list[float]) -> str:
     text = f"{mean:,.0f}" if mean >= 1000 else f"{mean:.3g}"
     spread = float(np.std(numbers, ddof=1)) if len(numbers) > 1 else 0.0
     return text + (f" ± {spread:.2g}" if spread else "")
-
-
-def machines(chosen: list[dict[str, Any]]) -> str:
-    dates = sorted({entry["date"] for entry in chosen})
-    return f"{', '.join(sorted({entry['machine'] for entry in chosen}))}; {dates[0]} to {dates[-1]}"
 
 
 def protocol(chosen: list[dict[str, Any]]) -> str:

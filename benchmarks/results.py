@@ -36,3 +36,9 @@ def machine() -> str:
     lines = information.read_text().splitlines() if information.exists() else []
     cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
     return f"{cpu}, {os.cpu_count()} cores"
+
+
+def machines(chosen: list[dict[str, Any]]) -> str:
+    """The machines that entries were measured on, and from when to when."""
+    dates = sorted({entry["date"] for entry in chosen})
+    return f"{', '.join(sorted({entry['machine'] for entry in chosen}))}; {dates[0]} to {dates[-1]}"

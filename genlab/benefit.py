@@ -48,29 +48,44 @@ def study(
     for count in per_class:
         if count is not None and counts.min() < count:
             raise UsageError(f"--per-class {count}: a class has {counts.min():,} training images alone.")
-        accuracy: dict[str, list[float]] = {condition: [] for condition in conditions}
-        recalls: dict[str, list[np.ndarray]] = {condition: [] for condition in conditions}
+        setting = Setting(count)
         for seed in range(seeds):
             rows = chosen_rows(real[1], count, seed)
-            for condition in conditions:
-                extra = generated if condition in ("generated", "both") else None
-                network = trained(
-                    (real[0][rows], real[1][rows]),
-                    extra,
-                    num_classes,
-                    classical=condition in ("classical", "both"),
-                    fraction=fraction,
-                    steps=steps,
-                    seed=seed,
-                )
-                answers = classifier.predicted(network, test[0])
-                accuracy[condition].append(float((answers == test[1]).mean()))
-                recalls[condition].append(recall_by_class(answers, test[1], num_classes))
-            shown = ", ".join(f"{condition} {values[-1]:.1%}" for condition, values in accuracy.items())
-            log.info(f"{'all' if count is None else count} a class, seed {seed}: {shown}")
-        mean_recall = {condition: np.nanmean(values, axis=0).tolist() for condition, values in recalls.items()}
-        settings.append(Setting(count, accuracy, mean_recall))
+            few = real[0][rows], real[1][rows]
+            answers = answers_by_condition(
+                generated, few, test[0], num_classes, fraction=fraction, steps=steps, seed=seed, conditions=conditions
+            )
+            setting.add(answers, test[1], num_classes)
+            log.info(f"{'all' if count is None else count} a class, seed {seed}: {setting.newest()}")
+        settings.append(setting)
     return settings
+
+
+def answers_by_condition(
+    generated: tuple[np.ndarray, np.ndarray],
+    real: tuple[np.ndarray, np.ndarray],
+    test: np.ndarray,
+    num_classes: int,
+    *,
+    fraction: float,
+    steps: int,
+    seed: int,
+    conditions: Sequence[str] = CONDITIONS,
+) -> dict[str, np.ndarray]:
+    """The classes that a classifier takes the test images for after training under each condition; see `study`."""
+    answers = {}
+    for condition in conditions:
+        network = trained(
+            real,
+            generated if condition in ("generated", "both") else None,
+            num_classes,
+            classical=condition in ("classical", "both"),
+            fraction=fraction,
+            steps=steps,
+            seed=seed,
+        )
+        answers[condition] = classifier.predicted(network, test)
+    return answers
 
 
 def chosen_rows(labels: np.ndarray, per_class: int | None, seed: int) -> np.ndarray:
@@ -116,10 +131,3 @@ def trained(
     model = keras.Model(network.inputs[0], network.outputs[1])
     classifier.fit(model, stream.prefetch(4), steps, LEARNING_RATE)
     return model
-
-
-def recall_by_class(answers: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:
-    """Share of each class's images that are found to be of it, [K]; nan where the class has none."""
-    hits = np.bincount(labels[answers == labels], minlength=num_classes)
-    counts = np.bincount(labels, minlength=num_classes)
-    return np.divide(hits, counts, out=np.full(num_classes, np.nan), where=counts > 0)

@@ -12,16 +12,29 @@ SIGNIFICANT = 0.05
 """Chance of so large a difference between equals, below which it is taken for one."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Setting:
     """What came out with one number of real images."""
 
     images: int | None
     """How many real images were learned from (a class, or in all, as the study says); None: all there are."""
-    accuracy: dict[str, list[float]]
+    accuracy: dict[str, list[float]] = dataclasses.field(default_factory=dict)
     """On real held-out images, by condition: one for each seed."""
-    recall: dict[str, list[float]]
-    """Mean over seeds of each class's recall, by condition."""
+    recall: dict[str, list[list[float]]] = dataclasses.field(default_factory=dict)
+    """The same of each class: share of its images that are found to be of it; nan where it has none."""
+
+    def add(self, answers: dict[str, np.ndarray], labels: np.ndarray, num_classes: int) -> None:
+        """Take in one seed: the classes [N] that were answered under each condition, and the right ones."""
+        counts = np.bincount(labels, minlength=num_classes)
+        for condition, found in answers.items():
+            hits = np.bincount(labels[found == labels], minlength=num_classes)
+            recall = np.divide(hits, counts, out=np.full(num_classes, np.nan), where=counts > 0)
+            self.accuracy.setdefault(condition, []).append(float((found == labels).mean()))
+            self.recall.setdefault(condition, []).append(recall.tolist())
+
+    def newest(self) -> str:
+        """The accuracies of the seed that was added last."""
+        return ", ".join(f"{condition} {values[-1]:.1%}" for condition, values in self.accuracy.items())
 
     def difference(self, condition: str, baseline: str) -> tuple[float, float]:
         """Mean difference of accuracy, and its p-value by a paired t-test over seeds (1 with a single seed)."""

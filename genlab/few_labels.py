@@ -52,20 +52,15 @@ def study(
                 f"--labels {count}: from {num_classes:,} to {smallest * num_classes:,} can be drawn, as many of each class."
             )
         per_class = None if count is None else count // num_classes
-        accuracy: dict[str, list[float]] = {condition: [] for condition in CONDITIONS}
-        recalls: dict[str, list[np.ndarray]] = {condition: [] for condition in CONDITIONS}
+        setting = Setting(count)
         for seed in range(seeds):
             rows = benefit.chosen_rows(real[1], per_class, seed)
             few = real[0][rows], real[1][rows]
             answers = _trained_answers(run, few, test[0], num_classes, steps, layers, seed)
             answers["probe"] = _probe(_codes(run, few[0], layers), few[1], codes)
-            for condition in CONDITIONS:
-                accuracy[condition].append(float((answers[condition] == test[1]).mean()))
-                recalls[condition].append(benefit.recall_by_class(answers[condition], test[1], num_classes))
-            shown = ", ".join(f"{condition} {values[-1]:.1%}" for condition, values in accuracy.items())
-            log.info(f"{'all' if count is None else count} labels, seed {seed}: {shown}")
-        mean_recall = {condition: np.nanmean(values, axis=0).tolist() for condition, values in recalls.items()}
-        settings.append(Setting(count, accuracy, mean_recall))
+            setting.add({condition: answers[condition] for condition in CONDITIONS}, test[1], num_classes)
+            log.info(f"{'all' if count is None else count} labels, seed {seed}: {setting.newest()}")
+        settings.append(setting)
     return settings
 
 

@@ -19,7 +19,6 @@ LINES = comparison.Setting(
         "generated": [0.85, 0.86, 0.87],
         "both": [0.9, 0.91, 0.89],
     },
-    {},
 )
 
 
@@ -33,8 +32,15 @@ def test_differences_are_paired_over_seeds():
     assert chance == pytest.approx(0.0131, abs=2e-4)
     assert LINES.verdict(*PAIR) == "help" and LINES.verdict("real", "generated") == "harm"
     assert LINES.verdict("both", "classical") == "make no difference"
-    single = comparison.Setting(None, {condition: [0.5] for condition in benefit.CONDITIONS}, {})
+    single = comparison.Setting(None, {condition: [0.5] for condition in benefit.CONDITIONS})
     assert single.difference(*PAIR) == (0.0, 1.0) and single.verdict(*PAIR) == "make no difference"
+
+
+def test_accuracy_and_recall_are_counted_by_hand():
+    setting = comparison.Setting(1)
+    setting.add({"real": np.array([0, 0, 1, 1, 0])}, np.array([0, 0, 0, 1, 1]), 3)
+    assert setting.accuracy == {"real": [3 / 5]}
+    np.testing.assert_array_equal(setting.recall["real"], [[2 / 3, 1 / 2, np.nan]])
 
 
 def patterns(count, noise, seed):
@@ -53,7 +59,7 @@ def test_good_images_help_and_mislabelled_ones_harm():
     good = patterns(600, 90, 2)
     (setting,) = benefit.study(good, real, test, 3, per_class=[2], seeds=3, steps=60, conditions=pair)
     assert setting.verdict(*PAIR) == "help" and setting.difference(*PAIR)[0] > 0.1
-    np.testing.assert_allclose(np.mean(setting.accuracy["generated"]), np.mean(setting.recall["generated"]), atol=1e-6)
+    np.testing.assert_allclose(setting.accuracy["generated"], np.mean(setting.recall["generated"], axis=1), atol=1e-6)
     wrong = good[0], (good[1] + 1) % 3
     (setting,) = benefit.study(wrong, patterns(300, 90, 3), test, 3, seeds=3, steps=60, fraction=0.75, conditions=pair)
     assert setting.verdict(*PAIR) == "harm"

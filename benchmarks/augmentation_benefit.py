@@ -1,0 +1,158 @@
+"""What generated images are worth to a classifier with few real ones, when the generator saw those few alone.
+
+    python benchmarks/augmentation_benefit.py --data mnist [--per-class 20 50 100] [--seeds 5]
+
+For each number of images a class and each seed a cgan is trained on these images and no others; then a classifier on real
+images alone, with shifts, turns and zooms, with generated images, and with both. The same with all images but one class cut
+to 1%: there generated images of that class alone fill it up to its share, beside copies of its real ones (oversampled).
+Results go to benchmarks/results/augmentation_benefit.json, an entry a training; what is there is not measured again.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+import results
+
+import genlab
+from genlab import benefit, comparison
+
+KEPT = "augmentation_benefit"
+RECIPE = {"differentiable_augmentation": ("translation", "cutout")}
+"""Few images: the discriminator must not learn them by heart."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="mnist", help="name or path, as of genlab.train")
+    parser.add_argument("--per-class", type=int, nargs="*", default=[20, 50, 100])
+    parser.add_argument("--cut-class", type=int, default=9, help="the class that is cut to 1%%")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--generator-steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=1000, help="of each classifier")
+    arguments = parser.parse_args()
+    dataset = genlab.data.load(arguments.data)
+    for seed in range(arguments.seeds):
+        for count in arguments.per_class:
+            few(dataset, count, seed, arguments)
+        cut(dataset, seed, arguments)
+        write_table(dataset.name)
+
+
+def few(dataset, count: int, seed: int, arguments) -> None:
+    """Few images of every class."""
+    entry = described(dataset, f"{count} a class", seed, arguments)
+    if known(entry):
+        return
+    rows = benefit.chosen_rows(dataset.labels, count, seed)
+    real = dataset.images[:][rows], dataset.labels[rows]
+    augment = generator(real, entry, arguments)
+    answers = benefit.answers_by_condition(
+        augment.generate(benefit.POOL),
+        real,
+        dataset.test_images[:],
+        dataset.spec.num_classes,
+        fraction=0.5,
+        steps=arguments.steps,
+        seed=seed,
+    )
+    keep(dataset, entry, answers)
+
+
+def cut(dataset, seed: int, arguments) -> None:
+    """All images of every class but one."""
+    label = arguments.cut_class
+    entry = described(dataset, f"class {label} cut to 1%", seed, arguments)
+    if known(entry):
+        return
+    rare = np.flatnonzero(dataset.labels == label)
+    kept = np.random.default_rng(seed).permutation(rare)[: len(rare) // 100]
+    rows = np.sort(np.concatenate([np.flatnonzero(dataset.labels != label), kept]))
+    real = dataset.images[:][rows], dataset.labels[rows]
+    augment = generator(real, entry, arguments, balance="oversample")
+    share = 1 / dataset.spec.num_classes
+    settings = {"fraction": share, "steps": arguments.steps, "seed": seed}
+    test, classes = dataset.test_images[:], dataset.spec.num_classes
+    made = augment.generate(benefit.POOL // classes, labels=label)
+    answers = benefit.answers_by_condition(made, real, test, classes, **settings)
+    copies = dataset.images[:][kept], dataset.labels[kept]
+    for condition, source in (("oversampled", "generated"), ("oversampled and classical", "both")):
+        found = benefit.answers_by_condition(copies, real, test, classes, conditions=[source], **settings)
+        answers[condition] = found[source]
+    keep(dataset, entry, answers)
+
+
+def described(dataset, setting: str, seed: int, arguments) -> dict:
+    keys = ("generator_steps", "steps")
+    return {"data": dataset.name, "setting": setting, "seed": seed} | {key: getattr(arguments, key) for key in keys}
+
+
+def known(entry: dict) -> bool:
+    return any(entry.items() <= each.items() for each in results.entries(KEPT))
+
+
+def generator(real, entry: dict, arguments, **options) -> genlab.Augmenter:
+    """A conditional GAN of these images alone."""
+    run = genlab.fit(
+        "cgan",
+        *real,
+        steps=arguments.generator_steps,
+        seed=entry["seed"],
+        out=str(results.CACHE / KEPT),
+        description=entry["setting"].replace(" ", "-").replace("%", ""),
+        sample_every=arguments.generator_steps,
+        checkpoint_every=arguments.generator_steps,
+        **RECIPE,
+        **options,
+    )
+    entry["generator_saw"] = len(real[0])
+    return genlab.Augmenter.from_run(run, seed=entry["seed"])
+
+
+def keep(dataset, entry: dict, answers: dict[str, np.ndarray]) -> None:
+    setting = comparison.Setting(None)
+    setting.add(answers, dataset.test_labels, dataset.spec.num_classes)
+    entry["accuracy"] = {condition: values[0] for condition, values in setting.accuracy.items()}
+    entry["recall"] = {condition: values[0] for condition, values in setting.recall.items()}
+    results.add(KEPT, entry)
+
+
+def write_table(data: str) -> None:
+    """Accuracy by condition, and recall of the class that was cut."""
+    entries = [entry for entry in results.entries(KEPT) if entry["data"] == data]
+    lines = [
+        f"# Generated images beside few real ones, {data}",
+        "",
+        f"Mean and standard deviation over seeds, with the paired t-test's p beside real images alone. {results.machines(entries)}.",
+        "The generator, a cgan, was trained on the classifier's own images and no others.",
+    ]
+    for setting in dict.fromkeys(entry["setting"] for entry in entries):
+        chosen = [entry for entry in entries if entry["setting"] == setting]
+        label = int(setting.split()[1]) if setting.startswith("class") else None
+        figure = "accuracy" if label is None else f"recall of class {label}"
+        lines += [
+            "",
+            f"## {setting}, {len(chosen)} seeds",
+            "",
+            f"| | {figure} | gain | p | accuracy |",
+            "|---|---|---|---|---|",
+        ]
+        accuracy = {name: [entry["accuracy"][name] for entry in chosen] for name in chosen[0]["accuracy"]}
+        values = accuracy
+        if label is not None:
+            values = {name: [entry["recall"][name][label] for entry in chosen] for name in chosen[0]["recall"]}
+        compared = comparison.Setting(None, values)
+        for name in values:
+            gain, chance = compared.difference(name, "real")
+            told = "| | |" if name == "real" else f"| {100 * gain:+.2f} | {chance:.3f} |"
+            lines.append(f"| {name} | {spread(values[name])} {told} {spread(accuracy[name])} |")
+    (results.FOLDER / f"{KEPT}-{data}.md").write_text("\n".join(lines) + "\n")
+
+
+def spread(values: list[float]) -> str:
+    return f"{np.mean(values):.2%} ± {np.std(values, ddof=1) if len(values) > 1 else 0:.2%}"
+
+
+if __name__ == "__main__":
+    main()
