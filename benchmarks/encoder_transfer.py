@@ -1,0 +1,84 @@
+"""What a trained trunk gains a classifier with few labels, over the same network from scratch and a probe of the codes.
+
+    python benchmarks/encoder_transfer.py --data mnist [--models vae autoencoder dcgan] [--labels 100 1000 all] [--seeds 5]
+
+The runs are those of quality.py (20 epochs, seed 0), trained where they are missing. Results go to
+benchmarks/results/encoder_transfer.json, an entry a model and count; what is there is not measured again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+
+import numpy as np
+import quality
+import results
+
+import genlab
+from genlab import comparison, few_labels, transfer
+
+KEPT = "encoder_transfer"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="mnist", help="name or path, as of genlab.train")
+    parser.add_argument("--models", nargs="*", default=["vae", "autoencoder", "dcgan"])
+    parser.add_argument("--labels", nargs="*", default=["100", "1000", "all"])
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--epochs", type=int, default=20, help="of the run that gives the trunk")
+    parser.add_argument("--out", default=str(results.CACHE / "quality"), help="where the runs are kept")
+    arguments = parser.parse_args()
+    dataset = genlab.data.load(arguments.data)
+    for labels in arguments.labels:
+        for name in arguments.models:
+            measure(name, labels, dataset, arguments)
+            write_table(dataset.name)
+
+
+def measure(name: str, labels: str, dataset, arguments) -> None:
+    entry = {"data": dataset.name, "model": name, "labels": labels, "seeds": arguments.seeds, "steps": arguments.steps}
+    if any(entry.items() <= each.items() for each in results.entries(KEPT)):
+        return
+    run = quality.trained(name, 0, arguments)
+    (setting,) = few_labels.study(
+        run,
+        (dataset.images[:], dataset.labels),
+        (dataset.test_images[:], dataset.test_labels),
+        dataset.spec.num_classes,
+        counts=[None if labels == "all" else int(labels)],
+        seeds=arguments.seeds,
+        steps=arguments.steps,
+    )
+    gain, chance = setting.difference(*transfer.PAIR)
+    results.add(KEPT, entry | dataclasses.asdict(setting) | {"gain": gain, "p": chance})
+
+
+def write_table(data: str) -> None:
+    entries = [entry for entry in results.entries(KEPT) if entry["data"] == data]
+    conditions = few_labels.CONDITIONS
+    lines = [
+        f"# A trained trunk in a classifier of {data}",
+        "",
+        f"Accuracy on the test images, mean and standard deviation over seeds. {results.machines(entries)}.",
+        "",
+        f"| labels | trunk of | {' | '.join(conditions)} | fine-tuned over scratch, points | p |",
+        "|---" * (len(conditions) + 4) + "|",
+    ]
+    for entry in entries:
+        setting = comparison.Setting(entry["images"], entry["accuracy"])
+        cells = [
+            f"{np.mean(setting.accuracy[each]):.1%} ± {np.std(setting.accuracy[each], ddof=1):.1%}"
+            for each in conditions
+        ]
+        gain, chance = setting.difference(*transfer.PAIR)
+        lines.append(
+            f"| {entry['labels']} | `{entry['model']}` | {' | '.join(cells)} | {100 * gain:+.1f} | {chance:.4f} |"
+        )
+    (results.FOLDER / f"{KEPT}-{data}.md").write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()

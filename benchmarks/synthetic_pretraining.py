@@ -1,0 +1,105 @@
+"""A classifier trained on shards of generated images first and then on few real ones, beside few real ones alone.
+
+    python benchmarks/synthetic_pretraining.py --data mnist [--per-class 5 10 20] [--seeds 5]
+
+The generator is quality.py's cgan (20 epochs of all training images, seed 0): the case of someone who was handed a generator
+and has few images. Results go to benchmarks/results/synthetic_pretraining.json; what is there is not measured again.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+import quality
+import results
+
+import genlab
+from genlab import benefit, comparison
+from genlab.backend import keras, tf
+from genlab.data import __main__ as data_command
+from genlab.metrics import classifier
+
+KEPT = "synthetic_pretraining"
+GENERATED = 20_000
+PRETRAINING_RATE, RATE = 2e-3, 5e-4
+BATCH = 64
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="mnist", help="name or path, as of genlab.train")
+    parser.add_argument("--per-class", type=int, nargs="*", default=[5, 10, 20])
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=600, help="on generated images, and again on real ones")
+    parser.add_argument("--epochs", type=int, default=20, help="of the generator's run")
+    parser.add_argument("--out", default=str(results.CACHE / "quality"), help="where that run is kept")
+    arguments = parser.parse_args()
+    dataset = genlab.data.load(arguments.data)
+    run = quality.trained("cgan", 0, arguments)
+    shards = results.CACHE / KEPT / run.name
+    data_command.main(["shard", f"run:{run.path}", str(shards), "--count", str(GENERATED)])
+    generated = genlab.data.load(str(shards))
+    made = np.asarray(generated.images[:]), generated.labels
+    for seed in range(arguments.seeds):
+        for count in arguments.per_class:
+            measure(dataset, made, count, seed, arguments)
+        write_table(dataset.name)
+
+
+def measure(dataset, made, count: int, seed: int, arguments) -> None:
+    entry = {"data": dataset.name, "per_class": count, "seed": seed, "steps": arguments.steps, "generated": GENERATED}
+    if any(entry.items() <= each.items() for each in results.entries(KEPT)):
+        return
+    rows = benefit.chosen_rows(dataset.labels, count, seed)
+    few = dataset.images[:][rows], dataset.labels[rows]
+    test, answers = dataset.test_images[:], {}
+    network = fresh(dataset, seed)
+    trained(network, few, 2 * arguments.steps, PRETRAINING_RATE, seed)
+    answers["real"] = classifier.predicted(network, test)
+    network = fresh(dataset, seed)
+    trained(network, made, arguments.steps, PRETRAINING_RATE, seed)
+    answers["generated"] = classifier.predicted(network, test)
+    trained(network, few, arguments.steps, RATE, seed)
+    answers["generated, then real"] = classifier.predicted(network, test)
+    setting = comparison.Setting(count)
+    setting.add(answers, dataset.test_labels, dataset.spec.num_classes)
+    results.add(KEPT, entry | {"accuracy": {name: values[0] for name, values in setting.accuracy.items()}})
+
+
+def fresh(dataset, seed: int):
+    """The classifier of genlab.augment with initial weights of that seed: images in [-1, 1] -> logits."""
+    keras.utils.set_random_seed(seed)
+    network = classifier.build(dataset.spec.shape, dataset.spec.num_classes)
+    return keras.Model(network.inputs[0], network.outputs[1])
+
+
+def trained(network, images, steps: int, rate: float, seed: int) -> None:
+    stream = classifier.batches(*images, BATCH, seed)
+    stream = stream.map(lambda batch, labels: (tf.cast(batch, tf.float32) / 127.5 - 1.0, labels)).prefetch(4)
+    classifier.fit(network, stream, steps, rate)
+
+
+def write_table(data: str) -> None:
+    entries = [entry for entry in results.entries(KEPT) if entry["data"] == data]
+    names = list(entries[0]["accuracy"])
+    lines = [
+        f"# Generated images first, then few real ones, {data}",
+        "",
+        f"Accuracy on the test images, mean and standard deviation over seeds. {results.machines(entries)}.",
+        f"{GENERATED:,} images of a cgan that was trained on all training images.",
+        "",
+        f"| real images a class | seeds | {' | '.join(names)} | gain over real, points | p |",
+        "|---" * (len(names) + 4) + "|",
+    ]
+    for count in sorted({entry["per_class"] for entry in entries}):
+        chosen = [entry["accuracy"] for entry in entries if entry["per_class"] == count]
+        setting = comparison.Setting(count, {name: [each[name] for each in chosen] for name in names})
+        gain, chance = setting.difference(names[-1], names[0])
+        cells = [f"{np.mean(values):.1%} ± {np.std(values):.1%}" for values in setting.accuracy.values()]
+        lines.append(f"| {count} | {len(chosen)} | {' | '.join(cells)} | {100 * gain:+.1f} | {chance:.4f} |")
+    (results.FOLDER / f"{KEPT}-{data}.md").write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
