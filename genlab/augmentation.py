@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from genlab import replicas
 from genlab.backend import tf
 
 SHIFT = 1 / 8
@@ -77,7 +78,9 @@ def differentiable(images, seed, names: Sequence[str]):
 
 
 def _coloured(images, seed):
-    draws = tf.random.stateless_uniform([3, tf.shape(images)[0], 1, 1, 1], seed, alg="philox")
+    draws = replicas.own_rows(
+        lambda rows: tf.random.stateless_uniform([3, rows, 1, 1, 1], seed, alg="philox"), tf.shape(images)[0], axis=1
+    )
     brightness, saturation, contrast = tf.unstack(draws)
     images = images + (brightness - 0.5)
     if images.shape[-1] > 1:
@@ -93,11 +96,18 @@ def _translated(images, seed):
     down_seed, right_seed = tf.unstack(tf.random.split(seed, 2, alg="philox"))
 
     def starts(most, seed):
-        return tf.random.stateless_uniform([count, 1], seed, 0, 2 * most + 1, tf.int32, alg="philox")
+        return _places(count, 2 * most + 1, seed)
 
     padded = tf.pad(images, [[0, 0], [down_most, down_most], [right_most, right_most], [0, 0]])
     moved = tf.gather(padded, starts(down_most, down_seed) + tf.range(height), axis=1, batch_dims=1)
     return tf.gather(moved, starts(right_most, right_seed) + tf.range(width), axis=2, batch_dims=1)
+
+
+def _places(count, most, seed):
+    """An integer from 0 to below `most` for each image, [count, 1]."""
+    return replicas.own_rows(
+        lambda rows: tf.random.stateless_uniform([rows, 1], seed, 0, most, tf.int32, alg="philox"), count
+    )
 
 
 def _with_hole(images, seed):
@@ -107,9 +117,7 @@ def _with_hole(images, seed):
     def inside(size, seed):
         """Where the hole is along one axis, [B, size]: its middle is anywhere, so that it may reach over the edge."""
         half = int(size * 0.5 + 0.5)
-        start = (
-            tf.random.stateless_uniform([count, 1], seed, 0, size + 1 - half % 2, tf.int32, alg="philox") - half // 2
-        )
+        start = _places(count, size + 1 - half % 2, seed) - half // 2
         places = tf.range(size)
         return tf.logical_and(places >= start, places < start + half)
 

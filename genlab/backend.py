@@ -17,9 +17,11 @@ import types
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from genlab.errors import GenlabError
+from genlab.errors import GenlabError, UsageError
 
 _lock = threading.RLock()
+_cpus = 1
+"""How many devices the CPU is shown as."""
 _imported: dict[str, types.ModuleType] = {}
 
 
@@ -33,6 +35,16 @@ class LazyModule(types.ModuleType):
                 _import_tensorflow()
                 _imported[name] = importlib.import_module(name)
         return getattr(_imported[name], attribute)
+
+
+def show_cpus(count: int) -> None:
+    """Show TensorFlow the CPU as so many devices. Raises UsageError where TensorFlow has begun with fewer."""
+    global _cpus
+    if "tensorflow" in _imported and count > len(tf.config.list_logical_devices("CPU")):
+        raise UsageError(
+            f"{count} replicas on the CPU must be asked for before TensorFlow begins: use the command line, or a new process."
+        )
+    _cpus = count
 
 
 @contextlib.contextmanager
@@ -77,6 +89,10 @@ def _import_tensorflow() -> None:
             tensorflow = importlib.import_module("tensorflow")
             for gpu in tensorflow.config.list_physical_devices("GPU"):
                 tensorflow.config.experimental.set_memory_growth(gpu, True)
+            if _cpus > 1:
+                cpu = tensorflow.config.list_physical_devices("CPU")[0]
+                parts = [tensorflow.config.LogicalDeviceConfiguration() for _ in range(_cpus)]
+                tensorflow.config.set_logical_device_configuration(cpu, parts)
             # On training graphs the remapper pass fails half way (leaky relu after a bias, in a gradient), says so
             # on every call, and leaves a graph that is a quarter slower than without the pass.
             tensorflow.config.optimizer.set_experimental_options({"remapping": False})

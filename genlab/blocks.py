@@ -13,6 +13,7 @@ import math
 import random
 from collections.abc import Sequence
 
+from genlab import replicas
 from genlab.backend import LazyModule, keras, tf
 
 layers = LazyModule("genlab.layers")
@@ -32,6 +33,8 @@ class Style:
     """Height and width of the convolutions, in pixels."""
     upsampling: str = "transpose"
     """transpose: convolutions of stride 2 turned round; nearest: every pixel doubled, then a convolution."""
+    residual_blocks: int = 0
+    """Blocks x + conv(act(conv(x))) after the convolution of each resolution but the image's (He et al. 2016)."""
     dropout: float = 0.0
     """Share of activations set to zero after each hidden layer, in training."""
     spectral_normalization: bool = False
@@ -131,13 +134,28 @@ class _Layers:
             else:
                 x = self.dense(x, channels, stage, use_bias=use_bias)
             x = self.activate(x, stage, normalize)
+            if convolutional:
+                x = self.residual(x, stage)
+        return x
+
+    def residual(self, x, name: str):
+        """The style's residual blocks."""
+        for index in range(self.style.residual_blocks):
+            stage = f"{name}_residual{index + 1}"
+            y = self.conv(x, x.shape[-1], f"{stage}_conv1", use_bias=not self.normalized)
+            y = self.activate(y, stage)
+            y = self.conv(y, x.shape[-1], f"{stage}_conv2", output=True)
+            x = keras.layers.Add(name=f"{stage}_sum")([x, y])
         return x
 
     def activate(self, x, name: str, normalize: bool = True):
         """Normalization, activation and dropout, in this order."""
         if normalize and self.normalized:
             # Keras' default momentum of 0.99 lags behind in runs of a few hundred steps.
-            x = keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_norm")(x)
+            # Statistics are of the whole batch, however many replicas share it.
+            x = keras.layers.BatchNormalization(
+                momentum=0.9, epsilon=1e-5, synchronized=replicas.count() > 1, name=f"{name}_norm"
+            )(x)
         if self.style.activation == "leaky_relu":
             x = keras.layers.LeakyReLU(negative_slope=0.2, name=f"{name}_act")(x)
         else:
@@ -146,7 +164,8 @@ class _Layers:
             dropout = layers.SamplingDropout(self.style.dropout, seed=self._seed(), name=f"{name}_dropout")
             x = dropout([x, self.latents])
         elif self.style.dropout:
-            x = keras.layers.Dropout(self.style.dropout, seed=self._seed(), name=f"{name}_dropout")(x)
+            kind = layers.ReplicaDropout if replicas.count() > 1 else keras.layers.Dropout
+            x = kind(self.style.dropout, seed=self._seed(), name=f"{name}_dropout")(x)
         return x
 
     def finished(self, model):
@@ -228,11 +247,11 @@ def _upsampled(make: _Layers, x, shape: Sequence[int], widths: Sequence[int]):
     height, width = sizes[-1]
     x = make.dense(x, height * width * channels[-1], "project", use_bias=not make.normalized)
     x = keras.layers.Reshape((height, width, channels[-1]), name="project_reshape")(x)
-    x = make.activate(x, "project")
+    x = make.residual(make.activate(x, "project"), "project")
     for index in range(len(sizes) - 2, 0, -1):
         stage = f"up{len(sizes) - 1 - index}"
         x = make.upsample(x, channels[index - 1], stage, sizes[index], use_bias=not make.normalized)
-        x = make.activate(x, stage)
+        x = make.residual(make.activate(x, stage), stage)
     return make.upsample(x, shape[2], "image", sizes[0], output=True)
 
 

@@ -50,6 +50,10 @@ class Options:
     """What to do when samples grow alike or a loss shows that the game is over: say so, or stop with exit status 3."""
     on_nan: Literal["stop", "rollback"] = "stop"
     """What to do when a figure is not finite: stop, or go back to the last checkpoint with halved rates, 3 times at most."""
+    strategy: Literal["none", "mirrored"] = "none"
+    """How training is spread by tf.distribute: none, or mirrored over the GPUs of this machine (or --replicas of its CPU)."""
+    replicas: int = 0
+    """How many devices share each batch with --strategy mirrored; 0: all GPUs."""
     histograms: bool = False
     """Log weights and activations by layer to TensorBoard with each grid of samples."""
 
@@ -59,6 +63,8 @@ class Options:
         for name in ("log_every", "sample_every", "checkpoint_every", "keep", "evaluate_samples"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.replicas < 0 or (self.replicas and self.strategy == "none"):
+            raise ValueError(f"replicas is {self.replicas}; it must be at least 0, and goes with strategy mirrored")
         for name in ("steps", "epochs", "schedule_steps"):
             value = getattr(self, name)
             if value is not None and not value > 0:
@@ -81,6 +87,8 @@ MAY_CHANGE = (
     "evaluate_samples",
     "on_collapse",
     "on_nan",
+    "strategy",
+    "replicas",
     "histograms",
 )
 """Options that a resumed run may change: they do not touch what a step computes."""

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import tqdm
 
-from genlab import augmentation, evaluation, grids, histograms, pictures, watch
+from genlab import augmentation, distribution, evaluation, grids, histograms, pictures, watch
 from genlab.backend import tf
 from genlab.data.dataset import Dataset, to_model_range
 from genlab.errors import Collapsed, GenlabError, Interrupted
@@ -52,8 +52,10 @@ class _Training:
         self.options = run.config.options
         self.dataset = dataset
         self.debug = debug
-        self.model = run.build()
-        self.state = State(self.model)
+        self.distribution = distribution.Distribution(self.options, run.config.hparams.batch_size)
+        with self.distribution.scope():
+            self.model = run.build()
+            self.state = State(self.model)
         self.step = 0
         self.seconds = 0.0
         if resume:
@@ -169,7 +171,7 @@ class _Training:
                 (augmentation.augmented(to_model_range(images), change, augment.augment, augment.flip), labels)
                 for (images, labels), change in zip(batches, changes, strict=True)
             ]
-            metrics = model.train_step(batches, step_seed)
+            metrics = self.distribution.run(model.train_step, batches, step_seed)
             state.step.assign_add(1)
             state.batches.assign_add(batches_per_step)
             self.metric_names = list(metrics)

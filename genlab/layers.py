@@ -11,8 +11,8 @@ class MinibatchStandardDeviation(keras.layers.Layer):
     """Appends one channel that holds the mean standard deviation over the batch: [B, ..., C] -> [B, ..., C + 1].
 
     Karras et al. 2018, "Progressive Growing of GANs" (https://arxiv.org/abs/1710.10196), section 3. The statistic is
-    taken over groups of `group_size` examples in the order of the batch, in float32; a group that the batch does not
-    fill is joined to nothing: the batch is one group then. A batch of one gives zeros.
+    taken over groups of `group_size` examples that follow each other in the batch, in float32; a batch that groups do not
+    fill is one group. A batch of one gives zeros. Under data-parallel training the batch is that of the replica.
     """
 
     def __init__(self, group_size: int = 4, **kwargs):
@@ -22,11 +22,11 @@ class MinibatchStandardDeviation(keras.layers.Layer):
     def call(self, inputs):
         batch = tf.shape(inputs)[0]
         group = tf.where(tf.equal(batch % self.group_size, 0), tf.minimum(self.group_size, batch), batch)
-        values = tf.cast(tf.reshape(inputs, [group, batch // group, -1]), tf.float32)  # [group, groups, features]
-        variance = tf.math.reduce_variance(values, axis=0)
+        values = tf.cast(tf.reshape(inputs, [batch // group, group, -1]), tf.float32)  # [groups, group, features]
+        variance = tf.math.reduce_variance(values, axis=1)
         # The epsilon keeps the root's gradient finite where all examples agree.
         deviation = tf.reduce_mean(tf.sqrt(variance + 1e-8), axis=-1)  # [groups]
-        deviation = tf.cast(tf.tile(deviation, [group]), inputs.dtype)  # [B], the reshape's own order
+        deviation = tf.cast(tf.repeat(deviation, group), inputs.dtype)  # [B]
         shape = tf.concat([tf.shape(inputs)[:-1], [1]], axis=0)
         column = tf.reshape(deviation, tf.concat([[batch], tf.ones([tf.rank(inputs) - 1], tf.int32)], axis=0))
         return tf.concat([inputs, tf.broadcast_to(column, shape)], axis=-1)
@@ -73,6 +73,19 @@ class MinibatchDiscrimination(keras.layers.Layer):
 
     def get_config(self):
         return super().get_config() | {"kernels": self.kernels, "size": self.size, "seed": self.seed}
+
+
+@keras.saving.register_keras_serializable(package="genlab")
+class ReplicaDropout(keras.layers.Dropout):
+    """Keras' dropout, which drops the same places on every replica, with other places on each."""
+
+    def call(self, inputs, training=False):
+        if not training or self.rate == 0:
+            return inputs
+        own = tf.distribute.get_replica_context().replica_id_in_sync_group
+        seed = tf.random.fold_in(tf.cast(self.seed_generator.next(), tf.int32), own, alg="philox")
+        uniform = tf.random.stateless_uniform(tf.shape(inputs), seed, alg="philox")
+        return tf.where(uniform < self.rate, tf.zeros_like(inputs), inputs / (1.0 - self.rate))
 
 
 @keras.saving.register_keras_serializable(package="genlab")

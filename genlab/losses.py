@@ -5,6 +5,7 @@ Logits are float32 [B, 1] or [B]; nothing here takes probabilities, so nothing s
 
 from __future__ import annotations
 
+from genlab import replicas
 from genlab.backend import tf
 
 
@@ -56,7 +57,10 @@ def gradient_penalty(critic_function, real, fake, seed):
     Gulrajani et al. 2017 (https://arxiv.org/abs/1704.00028), equation 3, without lambda. The norm is over all of H, W
     and C. `critic_function` maps [B, ...] to scores.
     """
-    alpha = tf.random.stateless_uniform([tf.shape(real)[0], *[1] * (len(real.shape) - 1)], seed, alg="philox")
+    ones = [1] * (len(real.shape) - 1)
+    alpha = replicas.own_rows(
+        lambda rows: tf.random.stateless_uniform([rows, *ones], seed, alg="philox"), tf.shape(real)[0]
+    )
     between = alpha * real + (1.0 - alpha) * fake
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(between)

@@ -117,8 +117,9 @@ def _parse(
 
 
 def _train(model: str, options: Options, data_options: DataOptions, hparams: Any, command: Command) -> None:
-    from genlab import data, training
+    from genlab import data, distribution, training
 
+    distribution.prepare(options)
     dataset = data.load(options.data, options=data_options)
     settings = training.resolve(model, command.preset, hparams, options, dataset, data_options)
     if command.dry_run:
@@ -128,8 +129,8 @@ def _train(model: str, options: Options, data_options: DataOptions, hparams: Any
 
 
 def _resume(early: argparse.Namespace, rest: list[str]) -> None:
+    from genlab import distribution, training
     from genlab import run as runs
-    from genlab import training
 
     run = runs.open(early.resume, _peek(rest, "--out", "runs"), early.model)
     stored = run.config
@@ -155,6 +156,7 @@ def _resume(early: argparse.Namespace, rest: list[str]) -> None:
     if command.dry_run:
         print(json.dumps(dataclasses.replace(stored, options=options).to_json(), indent=2))
         return
+    distribution.prepare(options)
     _farewell(training.resume(run, options, debug=command.debug))
 
 

@@ -11,7 +11,7 @@ import sys
 from importlib import metadata
 from typing import Any
 
-from genlab import config, engine, models, precision
+from genlab import config, distribution, engine, models, precision
 from genlab import run as runs
 from genlab.backend import keras, tf
 from genlab.config import Config, Options
@@ -35,6 +35,12 @@ def fit(
     """
     option_names, data_names = ({field.name for field in dataclasses.fields(kind)} for kind in (Options, DataOptions))
     data_options = config.make(DataOptions, {name: value for name, value in settings.items() if name in data_names})
+    source = str(data) if isinstance(data, str | os.PathLike) else ""
+    named = {name: value for name, value in settings.items() if name in option_names}
+    if "out" in named:
+        named["out"] = os.fspath(named["out"])
+    options = config.make(Options, {"data": source} | named)
+    distribution.prepare(options)
     dataset = load_data(data, labels, data_options)
     preset = config.preset_for(model, preset, points=len(dataset.spec.shape) == 1)
     hparams = config.starting_hparams(model, preset)
@@ -45,11 +51,6 @@ def fit(
             raise UsageError(f"{model} has no setting {name!r}{closest(name, known)}")
     chosen = {name: value for name, value in settings.items() if name in hparam_names}
     hparams = config.make(type(hparams), dataclasses.asdict(hparams) | chosen)
-    source = str(data) if isinstance(data, str | os.PathLike) else ""
-    named = {name: value for name, value in settings.items() if name in option_names}
-    if "out" in named:
-        named["out"] = os.fspath(named["out"])
-    options = config.make(Options, {"data": source} | named)
     return start(resolve(model, preset, hparams, options, dataset, data_options), dataset)
 
 

@@ -55,11 +55,11 @@ def test_dcgan_initialization_has_its_deviation():
 
 
 def test_minibatch_standard_deviation_by_hand():
-    # Groups of four in the reshape's order: examples 0, 2, 4, 6 and 1, 3, 5, 7.
+    # Groups of four: examples 0 to 3 and 4 to 7.
     values = np.arange(8, dtype=np.float32).reshape(8, 1, 1, 1) ** 2
     result = MinibatchStandardDeviation(group_size=4)(values).numpy()
-    even, odd = np.std([0, 4, 16, 36]), np.std([1, 9, 25, 49])
-    np.testing.assert_allclose(result[:, 0, 0, 1], [even, odd] * 4, rtol=1e-5)
+    first, second = np.std([0, 1, 4, 9]), np.std([16, 25, 36, 49])
+    np.testing.assert_allclose(result[:, 0, 0, 1], [first] * 4 + [second] * 4, rtol=1e-5)
     np.testing.assert_array_equal(result[..., 0:1], values)
     assert MinibatchStandardDeviation()(np.ones((1, 2, 2, 3), np.float32)).numpy()[..., 3].max() < 2e-4
     assert MinibatchStandardDeviation()(np.ones((6, 3), np.float32)).shape == (6, 4)

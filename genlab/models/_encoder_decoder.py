@@ -26,6 +26,8 @@ class Hparams(base.Hparams):
     # the rate and half the batch 2 more.
     hidden_units: int = 512
     """Units of one more dense layer on either side of the codes; 0: none."""
+    residual_blocks: int = 0
+    """Residual blocks of two convolutions at each resolution of both networks but the image's."""
     kernel_size: int = 4
     """Height and width of the convolutions, in pixels."""
     normalization: Literal["batch", "none"] = "batch"
@@ -43,8 +45,8 @@ class Hparams(base.Hparams):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.kernel_size < 1 or self.hidden_units < 0:
-            raise ValueError("kernel_size must be at least 1 and hidden_units at least 0")
+        if self.kernel_size < 1 or min(self.hidden_units, self.residual_blocks) < 0:
+            raise ValueError("kernel_size must be at least 1, hidden_units and residual_blocks at least 0")
         if self.components < self.least_components:
             raise ValueError(f"components is {self.components}; it must be at least {self.least_components}")
         if self.measured_by_discriminator != bool(self.discriminator):
@@ -135,6 +137,7 @@ class EncoderDecoder(base.GenerativeModel):
             normalization=hparams.normalization,
             initializer=hparams.initializer,
             kernel_size=hparams.kernel_size,
+            residual_blocks=hparams.residual_blocks,
             seed=seed,
         )
 

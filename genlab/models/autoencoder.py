@@ -85,7 +85,7 @@ class Autoencoder(_encoder_decoder.EncoderDecoder):
                     loss = losses.pixel_cross_entropy(images, raw)
                 case _:
                     loss = self.discriminator_distance(images, reconstructions)
-            scaled = self.optimizer.scale_loss(loss)
+            scaled = self.scaled(self.optimizer, loss)
         self.update(tape, scaled)
         # A quarter: published figures are of pixels in [0, 1], not [-1, 1].
         return {"loss": loss, "mse": 0.25 * tf.reduce_mean(tf.square(images - reconstructions))}

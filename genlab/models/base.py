@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from genlab import replicas
 from genlab.averaging import WeightAverage
 from genlab.backend import keras, tf
 from genlab.errors import UsageError
@@ -151,7 +152,7 @@ class GenerativeModel(abc.ABC):
 
     def draw_latents(self, count, seed):
         """[count, latent] numbers from the prior, all from one seed: what a training step needs."""
-        return self._draw([count, self.hparams.latent_size], seed)
+        return replicas.own_rows(lambda rows: self._draw([rows, self.hparams.latent_size], seed), count)
 
     def _draw(self, shape, seed):
         # Philox gives the same numbers on every device, compiled or not.
@@ -255,6 +256,10 @@ class GenerativeModel(abc.ABC):
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
         optimizer.build(variables)
         return optimizer
+
+    def scaled(self, optimizer: Any, loss: Any) -> Any:
+        """What to differentiate for `optimizer.apply`, which sums gradients over replicas: a replica's part of the mean loss."""
+        return optimizer.scale_loss(loss / replicas.count())
 
     def _schedule(self, rate: float) -> Any:
         """The learning rate by the step, as a Keras schedule."""

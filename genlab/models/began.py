@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from genlab import blocks, losses, pictures, precision
+from genlab import blocks, losses, pictures, precision, replicas
 from genlab.backend import keras, tf
 from genlab.models import base
 
@@ -176,7 +176,7 @@ class BEGAN(base.GenerativeModel):
         with tf.GradientTape() as tape:
             real_loss, _ = self.reconstruction(images)
             discriminator_loss = real_loss - self.k * self.reconstruction(fake)[0]
-            scaled = self.discriminator_optimizer.scale_loss(discriminator_loss)
+            scaled = self.scaled(self.discriminator_optimizer, discriminator_loss)
         self.discriminator_optimizer.apply(tape.gradient(scaled, variables), variables)
 
         variables = self.generator.trainable_variables
@@ -186,10 +186,11 @@ class BEGAN(base.GenerativeModel):
             # The gradient flows through both v and D(v).
             generator_loss, codes = self.reconstruction(self.generator(latents, training=True))
             similarity = losses.pull_away(codes)
-            scaled = self.generator_optimizer.scale_loss(generator_loss + self.hparams.pull_away * similarity)
+            scaled = self.scaled(self.generator_optimizer, generator_loss + self.hparams.pull_away * similarity)
         self.generator_optimizer.apply(tape.gradient(scaled, variables), variables)
         self.generator_average.update(self.generator_optimizer.iterations)
 
+        real_loss, generator_loss = replicas.mean(real_loss), replicas.mean(generator_loss)  # one k for all replicas
         balance = self.hparams.gamma * real_loss - generator_loss
         self.k.assign(tf.clip_by_value(self.k + self.hparams.lambda_k * balance, 0.0, 1.0))
         convergence = real_loss + tf.abs(balance)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar, Literal
 
-from genlab import augmentation, blocks, losses, precision
+from genlab import augmentation, blocks, losses, precision, replicas
 from genlab.backend import tf
 from genlab.errors import UsageError
 from genlab.models import base
@@ -267,11 +267,14 @@ class GAN(base.GenerativeModel):
         if hparams.r1_penalty == 0:
             return 0.0
         weight = 0.5 * hparams.r1_penalty * hparams.r1_interval
-        return tf.cond(
-            tf.equal(self.discriminator_optimizer.iterations % hparams.r1_interval, 0),
-            lambda: weight * losses.squared_gradient_norm(lambda x: self.discriminate(x, labels, seed), images),
-            lambda: 0.0,
-        )
+        due = tf.equal(self.discriminator_optimizer.iterations % hparams.r1_interval, 0)
+
+        def squared_norm():
+            return weight * losses.squared_gradient_norm(lambda x: self.discriminate(x, labels, seed), images)
+
+        if replicas.count() > 1 and hparams.discriminator_normalization != "none":
+            return tf.where(due, squared_norm(), 0.0)  # replicas cannot meet for their statistics within a branch
+        return tf.cond(due, squared_norm, lambda: 0.0)
 
     def warnings(self, figures: dict[str, float]) -> dict[str, str]:
         found = {}
@@ -299,7 +302,7 @@ class GAN(base.GenerativeModel):
             fake_logits = self.discriminate(fake, labels, fake_seed)
             loss = self.discriminator_loss(real_logits, fake_logits)
             total = loss + self.penalty(images, fake, labels, penalty_seed)
-            scaled = self.discriminator_optimizer.scale_loss(total)
+            scaled = self.scaled(self.discriminator_optimizer, total)
         self.discriminator_optimizer.apply(tape.gradient(scaled, variables), variables)
         return {
             "discriminator_loss": loss,
@@ -315,6 +318,6 @@ class GAN(base.GenerativeModel):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch([variable.value for variable in variables])
             loss = self.generator_loss(self.discriminate(self.generate(latents, labels), labels, image_seed))
-            scaled = self.generator_optimizer.scale_loss(loss)
+            scaled = self.scaled(self.generator_optimizer, loss)
         self.generator_optimizer.apply(tape.gradient(scaled, variables), variables)
         return {"generator_loss": loss}

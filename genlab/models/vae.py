@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from genlab import losses
+from genlab import losses, replicas
 from genlab.backend import keras, tf, tfp
 from genlab.errors import UsageError
 from genlab.models import _encoder_decoder, base
@@ -132,13 +132,16 @@ class VAE(_encoder_decoder.EncoderDecoder):
         images = self.observed(images, pixel_seed)
         with tf.GradientTape() as tape:
             mean, log_variance = self.trained_encoder(images, training=True)
-            noise = tf.random.stateless_normal(tf.shape(mean), noise_seed, alg="philox")
+            noise = replicas.own_rows(
+                lambda rows: tf.random.stateless_normal([rows, mean.shape[1]], noise_seed, alg="philox"),
+                tf.shape(mean)[0],
+            )
             raw = self.trained_decoder(mean + tf.exp(0.5 * log_variance) * noise, training=True)
             reconstruction = -tf.reduce_mean(self.log_likelihood(images, raw))
             kl_by_dimension = tf.reduce_mean(losses.gaussian_kl(mean, log_variance), axis=0)  # [latent]
             kl = tf.reduce_sum(kl_by_dimension)
             paid = tf.reduce_sum(tf.maximum(kl_by_dimension, self.hparams.free_bits))
-            scaled = self.optimizer.scale_loss(reconstruction + self._beta() * paid)
+            scaled = self.scaled(self.optimizer, reconstruction + self._beta() * paid)
         self.update(tape, scaled)
         nats = reconstruction + kl
         return {
@@ -173,7 +176,10 @@ class VAE(_encoder_decoder.EncoderDecoder):
         """What the likelihood is of: images in [-1, 1]; for `bernoulli` a random binarization of them, to -1 and 1."""
         if self.likelihood != "bernoulli":
             return images
-        uniform = tf.random.stateless_uniform(tf.shape(images), seed, -1.0, 1.0, alg="philox")
+        uniform = replicas.own_rows(
+            lambda rows: tf.random.stateless_uniform([rows, *images.shape[1:]], seed, -1.0, 1.0, alg="philox"),
+            tf.shape(images)[0],
+        )
         return tf.where(uniform < images, 1.0, -1.0)
 
     def log_likelihood(self, images, raw):
