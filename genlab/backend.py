@@ -17,7 +17,7 @@ import types
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from genlab.errors import GenlabError, UsageError
+from genlab.errors import GenlabError
 
 _lock = threading.RLock()
 _cpus = 1
@@ -38,12 +38,8 @@ class LazyModule(types.ModuleType):
 
 
 def show_cpus(count: int) -> None:
-    """Show TensorFlow the CPU as so many devices. Raises UsageError where TensorFlow has begun with fewer."""
+    """Show TensorFlow the CPU as so many devices. Comes too late once TensorFlow has begun."""
     global _cpus
-    if "tensorflow" in _imported and count > len(tf.config.list_logical_devices("CPU")):
-        raise UsageError(
-            f"{count} replicas on the CPU must be asked for before TensorFlow begins: use the command line, or a new process."
-        )
     _cpus = count
 
 

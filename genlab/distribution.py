@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -20,7 +21,7 @@ class Distribution:
         self.strategy: Any = None
         if options.strategy == "none":
             return
-        self.strategy = tf.distribute.MirroredStrategy(_devices(options.replicas))
+        self.strategy = _mirrored(tuple(_devices(options.replicas)))
         if batch_size % self.replicas:
             raise UsageError(
                 f"--batch-size {batch_size} cannot be shared by {self.replicas} replicas: take a multiple of {self.replicas}."
@@ -58,10 +59,17 @@ def prepare(options: Options) -> None:
         backend.show_cpus(options.replicas)
 
 
+@functools.cache
+def _mirrored(devices: tuple[str, ...]) -> Any:
+    """One strategy a process: a second one would count its reductions from the start, and mix them up with the first one's."""
+    return tf.distribute.MirroredStrategy(list(devices))
+
+
 def _devices(count: int) -> list[str]:
     """Names of so many GPUs, or all; of the CPU's parts where there is no GPU."""
     kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
     found = [device.name for device in tf.config.list_logical_devices(kind)]
     if count > len(found):
-        raise UsageError(f"--replicas {count}: this machine has {len(found)} {kind}s.")
+        hint = " The CPU can only be parted before TensorFlow begins: in a new process." if kind == "CPU" else ""
+        raise UsageError(f"--replicas {count}: {len(found)} {kind} is what TensorFlow has here.{hint}")
     return found[: count or len(found)]

@@ -61,6 +61,7 @@ def resolve(
     count = len(dataset.images)
     if hparams.batch_size > count:
         raise UsageError(f"--batch-size {hparams.batch_size} is larger than the data: {count:,} training images.")
+    distribution.Distribution(options, hparams.batch_size)  # says what does not fit before a folder is made
     steps = _steps(model, preset, hparams, options, dataset.epoch_size)
     options = dataclasses.replace(
         options,

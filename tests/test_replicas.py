@@ -1,0 +1,120 @@
+"""Data-parallel training: two replicas with half the batch each do what one does with all of it.
+
+TensorFlow must be told of two devices before it begins, so each of these runs in a process of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from conftest import TINY_FLAGS, fails
+
+from genlab import models, train
+
+BEGIN = """
+import json, sys
+import numpy as np
+import genlab
+from genlab import backend
+backend.show_cpus(2)
+images = np.random.default_rng(0).integers(0, 256, (48, 12, 10, 1), np.uint8)
+labels = np.arange(48) % 3
+SMALL = {"batch_size": 16, "latent_size": 8, "log_every": 1, "seed": 3, "checkpoint_every": 2}
+TWO = {"strategy": "mirrored", "replicas": 2}
+
+def fit(name, out, **settings):
+    return genlab.fit(name, images, labels, out=out, **SMALL | settings)
+
+def distance(first, second):
+    pairs = zip(first.model.decoder.get_weights(), second.model.decoder.get_weights())
+    return float(max(np.abs(a - b).max() for a, b in pairs))
+"""
+SETTINGS = {
+    # Between the images of a batch alone: each replica's own.
+    "began": {"pull_away": 0.0},
+    "minibatch_gan": {"minibatch_discrimination": 0},
+    # Penalties on every step, and all that draws random numbers.
+    "wgan": {"differentiable_augmentation": ("translation", "cutout")},
+    "dcgan": {"discriminator_normalization": "batch", "r1_interval": 2},
+    "vae": {"likelihood": "bernoulli"},
+}
+
+
+def process(code: str) -> dict:
+    done = subprocess.run([sys.executable, "-c", BEGIN + code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("names", [models.names()[:4], models.names()[4:]], ids=lambda names: " ".join(names))
+def test_two_replicas_train_as_one_device_does(names):
+    settings = {name: SETTINGS.get(name, {}) for name in names}
+    code = f"""
+found = {{}}
+for name, settings in {settings!r}.items():
+    two = fit(name, "two", steps=4, **TWO, **settings)
+    one = fit(name, "one", steps=4, **settings)
+    timing = ("seconds", "images_per_second", "data_waiting", "code_similarity")  # the last is of each replica
+    lines = [{{k: v for k, v in line.items() if k not in timing}} for run in (two, one) for line in run.metrics()]
+    figures = max(abs(a[k] - b[k]) / max(1, abs(b[k])) for a, b in zip(lines[:4], lines[4:]) for k in b)
+    found[name] = (distance(two, one), figures)
+print(json.dumps(found))
+"""
+    for name, (weights, figures) in process(code).items():
+        assert weights < 2e-4 and figures < 2e-3, (name, weights, figures)
+
+
+def test_checkpoints_pass_from_one_device_to_two_and_back():
+    code = """
+import dataclasses
+from genlab import training
+whole = fit("gan", "whole", steps=6)
+run = fit("gan", "parts", steps=2, schedule_steps=6, **TWO)
+for steps, strategy, replicas in ((4, "none", 0), (6, "mirrored", 2)):
+    again = genlab.load(str(run.path))
+    again.use_data(genlab.data.load(images, labels))
+    options = dataclasses.replace(again.config.options, steps=steps, strategy=strategy, replicas=replicas)
+    training.resume(again, options)
+print(json.dumps({"distance": distance(genlab.load(str(run.path)), whole)}))
+"""
+    assert process(code)["distance"] < 2e-4
+
+
+def test_replicas_drop_other_places_than_each_other():
+    code = """
+from genlab import blocks
+from genlab.backend import tf
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+with strategy.scope():
+    network = blocks.discriminator((12, 10, 1), (4, 8), blocks.Style(dropout=0.5))
+    layer = network.get_layer("down1_dropout")
+ones = tf.ones([1, 400])
+drawn = [np.concatenate(strategy.experimental_local_results(strategy.run(lambda: layer(ones, training=True)))) for _ in "ab"]
+print(json.dumps({"kept": [float((part > 0).mean()) for part in drawn], "values": sorted(set(drawn[0].ravel().tolist())),
+                  "alike": [float((a[0] == a[1]).mean()) for a in drawn] + [float((drawn[0] == drawn[1]).mean())]}))
+"""
+    found = process(code)
+    assert found["values"] == [0, 2]
+    assert all(0.4 < share < 0.6 for share in [*found["kept"], *found["alike"]])
+
+
+def test_wrong_input(capsys):
+    command = ["gan", "--steps", "1", *TINY_FLAGS, "--replicas", "2"]
+    status, message = fails(lambda: train.main(command), capsys)
+    assert status == 2 and "goes with" in message
+    code = """
+import pathlib
+messages = []
+for settings in ({"batch_size": 15, "replicas": 2}, {"replicas": 3}):
+    try:
+        fit("gan", "runs", steps=1, **{"strategy": "mirrored"} | settings)
+    except genlab.UsageError as error:
+        messages.append(str(error))
+print(json.dumps({"messages": messages, "left": pathlib.Path("runs").exists()}))
+"""
+    found = process(code)
+    assert "--batch-size 15 cannot be shared by 2 replicas" in found["messages"][0] and not found["left"]
+    assert "--replicas 3: 2 CPU is what TensorFlow has here. The CPU can only be parted" in found["messages"][1]
