@@ -29,16 +29,17 @@ def fit(name, out, **settings):
     return genlab.fit(name, images, labels, out=out, **SMALL | settings)
 
 def distance(first, second):
+    # The mean: a last bit can turn the sign of a gradient near 0, and Adam's step with it.
     pairs = zip(first.model.decoder.get_weights(), second.model.decoder.get_weights())
-    return float(max(np.abs(a - b).max() for a, b in pairs))
+    return float(np.concatenate([np.abs(a - b).ravel() for a, b in pairs]).mean())
 """
 SETTINGS = {
     # Between the images of a batch alone: each replica's own.
     "began": {"pull_away": 0.0},
     "minibatch_gan": {"minibatch_discrimination": 0},
-    # Penalties on every step, and all that draws random numbers.
     "wgan": {"differentiable_augmentation": ("translation", "cutout")},
-    "dcgan": {"discriminator_normalization": "batch", "r1_interval": 2},
+    "dcgan": {"discriminator_normalization": "batch", "r1_penalty": 0.0},
+    "gan": {"r1_interval": 2},
     "vae": {"likelihood": "bernoulli"},
 }
 
@@ -64,7 +65,7 @@ for name, settings in {settings!r}.items():
 print(json.dumps(found))
 """
     for name, (weights, figures) in process(code).items():
-        assert weights < 2e-4 and figures < 2e-3, (name, weights, figures)
+        assert weights < 2e-5 and figures < 2e-3, (name, weights, figures)
 
 
 def test_checkpoints_pass_from_one_device_to_two_and_back():
@@ -80,7 +81,7 @@ for steps, strategy, replicas in ((4, "none", 0), (6, "mirrored", 2)):
     training.resume(again, options)
 print(json.dumps({"distance": distance(genlab.load(str(run.path)), whole)}))
 """
-    assert process(code)["distance"] < 2e-4
+    assert process(code)["distance"] < 2e-5
 
 
 def test_replicas_drop_other_places_than_each_other():
