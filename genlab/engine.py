@@ -159,13 +159,14 @@ class _Training:
         seed = tf.constant([self.options.seed, 0x67656E + int(state.rollbacks.numpy())], tf.int32)
         augment = self.run.config.data_options
 
-        def one_step(iterator):
-            asked = tf.timestamp()
-            with tf.control_dependencies([asked]):
-                batches = [next(iterator) for _ in range(batches_per_step)]
+        def one_step(iterator, free):
+            """Figures of a step, and when it ended; `free` is when the one before did."""
+            batches = [next(iterator) for _ in range(batches_per_step)]
             with tf.control_dependencies([images for images, _ in batches]):
-                waited = tf.timestamp() - asked
-            step_seed = tf.random.fold_in(seed, state.step, alg="philox")
+                ready = tf.timestamp()
+            # All noise comes from this seed: generators wait for the batch too, and what is timed is the waiting alone.
+            with tf.control_dependencies([ready]):
+                step_seed = tf.random.fold_in(seed, state.step, alg="philox")
             changes = tf.unstack(tf.random.split(tf.random.fold_in(step_seed, 1, alg="philox"), batches_per_step))
             batches = [
                 (augmentation.augmented(to_model_range(images), change, augment.augment, augment.flip), labels)
@@ -175,20 +176,27 @@ class _Training:
             state.step.assign_add(1)
             state.batches.assign_add(batches_per_step)
             self.metric_names = list(metrics)
-            return tf.stack([tf.cast(value, tf.float32) for value in (*metrics.values(), waited)])
+            with tf.control_dependencies(_updates()):
+                ended = tf.timestamp()
+            waited = tf.maximum(ready - free, 0.0)
+            return tf.stack([tf.cast(value, tf.float32) for value in (*metrics.values(), waited)]), ended
+
+        def turn(iterator, index, history, free):
+            row, ended = one_step(iterator, free)
+            return index + 1, history.write(index, row), ended
 
         def run_steps(iterator, count):
             # Every step is a turn of the loop, the first one too: the same arithmetic wherever a call begins.
-            _, history = tf.while_loop(
-                lambda index, _: index < count,
-                lambda index, history: (index + 1, history.write(index, one_step(iterator))),
-                (0, tf.TensorArray(tf.float32, count)),
+            _, history, _ = tf.while_loop(
+                lambda index, *_: index < count,
+                functools.partial(turn, iterator),
+                (0, tf.TensorArray(tf.float32, count), tf.timestamp()),
                 parallel_iterations=1,
             )
             return history.stack()
 
         if self.debug:
-            return lambda iterator, count: tf.stack([one_step(iterator) for _ in range(int(count))])
+            return lambda iterator, count: tf.stack([one_step(iterator, tf.timestamp())[0] for _ in range(int(count))])
         # Not converted by AutoGraph: a step reads as it is written, and may use any Python syntax.
         image_shape = (hparams.batch_size, *self.dataset.images.shape[1:])
         batch = (tf.TensorSpec(image_shape, self.dataset.images.dtype), tf.TensorSpec([hparams.batch_size], tf.int32))
@@ -362,6 +370,14 @@ class _Training:
         paths = sorted(self.run.samples.glob("step-*.png"), key=lambda path: int(path.stem.partition("-")[2]))
         if paths:
             grids.save_film((grids.load_image(path) for path in paths), self.run.samples / "progress.gif")
+
+
+def _updates() -> list[Any]:
+    """The operations of the graph at hand that have changed a variable."""
+    if tf.executing_eagerly():
+        return []
+    operations = tf.compat.v1.get_default_graph().get_operations()
+    return [each for each in operations if each.type.startswith(("Assign", "ResourceApply"))]
 
 
 def _sample_schedule(every: int, total: int) -> set[int]:
