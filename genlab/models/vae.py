@@ -108,7 +108,7 @@ class VAE(_encoder_decoder.EncoderDecoder):
             "likelihood": "bernoulli",
         },
     }
-    default_steps = 4000
+    default_steps = 3000
     heads = ("mean", "log_variance")
 
     def __init__(self, hparams: Any, spec: base.DataSpec, *, seed: int = 0, schedule_steps: int | None = None):
