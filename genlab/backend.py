@@ -22,6 +22,8 @@ from genlab.errors import GenlabError
 _lock = threading.RLock()
 _cpus = 1
 """How many devices the CPU is shown as."""
+_begin = True
+"""Whether TensorFlow's devices are made ready when it is imported."""
 _imported: dict[str, types.ModuleType] = {}
 
 
@@ -41,6 +43,12 @@ def show_cpus(count: int) -> None:
     """Show TensorFlow the CPU as so many devices. Comes too late once TensorFlow has begun."""
     global _cpus
     _cpus = count
+
+
+def leave_devices() -> None:
+    """Leave TensorFlow's devices as they are on import: several machines must be joined before."""
+    global _begin
+    _begin = False
 
 
 @contextlib.contextmanager
@@ -92,7 +100,8 @@ def _import_tensorflow() -> None:
             # On training graphs the remapper pass fails half way (leaky relu after a bias, in a gradient), says so
             # on every call, and leaves a graph that is a quarter slower than without the pass.
             tensorflow.config.optimizer.set_experimental_options({"remapping": False})
-            tensorflow.zeros([])  # the devices report when they are first used: here, not in the training log
+            if _begin:
+                tensorflow.zeros([])  # the devices report when they are first used: here, not in the training log
             _imported["tensorflow"] = tensorflow
     keras_module = importlib.import_module("keras")
     if keras_module.backend.backend() != "tensorflow":

@@ -50,20 +50,23 @@ class Options:
     """What to do when samples grow alike or a loss shows that the game is over: say so, or stop with exit status 3."""
     on_nan: Literal["stop", "rollback"] = "stop"
     """What to do when a figure is not finite: stop, or go back to the last checkpoint with halved rates, 3 times at most."""
-    strategy: Literal["none", "mirrored"] = "none"
-    """How training is spread by tf.distribute: none, or mirrored over the GPUs of this machine (or --replicas of its CPU)."""
+    strategy: Literal["none", "mirrored", "multiworker"] = "none"
+    """How training is spread by tf.distribute: none; mirrored over the GPUs of this machine (or --replicas of its CPU);
+    multiworker over machines, which TF_CONFIG names."""
     replicas: int = 0
     """How many devices share each batch with --strategy mirrored; 0: all GPUs."""
+    worker_timeout: int = 300
+    """Seconds that a worker of --strategy multiworker waits for the others to come."""
     histograms: bool = False
     """Log weights and activations by layer to TensorBoard with each grid of samples."""
 
     def __post_init__(self) -> None:
         if self.evaluate_every < 0:
             raise ValueError(f"evaluate_every is {self.evaluate_every}; it must be at least 0")
-        for name in ("log_every", "sample_every", "checkpoint_every", "keep", "evaluate_samples"):
+        for name in ("log_every", "sample_every", "checkpoint_every", "keep", "evaluate_samples", "worker_timeout"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if self.replicas < 0 or (self.replicas and self.strategy == "none"):
+        if self.replicas < 0 or (self.replicas and self.strategy != "mirrored"):
             raise ValueError(f"replicas is {self.replicas}; it must be at least 0, and goes with strategy mirrored")
         for name in ("steps", "epochs", "schedule_steps"):
             value = getattr(self, name)
@@ -89,6 +92,7 @@ MAY_CHANGE = (
     "on_nan",
     "strategy",
     "replicas",
+    "worker_timeout",
     "histograms",
 )
 """Options that a resumed run may change: they do not touch what a step computes."""

@@ -99,15 +99,23 @@ class _Training:
             self.draw()
             self.save()
         bar = tqdm.tqdm(
-            total=total, initial=self.step, unit="step", disable=not sys.stderr.isatty(), dynamic_ncols=True
+            total=total,
+            initial=self.step,
+            unit="step",
+            disable=not (sys.stderr.isatty() and self.distribution.chief),
+            dynamic_ncols=True,
         )
         steps_per_call, steps_done = 1, 0
         try:
             while self.step < total:
                 count = min(steps_per_call, self._next_event() - self.step)
                 started = time.perf_counter()
-                history = run_steps(batches, tf.constant(count)).numpy()  # [count, metrics + 1]
+                with self.distribution.watched(self.run.path):
+                    count, stop = self.distribution.agree(count, bool(signals.received))
+                    history = run_steps(batches, tf.constant(count)).numpy()  # [count, metrics + 1]
                 elapsed = time.perf_counter() - started
+                # What one process of several was told must not stop it alone: the next agreement stops all.
+                stop = stop or (self.distribution.workers == 1 and bool(signals.received))
                 if bad := self.not_finite(history, self.step + count):
                     self.roll_back(bad, bar)
                     run_steps, batches = self._compile(), self._batches()
@@ -126,14 +134,16 @@ class _Training:
                     self.log_metrics(bar)
                 if self.step in self.sample_steps:
                     self.draw()
-                if self._due(self.options.checkpoint_every) or signals.received:
+                if self._due(self.options.checkpoint_every) or stop:
                     self.save()
-                if signals.received and self.step < total:
+                if stop and self.step < total:
                     self.film()
+                    number = signals.received or signal.SIGTERM
+                    by = signal.Signals(number).name if signals.received else "another worker"
                     raise Interrupted(
-                        f"Stopped by {signal.Signals(signals.received).name} at step {self.step:,}; a checkpoint is saved.\n"
+                        f"Stopped by {by} at step {self.step:,}; a checkpoint is saved.\n"
                         f"Go on:  python -m genlab.train --resume {self.run.path}",
-                        signals.received,
+                        number,
                     )
         finally:
             bar.close()

@@ -125,7 +125,9 @@ def _train(model: str, options: Options, data_options: DataOptions, hparams: Any
     if command.dry_run:
         print(json.dumps(settings.to_json(), indent=2))
         return
-    _farewell(training.start(settings, dataset, debug=command.debug))
+    run = training.start(settings, dataset, debug=command.debug)
+    if distribution.is_chief(options):
+        _farewell(run)
 
 
 def _resume(early: argparse.Namespace, rest: list[str]) -> None:
@@ -157,7 +159,9 @@ def _resume(early: argparse.Namespace, rest: list[str]) -> None:
         print(json.dumps(dataclasses.replace(stored, options=options).to_json(), indent=2))
         return
     distribution.prepare(options)
-    _farewell(training.resume(run, options, debug=command.debug))
+    run = training.resume(run, options, debug=command.debug)
+    if distribution.is_chief(options):
+        _farewell(run)
 
 
 def _farewell(run: Any) -> None:

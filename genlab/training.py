@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import math
 import os
+import pathlib
 import platform
+import shutil
 import sys
+import tempfile
+from collections.abc import Iterator
 from importlib import metadata
 from typing import Any
 
@@ -74,13 +79,29 @@ def resolve(
 
 
 def start(settings: Config, dataset: Dataset, *, debug: bool = False) -> runs.Run:
-    """Train a new run."""
-    run = runs.create(settings.options.out, settings)
-    run.use_data(dataset)
-    with run.training():
-        _announce(run, dataset)
-        engine.train(run, dataset, debug=debug)
+    """Train a new run. Of several workers the first alone leaves a folder."""
+    with _folder(settings.options) as out:
+        run = runs.create(out, settings)
+        run.use_data(dataset)
+        with run.training():
+            _announce(run, dataset)
+            engine.train(run, dataset, debug=debug)
     return run
+
+
+@contextlib.contextmanager
+def _folder(options: Options) -> Iterator[str]:
+    """Where runs are made; for a worker that is not the chief a folder that goes away again, and nothing on the screen."""
+    if distribution.is_chief(options):
+        yield options.out
+        return
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            yield folder
+    finally:
+        log.setLevel(level)
 
 
 def resume(run: runs.Run, options: Options, *, debug: bool = False) -> runs.Run:
@@ -91,16 +112,29 @@ def resume(run: runs.Run, options: Options, *, debug: bool = False) -> runs.Run:
     if steps < stored.steps:
         raise UsageError(f"--steps {steps:,} is less than the {stored.steps:,} of {run.name}: a run can only grow.")
     options = dataclasses.replace(options, steps=steps, epochs=None, out=stored.options.out)
+    distribution.Distribution(options, stored.hparams.batch_size)
+    with _folder(options) as out:
+        if not distribution.is_chief(options):  # it goes on from a copy of the chief's folder
+            shutil.copytree(
+                run.path, pathlib.Path(out) / run.name, ignore=shutil.ignore_patterns("samples", "tensorboard")
+            )
+            run = runs.open(run.name, out)
+            run.use_data(dataset)
+        _go_on(run, dataset, stored, options, debug)
+    return run
+
+
+def _go_on(run: runs.Run, dataset: Dataset, stored: Config, options: Options, debug: bool) -> None:
+    assert options.steps is not None
     with run.training():
         run.write_config(dataclasses.replace(stored, options=options))
         _announce(run, dataset)
-        if steps > (options.schedule_steps or 0) and stored.hparams.schedule != "constant":
+        if options.steps > (options.schedule_steps or 0) and stored.hparams.schedule != "constant":
             log.info(
                 f"the learning-rate schedule was laid out for {options.schedule_steps:,} steps; "
                 "beyond them the rates stay where it ends"
             )
         engine.train(run, dataset, resume=True, debug=debug)
-    return run
 
 
 def _steps(model: str, preset: str, hparams: Any, options: Options, count: int) -> int:

@@ -1,0 +1,88 @@
+"""Training over several processes: as one does alone, and what happens when one of them is lost or never comes."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import TINY, TINY_FLAGS, fails
+
+import genlab
+from genlab import train
+
+COMMAND = ["gan", "--log-every", "2", "--checkpoint-every", "4", "--seed", "5", *TINY_FLAGS]
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def workers(arguments: list[str], count: int = 2, started: int = 2) -> list[subprocess.Popen]:
+    """So many of the cluster's workers, each with its TF_CONFIG."""
+    addresses = [f"127.0.0.1:{free_port()}" for _ in range(count)]
+    processes = []
+    for index in range(started):
+        config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
+        processes.append(
+            subprocess.Popen(
+                [sys.executable, "-m", "genlab.train", *arguments, "--strategy", "multiworker"],
+                env=os.environ | {"TF_CONFIG": json.dumps(config)},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    return processes
+
+
+def figures(path: pathlib.Path) -> list[list[float]]:
+    lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    return [[line["step"], line["generator_loss"], line["discriminator_loss"]] for line in lines]
+
+
+def test_two_workers_train_and_resume_as_one_process_does():
+    for arguments in ([*COMMAND, "--steps", "6", "--schedule-steps", "10"], ["--resume", "--steps", "10"]):
+        for process in workers(arguments):
+            _, errors = process.communicate(timeout=120)
+            assert process.returncode == 0, errors
+    assert [path.name for path in pathlib.Path("runs").glob("0*")] == ["00000-gan-digits"]  # the chief's alone
+    alone = genlab.fit("gan", steps=10, seed=5, log_every=2, checkpoint_every=4, out="alone", **TINY)
+    for both, single in zip(figures(pathlib.Path("runs/00000-gan-digits")), figures(alone.path), strict=True):
+        assert both == pytest.approx(single, rel=1e-3, abs=1e-3)
+
+
+def test_a_lost_worker_ends_the_other_with_a_message_and_a_checkpoint():
+    chief, other = workers([*COMMAND, "--steps", "1000000"])
+    log = pathlib.Path("runs/00000-gan-digits/metrics.jsonl")
+    deadline = time.time() + 90
+    while not (log.exists() and log.read_text().count("\n") > 3):
+        assert time.time() < deadline and chief.poll() is None, chief.stderr.read()
+        time.sleep(0.5)
+    other.send_signal(signal.SIGKILL)
+    _, errors = chief.communicate(timeout=60)
+    assert chief.returncode == 1 and "another worker was lost" in errors
+    assert "start all workers again with --resume" in errors and "Traceback" not in errors
+    assert genlab.load().step >= 4
+    other.communicate()
+
+
+def test_a_worker_that_never_comes_is_not_waited_for_without_end():
+    (process,) = workers([*COMMAND, "--steps", "2", "--worker-timeout", "8"], started=1)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode != 0 and "did not all come within 8 s; this is number 0" in errors
+    assert not pathlib.Path("runs").exists()
+
+
+def test_wrong_cluster(capsys, monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 3}}')
+    status, message = fails(lambda: train.main([*COMMAND, "--strategy", "multiworker"]), capsys)
+    assert status == 2 and "TF_CONFIG must name all workers and this one" in message
