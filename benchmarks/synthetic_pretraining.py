@@ -16,7 +16,7 @@ import results
 
 import genlab
 from genlab import benefit, comparison
-from genlab.backend import keras, tf
+from genlab.backend import keras
 from genlab.data import __main__ as data_command
 from genlab.metrics import classifier
 
@@ -75,9 +75,7 @@ def fresh(dataset, seed: int):
 
 
 def trained(network, images, steps: int, rate: float, seed: int) -> None:
-    stream = classifier.batches(*images, BATCH, seed)
-    stream = stream.map(lambda batch, labels: (tf.cast(batch, tf.float32) / 127.5 - 1.0, labels)).prefetch(4)
-    classifier.fit(network, stream, steps, rate)
+    classifier.fit(network, classifier.stream(*images, BATCH, seed), steps, rate)
 
 
 def write_table(data: str) -> None:

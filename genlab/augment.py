@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
-import json
 import sys
 
 import tyro
@@ -72,52 +70,33 @@ def _counts(text: str) -> list[int | None]:
 
 
 def _study(arguments: Arguments, counts: list[int | None]) -> None:
-    from genlab import benefit, comparison, data
+    from genlab import benefit, comparison
     from genlab import run as runs
     from genlab.augmenter import Augmenter
-    from genlab.run import write_text
 
     run = runs.open(arguments.run, arguments.runs, checkpoint=arguments.checkpoint)
-    dataset = data.load(arguments.data, options=run.config.data_options) if arguments.data else run.data()
-    if dataset.labels is None or dataset.test_images is None or dataset.test_labels is None:
-        raise UsageError(
-            f"{dataset.name} has no labels or no held-out images: there is nothing to test a classifier on."
-        )
+    dataset = run.data(arguments.data)
+    real, test = comparison.parts(dataset)
     augment = Augmenter.from_run(run, candidates=arguments.candidates, select=arguments.select)
-    if dataset.spec != run.model.spec:
-        raise UsageError(f"{dataset.name} has images {dataset.spec}, and the run draws {run.model.spec}.")
+    classes = dataset.spec.num_classes
+    if classes != run.model.spec.num_classes:
+        raise UsageError(f"{dataset.name} has {classes} classes, and the run draws {run.model.spec.num_classes}.")
     generated = augment.generate(min(benefit.POOL, arguments.steps * benefit.BATCH))
     seen = run.config.dataset["train_images"]
-    largest = max((count or 0) for count in counts) * dataset.spec.num_classes or len(dataset.images)
+    largest = max((count or 0) for count in counts) * classes or len(real[0])
     settings = benefit.study(
         generated,
-        (dataset.images[:], dataset.labels),
-        (dataset.test_images[:], dataset.test_labels),
-        dataset.spec.num_classes,
+        real,
+        test,
+        classes,
         per_class=counts,
         seeds=arguments.seeds,
         fraction=arguments.fraction,
         steps=arguments.steps,
     )
-    kept = {
-        "date": datetime.date.today().isoformat(),
-        "run": run.name,
-        "step": run.step,
-        "data": dataset.name,
-        "data_sha256": dataset.sha256,
-        "generator_saw": seen,
-        "tested_on": len(dataset.test_images),
-        "arguments": dataclasses.asdict(arguments),
-        "settings": [
-            dataclasses.asdict(each)
-            | dict(zip(("gain", "p"), each.difference(*PAIR), strict=True))
-            | {"verdict": each.verdict(*PAIR)}
-            for each in settings
-        ],
-    }
-    write_text(run.path / "augment.json", json.dumps(kept, indent=2) + "\n")
-    comparison.plot(settings, COUNTED, run.path / "augment.png")
-    print(comparison.table(settings, COUNTED, *PAIR))
+    comparison.report(
+        run, dataset, settings, name="augment", images=COUNTED, pair=PAIR, arguments=arguments, generator_saw=seen
+    )
     if seen > largest:
         print(
             f"The generator was trained on {seen:,} images, more than these classifiers: so this is what it is worth to someone "

@@ -11,6 +11,7 @@ import numpy as np
 from genlab import augmentation
 from genlab.backend import keras, tf
 from genlab.comparison import Setting
+from genlab.data.dataset import to_model_range
 from genlab.errors import UsageError
 from genlab.metrics import classifier
 
@@ -48,6 +49,7 @@ def study(
     for count in per_class:
         if count is not None and counts.min() < count:
             raise UsageError(f"--per-class {count}: a class has {counts.min():,} training images alone.")
+    for count in per_class:
         setting = Setting(count)
         for seed in range(seeds):
             rows = chosen_rows(real[1], count, seed)
@@ -116,7 +118,7 @@ def trained(
 
     def prepared(*batches: Any) -> Any:
         pairs = batches if isinstance(batches[0], tuple) else (batches,)
-        images = tf.cast(tf.concat([images for images, _ in pairs], axis=0), tf.float32) / 127.5 - 1.0
+        images = to_model_range(tf.concat([images for images, _ in pairs], axis=0))
         return images, tf.concat([labels for _, labels in pairs], axis=0)
 
     def changed(number: Any, batch: Any) -> Any:

@@ -92,11 +92,9 @@ def load(path: str | os.PathLike) -> tuple[Codes, dict[str, np.ndarray]]:
     return Codes(**fields | numbers), content
 
 
-def encode(model: Any, images: np.ndarray) -> np.ndarray:
-    """uint8 [N, H, W, C] -> codes [N, latent], float32. Raises UsageError for a model without an encoder."""
-    if model.encoder is None:
-        raise UsageError(f"{type(model).__name__} has no encoder: train an autoencoder or a vae to encode images.")
-    return _in_chunks(lambda part: model.encoder(to_model_range(part), training=False), images)
+def encode(encoder: Any, images: np.ndarray) -> np.ndarray:
+    """uint8 [N, H, W, C] -> codes, float32 [N, ...]: what a network of images in [-1, 1] makes of them."""
+    return _in_chunks(lambda part: encoder(to_model_range(part), training=False), images)
 
 
 def decode(model: Any, codes: np.ndarray) -> np.ndarray:

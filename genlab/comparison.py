@@ -1,12 +1,18 @@
-"""Trainings of a classifier under several conditions, over seeds: what is a difference, as a table and as a plot."""
+"""Trainings of a classifier under several conditions, over seeds: what is a difference, as a table, a plot and a report."""
 
 from __future__ import annotations
 
 import dataclasses
-import pathlib
+import datetime
+import json
+import os
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+
+from genlab import plots
+from genlab.errors import UsageError
 
 SIGNIFICANT = 0.05
 """Chance of so large a difference between equals, below which it is taken for one."""
@@ -77,29 +83,64 @@ def table(settings: Sequence[Setting], images: str, condition: str, baseline: st
     )
 
 
-def plot(settings: Sequence[Setting], images: str, path: pathlib.Path) -> None:
+def plot(settings: Sequence[Setting], images: str, path: str | os.PathLike) -> None:
     """Accuracy against the number of real images, a line with its spread for each condition."""
-    import matplotlib
+    conditions = list(settings[0].accuracy)
+    with plots.axes(path, 6, 4) as axes:
+        for index, condition in enumerate(conditions):
+            values = [setting.accuracy[condition] for setting in settings]
+            spread = [100 * np.std(each, ddof=1) if len(each) > 1 else 0.0 for each in values]
+            places = np.arange(len(settings)) + 0.04 * (index - (len(conditions) - 1) / 2)  # side by side
+            means = [100 * np.mean(each) for each in values]
+            axes.errorbar(places, means, spread, marker="o", capsize=3, label=condition)
+        axes.set_xticks(range(len(settings)), [setting.name for setting in settings])
+        axes.set_xlim(-0.5, len(settings) - 0.5)  # a single count stands in the middle
+        axes.set(xlabel=images, ylabel="accuracy on real held-out images, %")
+        axes.legend()
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(6, 4), layout="constrained")
-    names = [setting.name for setting in settings]
-    for index, condition in enumerate(settings[0].accuracy):
-        values = [setting.accuracy[condition] for setting in settings]
-        spread = [np.std(each, ddof=1) if len(each) > 1 else 0.0 for each in values]
-        places = np.arange(len(settings)) + 0.04 * (index - 1.5)  # side by side
-        axes.errorbar(
-            places,
-            [100 * np.mean(each) for each in values],
-            100 * np.array(spread),
-            marker="o",
-            capsize=3,
-            label=condition,
+def parts(dataset: Any) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """Images and labels to train on, and held-out ones to test on. Raises UsageError for data without them."""
+    if dataset.labels is None or dataset.test_images is None or dataset.test_labels is None:
+        raise UsageError(
+            f"{dataset.name} has no labels or no held-out images: a classifier cannot be trained and tested on it."
         )
-    axes.set_xticks(range(len(names)), names)
-    axes.set(xlabel=images, ylabel="accuracy on real held-out images, %")
-    axes.legend()
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+    return (dataset.images[:], dataset.labels), (dataset.test_images[:], dataset.test_labels)
+
+
+def report(
+    run: Any,
+    dataset: Any,
+    settings: Sequence[Setting],
+    *,
+    name: str,
+    images: str,
+    pair: tuple[str, str],
+    arguments: Any,
+    **facts: Any,
+) -> None:
+    """Write `name`.json and `name`.png into the run's folder and print the table.
+
+    `pair` are the condition and the baseline whose difference is the answer; `arguments` the command's.
+    """
+    from genlab.run import write_text
+
+    kept = {
+        "date": datetime.date.today().isoformat(),
+        "run": run.name,
+        "step": run.step,
+        "data": dataset.name,
+        "data_sha256": dataset.sha256,
+        "tested_on": len(dataset.test_images),
+        "arguments": dataclasses.asdict(arguments),
+        **facts,
+        "settings": [
+            dataclasses.asdict(each)
+            | dict(zip(("gain", "p"), each.difference(*pair), strict=True))
+            | {"verdict": each.verdict(*pair)}
+            for each in settings
+        ],
+    }
+    write_text(run.path / f"{name}.json", json.dumps(kept, indent=2) + "\n")
+    plot(settings, images, run.path / f"{name}.png")
+    print(table(settings, images, *pair))

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import tyro
 
+from genlab import plots
 from genlab.errors import UsageError, reported
 
 PROGRAM = "python -m genlab.encode"
@@ -83,18 +84,18 @@ def _decode(run: Any, arguments: Arguments) -> pathlib.Path:
 
 
 def _encode(run: Any, arguments: Arguments) -> None:
-    from genlab import coding, data
+    from genlab import coding
     from genlab.data.dataset import FIELDS
     from genlab.run import write_text
 
-    dataset = data.load(arguments.data, options=run.config.data_options) if arguments.data else run.data()
-    if dataset.spec.shape != run.model.spec.shape:
-        raise UsageError(f"{dataset.name} has images {dataset.spec.shape}, and the run's are {run.model.spec.shape}.")
+    if run.model.encoder is None:
+        raise UsageError(f"{run.config.model} has no encoder: train an autoencoder or a vae to encode images.")
+    dataset = run.data(arguments.data)
     chosen, labels = (getattr(dataset, field) for field in FIELDS[arguments.split])
     if chosen is None or not len(chosen):
         raise UsageError(f"{dataset.name} has no {arguments.split} images; --split train takes those it has.")
     images = chosen[:]
-    values = coding.encode(run.model, images)
+    values = coding.encode(run.model.encoder, images)
     codes = coding.quantize(values, arguments.bits)
     out = pathlib.Path(arguments.out or run.path / "codes.npz")
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -139,11 +140,6 @@ def table(rows: list[Any], raw_bytes: int, pixels: int) -> str:
 
 def plot(codes: np.ndarray, labels: Any, names: tuple[str, ...], projection: str, path: pathlib.Path) -> None:
     """Codes [N, latent] as points in the plane, a colour for each class."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     axes_names = ("first number", "second number")
     if codes.shape[1] > 2 and projection == "pca":
         from sklearn.decomposition import PCA
@@ -158,17 +154,15 @@ def plot(codes: np.ndarray, labels: Any, names: tuple[str, ...], projection: str
         codes = TSNE(2, random_state=0).fit_transform(codes)
         axes_names = ("t-SNE 1", "t-SNE 2")
     codes = codes if codes.shape[1] > 1 else np.column_stack([codes, np.zeros(len(codes))])
-    figure, axes = pyplot.subplots(figsize=(7, 6), layout="constrained")
-    if labels is None:
-        axes.scatter(codes[:, 0], codes[:, 1], s=4)
-    else:
-        for label in np.unique(labels):
-            axes.scatter(codes[labels == label, 0], codes[labels == label, 1], s=4, label=names[label])
-        if len(names) <= 20:
-            axes.legend(markerscale=3)
-    axes.set(xlabel=axes_names[0], ylabel=axes_names[1])
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+    with plots.axes(path, 7, 6) as axes:
+        if labels is None:
+            axes.scatter(codes[:, 0], codes[:, 1], s=4)
+        else:
+            for label in np.unique(labels):
+                axes.scatter(codes[labels == label, 0], codes[labels == label, 1], s=4, label=names[label])
+            if len(names) <= 20:
+                axes.legend(markerscale=3)
+        axes.set(xlabel=axes_names[0], ylabel=axes_names[1])
 
 
 def project(codes: np.ndarray, images: np.ndarray, labels: Any, names: tuple[str, ...], folder: pathlib.Path) -> None:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from typing import TYPE_CHECKING
 
 import tyro
 
 from genlab.errors import reported
+
+if TYPE_CHECKING:
+    from genlab import exporting
 
 PROGRAM = "python -m genlab.export"
 
@@ -40,17 +44,19 @@ def main(argv: list[str] | None = None) -> None:
 
         run = runs.open(arguments.run, arguments.runs, checkpoint=arguments.checkpoint)
         folder, written = exporting.export(run, arguments.formats, arguments.out or None)
-        rows = [(each.file, exporting.size(each.bytes), each.runtime, _difference(each)) for each in written]
+        rows = [(each.file, _size(each.bytes), each.runtime, _difference(each)) for each in written]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         for row in rows:
             print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
         print(f"{folder} has these, metadata.json and MODEL_CARD.md")
 
 
-def _difference(exported: object) -> str:
-    from genlab import exporting
+def _size(count: int) -> str:
+    """Bytes as a person reads them."""
+    return f"{count / 1e6:.1f} MB" if count >= 1e5 else f"{count / 1e3:.1f} kB"
 
-    assert isinstance(exported, exporting.Exported)
+
+def _difference(exported: exporting.Exported) -> str:
     told = f"differs by at most {exported.largest_difference:.1e}"
     return told if exported.exact else f"{told}, on average {exported.mean_difference:.1e} (quantized)"
 

@@ -317,8 +317,3 @@ def _grid(run: runs.Run) -> np.ndarray:
         with contextlib.suppress(GenlabError):  # real points are drawn under the generated ones, where they are at hand
             real = run.data().images
     return pictures.samples(drawn, columns, real)
-
-
-def size(count: int) -> str:
-    """Bytes as a person reads them."""
-    return f"{count / 1e6:.1f} MB" if count >= 1e5 else f"{count / 1e3:.1f} kB"

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-from genlab import benefit, transfer
+from genlab import benefit, coding, transfer
 from genlab import run as runs
-from genlab.backend import keras, tf
+from genlab.backend import keras
 from genlab.comparison import Setting
-from genlab.data.dataset import to_model_range
 from genlab.errors import UsageError
 from genlab.metrics import classifier
 
@@ -44,13 +42,14 @@ def study(
     class, the initial weights and the order: the differences are paired. Raises UsageError where a class has too few.
     """
     smallest = np.bincount(real[1], minlength=num_classes).min()
-    settings = []
-    codes = _codes(run, test[0], layers)
     for count in counts:
         if count is not None and not num_classes <= count <= smallest * num_classes:
             raise UsageError(
                 f"--labels {count}: from {num_classes:,} to {smallest * num_classes:,} can be drawn, as many of each class."
             )
+    settings = []
+    codes = _codes(run, test[0], layers)
+    for count in counts:
         per_class = None if count is None else count // num_classes
         setting = Setting(count)
         for seed in range(seeds):
@@ -77,23 +76,18 @@ def _trained_answers(
     keras.utils.set_random_seed(seed)
     answers = {}
     scratch = transfer.classifier(run, num_classes, layers=layers, pretrained=False, seed=seed)
-    classifier.fit(scratch, _stream(*real, seed), steps, LEARNING_RATE)
+    classifier.fit(scratch, classifier.stream(*real, BATCH, seed), steps, LEARNING_RATE)
     answers["scratch"] = classifier.predicted(scratch, test)
     tuned = transfer.classifier(run, num_classes, layers=layers, trainable="", seed=seed)
-    classifier.fit(tuned, _stream(*real, seed), steps // 2, LEARNING_RATE)
+    classifier.fit(tuned, classifier.stream(*real, BATCH, seed), steps // 2, LEARNING_RATE)
     half = tuned.get_weights()
-    classifier.fit(tuned, _stream(*real, seed + 1), steps - steps // 2, LEARNING_RATE)
+    classifier.fit(tuned, classifier.stream(*real, BATCH, seed + 1), steps - steps // 2, LEARNING_RATE)
     answers["frozen"] = classifier.predicted(tuned, test)
     tuned.set_weights(half)
     transfer.unfreeze(tuned)
-    classifier.fit(tuned, _stream(*real, seed + 1), steps - steps // 2, FINE_TUNING_RATE)
+    classifier.fit(tuned, classifier.stream(*real, BATCH, seed + 1), steps - steps // 2, FINE_TUNING_RATE)
     answers["fine-tuned"] = classifier.predicted(tuned, test)
     return answers
-
-
-def _stream(images: np.ndarray, labels: np.ndarray, seed: int) -> Any:
-    stream = classifier.batches(images, labels, BATCH, seed)
-    return stream.map(lambda batch, answers: (tf.cast(batch, tf.float32) / 127.5 - 1.0, answers)).prefetch(4)
 
 
 def _codes(run: runs.Run, images: np.ndarray, layers: str) -> np.ndarray:
@@ -102,11 +96,7 @@ def _codes(run: runs.Run, images: np.ndarray, layers: str) -> np.ndarray:
     if encoder is None:
         model = transfer.classifier(run, 1, layers=layers)
         encoder = keras.Model(model.inputs[0], model.layers[-1].input)
-    parts = [
-        np.asarray(encoder(to_model_range(images[start : start + 500]), training=False))
-        for start in range(0, len(images), 500)
-    ]
-    return np.concatenate(parts)
+    return coding.encode(encoder, images)
 
 
 def _probe(codes: np.ndarray, labels: np.ndarray, test: np.ndarray) -> np.ndarray:

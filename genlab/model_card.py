@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from genlab import __version__, models
@@ -53,10 +53,8 @@ def _training(run: runs.Run) -> str:
         f"{run.step:,} steps of {run.config.hparams.batch_size}, seed {options.seed}, computed in {options.precision}, preset "
         f"{run.config.preset}, genlab {__version__}.",
         "",
-        "| setting | value |",
-        "|---|---|",
+        _table(["setting", "value"], dataclasses.asdict(run.config.hparams).items()),
     ]
-    lines += [f"| {name} | {value} |" for name, value in dataclasses.asdict(run.config.hparams).items()]
     return "\n".join(lines)
 
 
@@ -68,11 +66,12 @@ def _figures(run: runs.Run) -> str:
     lines = ["## Figures", ""]
     if found["step"] != run.step:
         lines += [f"These are of step {found['step']:,}, not of the weights here.", ""]
-    lines += ["| | this model | real images |", "|---|---|---|"]
+    rows = []
     for name, figure in found["figures"].items():
         spread = "" if figure["spread"] is None else f" ± {figure['spread']:.2g}"
         floor = "" if figure["floor"] is None else f"{figure['floor']:.4g}"
-        lines.append(f"| {name.replace('_', ' ')} | {figure['value']:.4g}{spread} | {floor} |")
+        rows.append([name.replace("_", " "), f"{figure['value']:.4g}{spread}", floor])
+    lines.append(_table(["", "this model", "real images"], rows))
     protocol = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in found["protocol"].items())
     return "\n".join([*lines, "", f"How they were taken: {protocol}."])
 
@@ -96,10 +95,17 @@ def _use(run: runs.Run) -> str:
 def _files(exported: Sequence[Any]) -> str:
     if not exported:
         return ""
-    lines = ["## Files", "", "| file | run by | largest difference from the run | SHA-256 |", "|---|---|---|---|"]
-    for each in exported:
-        lines.append(f"| `{each.file}` | {each.runtime} | {each.largest_difference:.1e} | `{each.sha256[:16]}…` |")
-    return "\n".join(lines)
+    head = ["file", "run by", "largest difference from the run", "SHA-256"]
+    rows = [
+        [f"`{each.file}`", each.runtime, f"{each.largest_difference:.1e}", f"`{each.sha256[:16]}…`"]
+        for each in exported
+    ]
+    return f"## Files\n\n{_table(head, rows)}"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
 def _limits(run: runs.Run) -> str:

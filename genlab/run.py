@@ -99,8 +99,18 @@ class Run:
             handler.close()
             lock.release()
 
-    def data(self) -> Dataset:
-        """The data the run was trained on, loaded anew. Raises GenlabError where it is no longer the same."""
+    def data(self, source: str = "") -> Dataset:
+        """The data the run was trained on, loaded anew; or another source, prepared in the same way.
+
+        Raises GenlabError where the run's own data is no longer the same, UsageError where another has another shape.
+        """
+        if source:
+            other = sources.load(source, options=self.config.data_options)
+            if list(other.spec.shape) != self.config.dataset["shape"]:
+                raise UsageError(
+                    f"{other.name} is of {list(other.spec.shape)}, and {self.name} of {self.config.dataset['shape']}."
+                )
+            return other
         if self._dataset is None:
             facts = self.config.dataset
             if not facts["source"]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import fnmatch
-import json
 import math
 import sys
 from typing import Any
@@ -163,15 +161,12 @@ def _counts(text: str) -> list[int | None]:
 
 
 def _compare(arguments: Arguments, counts: list[int | None]) -> None:
-    from genlab import comparison, data, few_labels
+    from genlab import comparison, few_labels
     from genlab import run as runs
 
     run = runs.open(arguments.run, arguments.runs, checkpoint=arguments.checkpoint)
-    dataset = data.load(arguments.data, options=run.config.data_options) if arguments.data else run.data()
-    if dataset.labels is None or dataset.test_images is None or dataset.test_labels is None:
-        raise UsageError(f"{dataset.name} has no labels or no held-out images; both are needed.")
-    if dataset.spec.shape != run.model.spec.shape:
-        raise UsageError(f"{dataset.name} has images {dataset.spec.shape}, and the run's are {run.model.spec.shape}.")
+    dataset = run.data(arguments.data)
+    real, test = comparison.parts(dataset)
     model = classifier(run, dataset.spec.num_classes, layers=arguments.layers, trainable="")
     trained = {"frozen": weights_trained(model), "whole": unfreeze(model)}
     last = [layer.name for layer in model.layers if layer.name not in ("trunk_features", "class_logits")][-1]
@@ -179,31 +174,24 @@ def _compare(arguments: Arguments, counts: list[int | None]) -> None:
     print(f"trained    {trained['frozen']:,} weights with the trunk frozen, {trained['whole']:,} in all")
     settings = few_labels.study(
         run,
-        (dataset.images[:], dataset.labels),
-        (dataset.test_images[:], dataset.test_labels),
+        real,
+        test,
         dataset.spec.num_classes,
         counts=counts,
         seeds=arguments.seeds,
         steps=arguments.steps,
         layers=arguments.layers,
     )
-    kept = {
-        "date": datetime.date.today().isoformat(),
-        "run": run.name,
-        "step": run.step,
-        "data": dataset.name,
-        "data_sha256": dataset.sha256,
-        "tested_on": len(dataset.test_images),
-        "arguments": dataclasses.asdict(arguments),
-        "trained_weights": trained,
-        "settings": [
-            dataclasses.asdict(each) | dict(zip(("gain", "p"), each.difference(*PAIR), strict=True))
-            for each in settings
-        ],
-    }
-    runs.write_text(run.path / "transfer.json", json.dumps(kept, indent=2) + "\n")
-    comparison.plot(settings, COUNTED, run.path / "transfer.png")
-    print(comparison.table(settings, COUNTED, *PAIR))
+    comparison.report(
+        run,
+        dataset,
+        settings,
+        name="transfer",
+        images=COUNTED,
+        pair=PAIR,
+        arguments=arguments,
+        trained_weights=trained,
+    )
     print(f"{run.path / 'transfer.json'} and transfer.png have all of it.")
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from genlab import blocks
 from genlab.backend import keras, tf
+from genlab.data.dataset import to_model_range
 
 FEATURES = 64
 """Size of the last hidden layer, whose activations are the features."""
@@ -36,7 +37,7 @@ def train(
     stream = batches(images, labels, batch_size, seed)
 
     def prepared(batch, answers):
-        batch = tf.cast(batch, tf.float32) / 127.5 - 1.0
+        batch = to_model_range(batch)
         if shift:
             padded = tf.pad(batch, [[0, 0], [shift, shift], [shift, shift], [0, 0]], "SYMMETRIC")
             batch = tf.image.random_crop(padded, tf.shape(batch))
@@ -52,6 +53,11 @@ def batches(images: np.ndarray, labels: np.ndarray, size: int, seed: int) -> Any
     """An endless shuffled tf.data stream of (images, labels) in batches of that size."""
     stream = tf.data.Dataset.from_tensor_slices((images, labels.astype(np.int32)))
     return stream.shuffle(len(images), seed=seed).repeat().batch(size)
+
+
+def stream(images: np.ndarray, labels: np.ndarray, size: int, seed: int) -> Any:
+    """The same with images in [-1, 1], to train on."""
+    return batches(images, labels, size, seed).map(lambda batch, classes: (to_model_range(batch), classes)).prefetch(4)
 
 
 def fit(model: Any, stream: Any, steps: int, learning_rate: float) -> None:
@@ -72,7 +78,7 @@ def fit(model: Any, stream: Any, steps: int, learning_rate: float) -> None:
 def predicted(model: Any, images: np.ndarray) -> np.ndarray:
     """The class that the classifier takes each image for, [N]."""
     parts = [
-        np.asarray(model(tf.cast(images[start : start + 500], tf.float32) / 127.5 - 1.0, training=False)).argmax(axis=1)
+        np.asarray(model(to_model_range(images[start : start + 500]), training=False)).argmax(axis=1)
         for start in range(0, len(images), 500)
     ]
     return np.concatenate(parts)

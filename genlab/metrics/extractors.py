@@ -16,7 +16,7 @@ import numpy as np
 
 from genlab import cache
 from genlab.backend import keras, tf
-from genlab.data.dataset import Dataset, Images
+from genlab.data.dataset import Dataset, Images, to_model_range
 from genlab.errors import GenlabError, UsageError
 from genlab.metrics import classifier
 
@@ -75,7 +75,7 @@ class Extractor:
 
     def _fitted(self, images):
         """Images in [-1, 1] of the network's own size and channels."""
-        images = tf.cast(images, tf.float32) / 127.5 - 1.0
+        images = to_model_range(images)
         if images.shape[1:3] != self.shape[:2]:
             # As the graph of Heusel et al. does it: bilinear, corners as TensorFlow 1 took them, no anti-aliasing.
             images = tf.compat.v1.image.resize_bilinear(images, self.shape[:2])

@@ -1,0 +1,24 @@
+"""A matplotlib figure that goes into a file, whatever screen there is."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import Any
+
+
+@contextlib.contextmanager
+def axes(path: str | os.PathLike, width: float, height: float) -> Iterator[Any]:
+    """The axes of a figure of that many inches, written to `path` (.png) at the end."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, drawn = pyplot.subplots(figsize=(width, height), layout="constrained")
+    try:
+        yield drawn
+        figure.savefig(path, dpi=120)
+    finally:
+        pyplot.close(figure)
