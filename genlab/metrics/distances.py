@@ -58,7 +58,11 @@ def kernel_distance(
 
 def _squared_discrepancy(first: np.ndarray, second: np.ndarray) -> float:
     first, second = first.astype(np.float64), second.astype(np.float64)
-    kernel = lambda a, b: (a @ b.T / a.shape[1] + 1.0) ** 3  # noqa: E731
+
+    def kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        products = a @ b.T / a.shape[1] + 1.0
+        return products * products * products  # several times as fast as a power
+
     pairs = len(first) * (len(first) - 1)
     within = sum((matrix.sum() - np.trace(matrix)) / pairs for matrix in (kernel(first, first), kernel(second, second)))
     return float(within - 2.0 * kernel(first, second).mean())
