@@ -6,7 +6,7 @@ import dataclasses
 import typing
 from typing import Any, Literal
 
-from genlab import models
+from genlab import models, profiling
 from genlab.data.options import DataOptions
 from genlab.errors import GenlabError, UsageError, closest
 from genlab.precision import Precision
@@ -59,6 +59,10 @@ class Options:
     """Seconds that a worker of --strategy multiworker waits for the others to come."""
     histograms: bool = False
     """Log weights and activations by layer to TensorBoard with each grid of samples."""
+    profile: str = ""
+    """START:STOP: trace these steps for TensorBoard, and tell the ten most expensive operations and the wait for data."""
+    jit: bool = False
+    """Compile steps by XLA, for GPUs: on a CPU convolutions take several times as long. Noise is other noise of the same kind."""
 
     def __post_init__(self) -> None:
         if self.evaluate_every < 0:
@@ -68,12 +72,16 @@ class Options:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.replicas < 0 or (self.replicas and self.strategy != "mirrored"):
             raise ValueError(f"replicas is {self.replicas}; it must be at least 0, and goes with strategy mirrored")
+        if self.jit and self.strategy != "none":
+            raise ValueError("jit and a strategy are both asked for; XLA compiles steps of one device alone")
         for name in ("steps", "epochs", "schedule_steps"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name} is {value}; it must be above 0")
         if self.steps is not None and self.epochs is not None:
             raise ValueError("steps and epochs are both given; the length of the run is one of them")
+        if self.profile:
+            profiling.parse(self.profile)
         if not 0 <= self.seed < 2**31:
             raise ValueError(f"seed is {self.seed}; it must be from 0 to {2**31 - 1}")
 
@@ -94,6 +102,7 @@ MAY_CHANGE = (
     "replicas",
     "worker_timeout",
     "histograms",
+    "profile",
 )
 """Options that a resumed run may change: they do not touch what a step computes."""
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import tqdm
 
-from genlab import augmentation, distribution, evaluation, grids, histograms, pictures, watch
+from genlab import augmentation, distribution, evaluation, grids, histograms, pictures, profiling, watch
 from genlab.backend import tf
 from genlab.data.dataset import Dataset, to_model_range
 from genlab.errors import Collapsed, GenlabError, Interrupted
@@ -70,6 +70,7 @@ class _Training:
         self.grid_labels = self.model.default_labels(np.arange(count))
         self.prior_step: int | None = None
         self.watch = watch.Watch(self.model, to_model_range(dataset.examples(count)[0]))
+        self.profile = profiling.Profile(self.options.profile, run.path / "tensorboard")
         self.quick: evaluation.QuickEvaluation | None = None
         if self.options.evaluate_every:
             self.quick = evaluation.QuickEvaluation(dataset, self.options.evaluate_samples, self.options.seed)
@@ -109,6 +110,7 @@ class _Training:
         try:
             while self.step < total:
                 count = min(steps_per_call, self._next_event() - self.step)
+                self.profile.before(self.step)
                 started = time.perf_counter()
                 with self.distribution.watched(self.run.path):
                     count, stop = self.distribution.agree(count, bool(signals.received))
@@ -126,6 +128,7 @@ class _Training:
                 if steps_done == 0:  # starting up is no part of the rate
                     self.recent_start = (self.step, self.seconds)
                 steps_done += count
+                self.profile.after(self.step, elapsed, float(history[:, -1].sum()))
                 steps_per_call = max(1, min(2 * steps_per_call, int(SECONDS_PER_CALL * count / elapsed)))
                 bar.update(count)
                 if self.quick is not None and self._due(self.options.evaluate_every):
@@ -147,6 +150,7 @@ class _Training:
                     )
         finally:
             bar.close()
+            self.profile.close()
             self.board.close()
         self.film()
 
@@ -168,6 +172,9 @@ class _Training:
         batches_per_step = hparams.batches_per_step
         seed = tf.constant([self.options.seed, 0x67656E + int(state.rollbacks.numpy())], tf.int32)
         augment = self.run.config.data_options
+        train_step = (
+            tf.function(model.train_step, autograph=False, jit_compile=True) if self.options.jit else model.train_step
+        )
 
         def one_step(iterator, free):
             """Figures of a step, and when it ended; `free` is when the one before did."""
@@ -177,12 +184,14 @@ class _Training:
             # All noise comes from this seed: generators wait for the batch too, and what is timed is the waiting alone.
             with tf.control_dependencies([ready]):
                 step_seed = tf.random.fold_in(seed, state.step, alg="philox")
-            changes = tf.unstack(tf.random.split(tf.random.fold_in(step_seed, 1, alg="philox"), batches_per_step))
+            changes = tf.unstack(
+                tf.random.split(tf.random.fold_in(step_seed, 1, alg="philox"), batches_per_step, alg="philox")
+            )
             batches = [
                 (augmentation.augmented(to_model_range(images), change, augment.augment, augment.flip), labels)
                 for (images, labels), change in zip(batches, changes, strict=True)
             ]
-            metrics = self.distribution.run(model.train_step, batches, step_seed)
+            metrics = self.distribution.run(train_step, batches, step_seed)
             state.step.assign_add(1)
             state.batches.assign_add(batches_per_step)
             self.metric_names = list(metrics)
@@ -219,7 +228,8 @@ class _Training:
         intervals = (options.log_every, options.checkpoint_every, options.evaluate_every)
         regular = [self.step // n * n + n for n in intervals if n]
         drawn = [step for step in self.sample_steps if step > self.step]
-        return min(*regular, *drawn, self.run.config.steps)
+        profiled = [step for step in self.profile.steps if step > self.step]
+        return min(*regular, *drawn, *profiled, self.run.config.steps)
 
     def _due(self, interval: int) -> bool:
         return self.step % interval == 0 or self.step == self.run.config.steps

@@ -26,9 +26,9 @@ class MinibatchStandardDeviation(keras.layers.Layer):
         variance = tf.math.reduce_variance(values, axis=1)
         # The epsilon keeps the root's gradient finite where all examples agree.
         deviation = tf.reduce_mean(tf.sqrt(variance + 1e-8), axis=-1)  # [groups]
-        deviation = tf.cast(tf.repeat(deviation, group), inputs.dtype)  # [B]
+        each = tf.broadcast_to(tf.cast(deviation, inputs.dtype)[:, tf.newaxis], [batch // group, group])
+        column = tf.reshape(each, tf.concat([[batch], tf.ones([tf.rank(inputs) - 1], tf.int32)], axis=0))
         shape = tf.concat([tf.shape(inputs)[:-1], [1]], axis=0)
-        column = tf.reshape(deviation, tf.concat([[batch], tf.ones([tf.rank(inputs) - 1], tf.int32)], axis=0))
         return tf.concat([inputs, tf.broadcast_to(column, shape)], axis=-1)
 
     def compute_output_shape(self, input_shape):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import re
 import resource
 import signal
 import subprocess
@@ -101,6 +102,35 @@ def test_debug_runs_the_same_step_eagerly():
         np.testing.assert_allclose(first, second, atol=2e-4)
 
 
+def test_a_profile_tells_the_most_expensive_operations(capsys):
+    train.main(["dcgan", *TINY_FLAGS, "--steps", "8", "--profile", "4:7"])
+    lines = capsys.readouterr().out.splitlines()
+    head = next(index for index, line in enumerate(lines) if line.startswith("profile steps 4 to 7:"))
+    assert "waiting for data" in lines[head]
+    told = [
+        re.fullmatch(r" +([\d.]+)% +([\d.]+) ms a step +([\d.]+) times +(\w+), most in \S+", line)
+        for line in lines[head + 1 : head + 11]
+    ]
+    shares = [float(each[1]) for each in told]
+    assert shares == sorted(shares, reverse=True) and 0 < sum(shares) <= 100.5
+    # A step has whole numbers of operations, of convolutions more than of most.
+    counts = {each[4]: float(each[3]) for each in told}
+    assert any("Conv" in kind and count >= 4 for kind, count in counts.items())
+    assert len(list(pathlib.Path("runs").glob("*/tensorboard/plugins/profile/*/*.xplane.pb"))) == 1
+
+
+@pytest.mark.parametrize("model", ["autoencoder", "dcgan"])
+def test_steps_compiled_by_xla_train_alike(model, small_images):
+    widths = {"encoder_widths": (2,), "decoder_widths": (2,)} if model == "autoencoder" else TINY
+    settings = {"steps": 2, "log_every": 1, "batch_size": 16} | widths
+    plain, compiled = (genlab.fit(model, *small_images, jit=jit, **settings).metrics() for jit in (False, True))
+    # An autoencoder's step draws nothing, and a discriminator has seen no noise before its first answer on real images.
+    name = "loss" if model == "autoencoder" else "real_score"
+    count = 2 if model == "autoencoder" else 1
+    assert [line[name] for line in compiled[:count]] == pytest.approx([line[name] for line in plain[:count]], rel=1e-4)
+    assert all(np.isfinite(list(line.values())).all() for line in compiled)
+
+
 def test_models_are_listed_with_a_line_each(capsys):
     train.main([])
     lines = capsys.readouterr().out.splitlines()
@@ -146,6 +176,8 @@ def test_help_and_import_leave_tensorflow_alone():
         (["dcgan", "--keep", "0"], 2, "keep is 0"),
         (["dcgan", "--generator-learning-rate", "-1"], 2, "above 0"),
         (["dcgan", "--precision", "float8"], 2, "float8"),
+        (["dcgan", "--profile", "20:10"], 2, "the smaller first, like 100:120"),
+        (["dcgan", "--jit", "--strategy", "mirrored"], 2, "one device alone"),
         (["--resume", "runs/00012-dcgan-digits"], 2, "no run"),
         (["--resume"], 2, "Train one first"),
         (["--steps", "3"], 2, "no model is named"),

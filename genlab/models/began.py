@@ -168,7 +168,7 @@ class BEGAN(base.GenerativeModel):
 
     def train_step(self, batches, seed) -> dict[str, Any]:
         ((images, _),) = batches
-        discriminator_seed, generator_seed = tf.unstack(tf.random.split(seed, 2))
+        discriminator_seed, generator_seed = tf.unstack(tf.random.split(seed, 2, alg="philox"))
         count = tf.shape(images)[0]
 
         fake = self.generator(self.draw_latents(count, discriminator_seed), training=True)

@@ -232,7 +232,7 @@ class GAN(base.GenerativeModel):
 
     def train_step(self, batches, seed) -> dict[str, Any]:
         updates = self.hparams.discriminator_updates + self.hparams.generator_updates
-        seeds = tf.unstack(tf.random.split(seed, updates))
+        seeds = tf.unstack(tf.random.split(seed, updates, alg="philox"))
         metrics: dict[str, Any] = {}
         for images, labels in batches:
             metrics |= self.update_discriminator(images, labels, seeds.pop())
@@ -292,8 +292,8 @@ class GAN(base.GenerativeModel):
 
     def update_discriminator(self, images, labels, seed) -> dict[str, Any]:
         """One update of D on a real batch and as many generated images of the same labels."""
-        latent_seed, penalty_seed = tf.unstack(tf.random.split(seed, 2))
-        real_seed, fake_seed = tf.unstack(tf.random.split(penalty_seed, 2))
+        latent_seed, penalty_seed = tf.unstack(tf.random.split(seed, 2, alg="philox"))
+        real_seed, fake_seed = tf.unstack(tf.random.split(penalty_seed, 2, alg="philox"))
         fake = self.generate(self.draw_latents(tf.shape(images)[0], latent_seed), labels)  # no gradient into G
         variables = self.discriminator.trainable_variables
         with tf.GradientTape() as tape:

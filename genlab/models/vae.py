@@ -128,7 +128,7 @@ class VAE(_encoder_decoder.EncoderDecoder):
 
     def train_step(self, batches, seed) -> dict[str, Any]:
         ((images, _),) = batches
-        noise_seed, pixel_seed = tf.unstack(tf.random.split(seed, 2))
+        noise_seed, pixel_seed = tf.unstack(tf.random.split(seed, 2, alg="philox"))
         images = self.observed(images, pixel_seed)
         with tf.GradientTape() as tape:
             mean, log_variance = self.trained_encoder(images, training=True)

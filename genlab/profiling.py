@@ -1,0 +1,123 @@
+"""A trace of a few training steps, and which operations they spend their time on."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import logging
+import pathlib
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from genlab.backend import tf
+
+log = logging.getLogger("genlab")
+
+SHOWN = 10
+"""How many kinds of operations are told."""
+OPERATION = re.compile(r"^(?P<name>[^\s:]+):(?P<kind>\w+)$")
+LOOP = re.compile(r"^while/(body/)?(_\d+/)?(while/)?")
+"""What names begin with in the loop over steps, where all of them are."""
+
+
+def parse(span: str) -> tuple[int, int]:
+    """START:STOP -> the two steps. Raises ValueError where it says anything else."""
+    found = re.fullmatch(r"(\d+):(\d+)", span)
+    if found is None or not int(found[1]) < int(found[2]):
+        raise ValueError(f"profile is {span!r}; it must be two steps, the smaller first, like 100:120")
+    return int(found[1]), int(found[2])
+
+
+@dataclasses.dataclass
+class Cost:
+    """What all operations of one kind took together."""
+
+    seconds: float = 0.0
+    count: int = 0
+    by_name: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+
+
+class Profile:
+    """Traces the steps from START to STOP for TensorBoard and, when they are done, logs what was most expensive."""
+
+    def __init__(self, span: str, folder: pathlib.Path) -> None:
+        """`span` is START:STOP or empty for no profile; `folder` is what TensorBoard is shown."""
+        self.steps = parse(span) if span else ()
+        self.folder = folder
+        self.running = False
+        self.seconds = self.waited = 0.0
+
+    def before(self, step: int) -> None:
+        """To be called before the steps that follow `step`."""
+        if self.steps and step == self.steps[0]:
+            tf.profiler.experimental.start(str(self.folder))
+            self.running = True
+
+    def after(self, step: int, seconds: float, waited: float) -> None:
+        """To be called after the steps up to `step`, which took so many seconds, `waited` of them for data."""
+        if not self.running:
+            return
+        self.seconds += seconds
+        self.waited += waited
+        if step == self.steps[1]:
+            self.close()
+            for line in self._told():
+                log.info(line)
+
+    def close(self) -> None:
+        """End the trace, where one is being taken."""
+        if self.running:
+            self.running = False
+            tf.profiler.experimental.stop()
+
+    def _told(self) -> Iterator[str]:
+        start, stop = self.steps
+        count = stop - start
+        yield (
+            f"profile steps {start:,} to {stop:,}: {1000 * self.seconds / count:.1f} ms a step, "
+            f"{self.waited / self.seconds:.1%} of it waiting for data; the most expensive operations:"
+        )
+        costs = operation_costs(newest_trace(self.folder))
+        total = sum(cost.seconds for cost in costs.values())
+        for kind, cost in sorted(costs.items(), key=lambda item: -item[1].seconds)[:SHOWN]:
+            most = cost.by_name.most_common(1)[0][0]
+            yield (
+                f"  {cost.seconds / total:6.1%}  {1000 * cost.seconds / count:8.2f} ms a step  "
+                f"{cost.count / count:6.1f} times  {kind}, most in {most}"
+            )
+        yield f"profile the trace is in {self.folder}: tensorboard --logdir {self.folder} (with pip install xprof)"
+
+
+def newest_trace(folder: pathlib.Path) -> pathlib.Path:
+    """The trace that was written last into a TensorBoard folder."""
+    return max(folder.glob("plugins/profile/*/*.xplane.pb"), key=lambda path: path.stat().st_mtime)
+
+
+def operation_costs(trace: pathlib.Path) -> dict[str, Cost]:
+    """Seconds, counts and names of the operations in a trace, by kind; those of the GPUs where there are some."""
+    from tensorflow.tsl.profiler.protobuf import xplane_pb2
+
+    space = xplane_pb2.XSpace()
+    space.ParseFromString(trace.read_bytes())
+    on_devices = [plane for plane in space.planes if plane.name.startswith("/device:GPU") and plane.lines]
+    costs: dict[str, Cost] = {}
+    for plane in on_devices or [plane for plane in space.planes if plane.name.startswith("/host:CPU")]:
+        for kind, name, seconds in _operations(plane):
+            cost = costs.setdefault(kind, Cost())
+            cost.seconds += seconds
+            cost.count += 1
+            cost.by_name[LOOP.sub("", name)] += seconds
+    return costs
+
+
+def _operations(plane: Any) -> Iterator[tuple[str, str, float]]:
+    """Kind, name and seconds of each operation; of a GPU's kernels, those of the operation that started them."""
+    for line in plane.lines:
+        for event in line.events:
+            label = plane.event_metadata[event.metadata_id].name
+            for stat in event.stats:
+                if plane.stat_metadata[stat.metadata_id].name == "tf_op":
+                    label = stat.str_value or plane.stat_metadata[stat.ref_value].name
+            if found := OPERATION.match(label):
+                yield found["kind"], found["name"], event.duration_ps / 1e12
