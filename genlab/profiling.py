@@ -35,7 +35,7 @@ class Cost:
 
     seconds: float = 0.0
     count: int = 0
-    by_name: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    by_name: dict[str, float] = dataclasses.field(default_factory=lambda: collections.defaultdict(float))
 
 
 class Profile:
@@ -43,7 +43,7 @@ class Profile:
 
     def __init__(self, span: str, folder: pathlib.Path) -> None:
         """`span` is START:STOP or empty for no profile; `folder` is what TensorBoard is shown."""
-        self.steps = parse(span) if span else ()
+        self.steps: tuple[int, ...] = parse(span) if span else ()
         self.folder = folder
         self.running = False
         self.seconds = self.waited = 0.0
@@ -81,7 +81,7 @@ class Profile:
         costs = operation_costs(newest_trace(self.folder))
         total = sum(cost.seconds for cost in costs.values())
         for kind, cost in sorted(costs.items(), key=lambda item: -item[1].seconds)[:SHOWN]:
-            most = cost.by_name.most_common(1)[0][0]
+            most = max(cost.by_name, key=cost.by_name.__getitem__)
             yield (
                 f"  {cost.seconds / total:6.1%}  {1000 * cost.seconds / count:8.2f} ms a step  "
                 f"{cost.count / count:6.1f} times  {kind}, most in {most}"
