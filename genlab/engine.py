@@ -19,13 +19,14 @@ from typing import Any
 import numpy as np
 import tqdm
 
-from genlab import augmentation, distribution, evaluation, grids, histograms, pictures, profiling, watch
+from genlab import distribution, evaluation, grids, histograms, pictures, profiling, watch
 from genlab.backend import tf
 from genlab.data.dataset import Dataset, to_model_range
 from genlab.errors import Collapsed, GenlabError, Interrupted
 from genlab.metrics.modes import mode_figures
 from genlab.models.base import PRIOR_IMAGES
 from genlab.run import Run, State, newest_checkpoint, to_floats
+from genlab.steps import Steps
 
 log = logging.getLogger("genlab")
 
@@ -92,8 +93,7 @@ class _Training:
         if self.step >= total:
             log.info(f"all {total:,} steps are done already; --steps with a larger number goes on")
             return
-        run_steps = self._compile()
-        batches = self._batches()
+        steps = self._steps()
         real, _ = self.dataset.examples(len(self.grid_latents))
         grids.save_image(pictures.samples(real, self.grid_columns), self.run.samples / "real.png")
         if self.step == 0:
@@ -114,13 +114,14 @@ class _Training:
                 started = time.perf_counter()
                 with self.distribution.watched(self.run.path):
                     count, stop = self.distribution.agree(count, bool(signals.received))
-                    history = run_steps(batches, tf.constant(count)).numpy()  # [count, metrics + 1]
+                    history = steps(count)
                 elapsed = time.perf_counter() - started
                 # What one process of several was told must not stop it alone: the next agreement stops all.
                 stop = stop or (self.distribution.workers == 1 and bool(signals.received))
+                self.metric_names = steps.metric_names
                 if bad := self.not_finite(history, self.step + count):
                     self.roll_back(bad, bar)
-                    run_steps, batches = self._compile(), self._batches()
+                    steps = self._steps()
                     continue
                 self.recent.append(history)
                 self.step += count
@@ -154,73 +155,9 @@ class _Training:
             self.board.close()
         self.film()
 
-    def _batches(self) -> Any:
-        """The iterator over batches from where training stands."""
-        start = int(self.state.batches.numpy())
-        return iter(self.dataset.stream(self.run.config.hparams.batch_size, self.options.seed, start))
-
-    def _compile(self) -> Any:
-        """A function that runs so many steps on the iterator's batches and returns every figure of each, [steps, metrics + 1].
-
-        The last figure is how long the step waited for its batches, in seconds.
-
-        The iterator is handed in, not captured: its threads and its data are to go when training ends, and a function's
-        captures live as long as anything of its graph does.
-        """
-        model, state = self.model, self.state
-        hparams = self.run.config.hparams
-        batches_per_step = hparams.batches_per_step
-        seed = tf.constant([self.options.seed, 0x67656E + int(state.rollbacks.numpy())], tf.int32)
-        augment = self.run.config.data_options
-        train_step = (
-            tf.function(model.train_step, autograph=False, jit_compile=True) if self.options.jit else model.train_step
-        )
-
-        def one_step(iterator, free):
-            """Figures of a step, and when it ended; `free` is when the one before did."""
-            batches = [next(iterator) for _ in range(batches_per_step)]
-            with tf.control_dependencies([images for images, _ in batches]):
-                ready = tf.timestamp()
-            # All noise comes from this seed: generators wait for the batch too, and what is timed is the waiting alone.
-            with tf.control_dependencies([ready]):
-                step_seed = tf.random.fold_in(seed, state.step, alg="philox")
-            changes = tf.unstack(
-                tf.random.split(tf.random.fold_in(step_seed, 1, alg="philox"), batches_per_step, alg="philox")
-            )
-            batches = [
-                (augmentation.augmented(to_model_range(images), change, augment.augment, augment.flip), labels)
-                for (images, labels), change in zip(batches, changes, strict=True)
-            ]
-            metrics = self.distribution.run(train_step, batches, step_seed)
-            state.step.assign_add(1)
-            state.batches.assign_add(batches_per_step)
-            self.metric_names = list(metrics)
-            with tf.control_dependencies(_updates()):
-                ended = tf.timestamp()
-            waited = tf.maximum(ready - free, 0.0)
-            return tf.stack([tf.cast(value, tf.float32) for value in (*metrics.values(), waited)]), ended
-
-        def turn(iterator, index, history, free):
-            row, ended = one_step(iterator, free)
-            return index + 1, history.write(index, row), ended
-
-        def run_steps(iterator, count):
-            # Every step is a turn of the loop, the first one too: the same arithmetic wherever a call begins.
-            _, history, _ = tf.while_loop(
-                lambda index, *_: index < count,
-                functools.partial(turn, iterator),
-                (0, tf.TensorArray(tf.float32, count), tf.timestamp()),
-                parallel_iterations=1,
-            )
-            return history.stack()
-
-        if self.debug:
-            return lambda iterator, count: tf.stack([one_step(iterator, tf.timestamp())[0] for _ in range(int(count))])
-        # Not converted by AutoGraph: a step reads as it is written, and may use any Python syntax.
-        image_shape = (hparams.batch_size, *self.dataset.images.shape[1:])
-        batch = (tf.TensorSpec(image_shape, self.dataset.images.dtype), tf.TensorSpec([hparams.batch_size], tf.int32))
-        signature = [tf.data.IteratorSpec(batch), tf.TensorSpec([], tf.int32)]
-        return tf.function(run_steps, input_signature=signature, autograph=False)
+    def _steps(self) -> Steps:
+        """The steps that follow where training stands."""
+        return Steps(self.run.config, self.model, self.state, self.dataset, self.distribution, debug=self.debug)
 
     def _next_event(self) -> int:
         """The next step after which something is due."""
@@ -390,14 +327,6 @@ class _Training:
         paths = sorted(self.run.samples.glob("step-*.png"), key=lambda path: int(path.stem.partition("-")[2]))
         if paths:
             grids.save_film((grids.load_image(path) for path in paths), self.run.samples / "progress.gif")
-
-
-def _updates() -> list[Any]:
-    """The operations of the graph at hand that have changed a variable."""
-    if tf.executing_eagerly():
-        return []
-    operations = tf.compat.v1.get_default_graph().get_operations()
-    return [each for each in operations if each.type.startswith(("Assign", "ResourceApply"))]
 
 
 def _sample_schedule(every: int, total: int) -> set[int]:

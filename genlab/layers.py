@@ -5,6 +5,29 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
+from genlab import replicas
+
+
+@keras.saving.register_keras_serializable(package="genlab")
+class FusedBatchNormalization(keras.layers.BatchNormalization):
+    """Keras' batch normalization over the last axis, whose training pass over images is TensorFlow's fused operation.
+
+    The same weights and, to float tolerance, the same results in about half the time. Statistics are of this replica's part of
+    the batch: where replicas share one, take Keras' with `synchronized`.
+    """
+
+    def call(self, inputs, training=None, mask=None):
+        if not (training and self.trainable) or len(inputs.shape) != 4:  # vectors are quicker Keras' way
+            return super().call(inputs, training=training, mask=mask)
+        outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
+            tf.convert_to_tensor(inputs), self.gamma.value, self.beta.value, epsilon=self.epsilon, is_training=True
+        )
+        count = tf.cast(tf.size(inputs) // tf.shape(inputs)[-1], tf.float32)
+        variance *= (count - 1.0) / count  # the operation divides by the count less one, Keras by the count
+        for moving, new in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            moving.assign(moving * self.momentum + new * (1.0 - self.momentum))
+        return tf.cast(outputs, self.compute_dtype)
+
 
 @keras.saving.register_keras_serializable(package="genlab")
 class MinibatchStandardDeviation(keras.layers.Layer):
@@ -76,16 +99,24 @@ class MinibatchDiscrimination(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="genlab")
-class ReplicaDropout(keras.layers.Dropout):
-    """Keras' dropout, which drops the same places on every replica, with other places on each."""
+class ByteDropout(keras.layers.Dropout):
+    """Keras' dropout with a quarter of the random numbers: a byte for each activation, other ones on every replica.
+
+    The rate is rounded to a multiple of 1/256, from 1/256 to 255/256; what is kept is divided by what that leaves.
+    """
 
     def call(self, inputs, training=False):
         if not training or self.rate == 0:
             return inputs
-        own = tf.distribute.get_replica_context().replica_id_in_sync_group
-        seed = tf.random.fold_in(tf.cast(self.seed_generator.next(), tf.int32), own, alg="philox")
-        uniform = tf.random.stateless_uniform(tf.shape(inputs), seed, alg="philox")
-        return tf.where(uniform < self.rate, tf.zeros_like(inputs), inputs / (1.0 - self.rate))
+        seed = tf.cast(self.seed_generator.next(), tf.int32)
+        if replicas.count() > 1:
+            own = tf.distribute.get_replica_context().replica_id_in_sync_group
+            seed = tf.random.fold_in(seed, own, alg="philox")
+        size = tf.size(inputs)
+        words = tf.random.stateless_uniform([(size + 3) // 4], seed, None, None, tf.int32, alg="philox")
+        drawn = tf.reshape(tf.reshape(tf.bitcast(words, tf.uint8), [-1])[:size], tf.shape(inputs))
+        dropped = min(max(round(256 * self.rate), 1), 255)
+        return inputs * tf.cast(drawn >= dropped, inputs.dtype) * (256 / (256 - dropped))
 
 
 @keras.saving.register_keras_serializable(package="genlab")

@@ -65,6 +65,7 @@ def classifier(
     trunk has initial weights, of that seed: the same network from scratch. Raises UsageError where a pattern matches
     nothing or the run has no such network.
     """
+    from genlab import blocks
     from genlab import run as runs
     from genlab.backend import keras
     from genlab.models import base
@@ -84,10 +85,10 @@ def classifier(
     images = network.inputs[0]
     last = _matching(network, layers or TRUNK)[-1]
     try:
-        trunk = keras.Model(images, last.output)
+        trunk = blocks.stock(keras.Model(images, last.output))
     except ValueError:  # Keras finds that it needs the labels too
         raise UsageError(f"layer {last.name} of {opened.name} needs labels beside the images; cut before it.") from None
-    features = trunk.output
+    images, features = trunk.inputs[0], trunk.output
     if len(features.shape) > 2:
         features = keras.layers.Flatten(name="trunk_features")(features)
     initializer = keras.initializers.GlorotUniform(seed=seed)

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from genlab import blocks, models
+from genlab import blocks, losses, models
 from genlab.averaging import WeightAverage
-from genlab.layers import MinibatchStandardDeviation, SamplingDropout
+from genlab.layers import ByteDropout, FusedBatchNormalization, MinibatchStandardDeviation, SamplingDropout
 from genlab.models.base import DataSpec
+from genlab.optimizers import FusedAdam
 
 STYLE = blocks.Style(normalization="batch")
 
@@ -63,6 +64,94 @@ def test_minibatch_standard_deviation_by_hand():
     np.testing.assert_array_equal(result[..., 0:1], values)
     assert MinibatchStandardDeviation()(np.ones((1, 2, 2, 3), np.float32)).numpy()[..., 3].max() < 2e-4
     assert MinibatchStandardDeviation()(np.ones((6, 3), np.float32)).shape == (6, 4)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+def test_fused_batch_normalization_is_keras_own(dtype):
+    random = np.random.default_rng(0)
+    images, weights = random.normal(3.0, 2.0, (6, 5, 4, 3)), random.normal(size=(6, 5, 4, 3))
+    found = []
+    for kind in (tf.keras.layers.BatchNormalization, FusedBatchNormalization):
+        layer = kind(momentum=0.9, epsilon=1e-5, dtype=dtype)
+        x = tf.constant(images, tf.float32)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            outputs = layer(x, training=True)
+            loss = tf.reduce_sum(tf.cast(outputs, tf.float32) * weights)
+        gradients = tape.gradient(loss, [x, layer.gamma.value, layer.beta.value])
+        found.append([tf.cast(each, tf.float32) for each in (outputs, *gradients, *layer.weights, layer(x))])
+    for stock, fused in zip(*found, strict=True):
+        np.testing.assert_allclose(fused, stock, atol=1e-5 if dtype == "float32" else 0.1)
+    np.testing.assert_allclose(layer.moving_variance, 0.9 + 0.1 * images.var(axis=(0, 1, 2)), rtol=2e-2)
+
+
+def test_fused_adam_is_keras_own():
+    found = []
+    for kind in (tf.keras.optimizers.Adam, FusedAdam):
+        random = np.random.default_rng(0)
+        variables = [tf.keras.Variable(random.normal(size=shape)) for shape in ((4, 3), (5, 2))]
+        optimizer = kind(tf.keras.optimizers.schedules.ExponentialDecay(0.1, 2, 0.9), beta_1=0.5, beta_2=0.99)
+        optimizer.build(variables)
+        for _ in range(5):
+            rows = tf.IndexedSlices(
+                random.normal(size=(2, 2)).astype(np.float32), tf.constant([1, 3]), tf.constant([5, 2])
+            )
+            optimizer.apply([tf.constant(random.normal(size=(4, 3)), tf.float32), rows], variables)
+        found.append([each.numpy() for each in (*variables, *optimizer.variables)])
+    for stock, fused in zip(*found, strict=True):
+        np.testing.assert_allclose(fused, stock, atol=1e-6)
+
+
+def test_byte_dropout_drops_its_share_and_keeps_the_mean():
+    layer = ByteDropout(0.3, seed=3)
+    values = layer(tf.fill([333, 301], 2.0), training=True).numpy()
+    dropped = 77 / 256  # the rate in 256ths
+    assert np.mean(values == 0) == pytest.approx(dropped, abs=0.005)
+    assert np.unique(values) == pytest.approx([0, 2 / (1 - dropped)])
+    assert not np.array_equal(values, layer(tf.fill([333, 301], 2.0), training=True))
+    again = ByteDropout(0.3, seed=3)(tf.fill([333, 301], 2.0), training=True).numpy()
+    assert np.array_equal(values, again)
+    assert np.array_equal(layer(tf.ones([2, 2])), np.ones([2, 2]))
+
+
+def test_the_r1_penalty_passes_through_a_fused_normalization():
+    found = []
+    for kind in (tf.keras.layers.BatchNormalization, FusedBatchNormalization):
+        layer = kind(epsilon=1e-5)
+        x, weights = tf.random.stateless_normal([4, 3, 3, 2], [0, 1]), tf.Variable(tf.ones([3, 3, 2]))
+        layer.build(x.shape)
+        with tf.GradientTape() as tape:
+            penalty = losses.squared_gradient_norm(
+                lambda x, layer=layer, weights=weights: tf.reduce_sum(
+                    layer(x * weights, training=True) ** 3, [1, 2, 3]
+                ),
+                x,
+            )
+        found.append([penalty, *tape.gradient(penalty, [weights, layer.gamma.value])])
+    for stock, fused in zip(*found, strict=True):
+        np.testing.assert_allclose(fused, stock, rtol=1e-3, atol=1e-3)
+
+
+def test_a_stock_copy_computes_the_same():
+    style = blocks.Style(normalization="batch", dropout=0.3, fused=True, spectral_normalization=True)
+    network = blocks.discriminator((12, 9, 1), (3, 4), style, num_classes=3)
+    copy = blocks.stock(network)
+    assert not [layer for layer in copy.layers if type(layer).__module__.startswith("genlab")]
+    images, labels = tf.random.stateless_uniform([5, 12, 9, 1], [0, 0], -1.0, 1.0), tf.constant([0, 1, 2, 0, 1])
+    np.testing.assert_allclose(copy([images, labels]), network([images, labels]), atol=1e-6)
+
+
+def test_what_is_exported_is_of_stock_layers():
+    for name in models.names():
+        hparams = models.load(name).Hparams()
+        model = models.load(name)(hparams, DataSpec((8, 8, 1), 3))
+        for network in (model.decoder, model.encoder):
+            own = (
+                []
+                if network is None
+                else [each for each in network.layers if type(each).__module__.startswith("genlab")]
+            )
+            assert not own, f"{name}: {own}"
 
 
 def test_average_by_hand():

@@ -79,13 +79,12 @@ class EncoderDecoder(base.GenerativeModel):
     def build_networks(self, output_activation: str, extra_variables: list[Any] | None = None) -> None:
         """Networks, their averages and the optimizer; `extra_variables` are trained with the networks."""
         self.output_activation = output_activation
-        self.trained_encoder = self._build_encoder()
-        self.trained_decoder = self._build_decoder("linear")
-        with precision.scope(
-            "float32"
-        ):  # codes and samples are computed in full precision whatever the training ran in
-            self.averaged_encoder = self._build_encoder()
-            self.decoder = self._build_decoder(output_activation)
+        self.trained_encoder = self._build_encoder(averaged=False)
+        self.trained_decoder = self._build_decoder("linear", averaged=False)
+        # Codes and samples are computed in full precision whatever the training ran in.
+        with precision.scope("float32"):
+            self.averaged_encoder = self._build_encoder(averaged=True)
+            self.decoder = self._build_decoder(output_activation, averaged=True)
         codes = self.averaged_encoder.outputs[0]
         self.encoder = keras.Model(self.averaged_encoder.inputs[0], codes, name="encoder")
         self.weight_average = self.average(
@@ -105,32 +104,32 @@ class EncoderDecoder(base.GenerativeModel):
             self.prior_means = tf.Variable(np.zeros((components, size), np.float32))
             self.prior_scales = tf.Variable(np.tile(np.eye(size, dtype=np.float32), (components, 1, 1)))
 
-    def _build_encoder(self):
+    def _build_encoder(self, *, averaged: bool):
         hparams = self.hparams
         return blocks.encoder(
             self.spec.shape,
             hparams.latent_size,
             hparams.encoder_widths,
-            self._style(self.seed),
+            self._style(self.seed, averaged),
             network=hparams.network,
             heads=self.heads,
             hidden_units=hparams.hidden_units,
         )
 
-    def _build_decoder(self, activation: str):
+    def _build_decoder(self, activation: str, *, averaged: bool):
         hparams = self.hparams
         return blocks.generator(
             self.spec.shape,
             hparams.latent_size,
             hparams.decoder_widths,
-            self._style(self.seed + 1),
+            self._style(self.seed + 1, averaged),
             network=hparams.network,
             hidden_units=hparams.hidden_units,
             output_activation=activation,
             name="decoder",
         )
 
-    def _style(self, seed: int) -> blocks.Style:
+    def _style(self, seed: int, averaged: bool) -> blocks.Style:
         hparams = self.hparams
         return blocks.Style(
             activation=hparams.activation,
@@ -138,6 +137,7 @@ class EncoderDecoder(base.GenerativeModel):
             initializer=hparams.initializer,
             kernel_size=hparams.kernel_size,
             residual_blocks=hparams.residual_blocks,
+            fused=not averaged,
             seed=seed,
         )
 

@@ -12,8 +12,10 @@ import numpy as np
 
 from genlab import replicas
 from genlab.averaging import WeightAverage
-from genlab.backend import keras, tf
+from genlab.backend import LazyModule, keras, tf
 from genlab.errors import UsageError
+
+optimizers = LazyModule("genlab.optimizers")
 
 SAMPLE_BATCH = 64
 """How many samples are decoded at once, always."""
@@ -247,7 +249,7 @@ class GenerativeModel(abc.ABC):
         rate = self._schedule(learning_rate)
         match hparams.optimizer:
             case "adam":
-                optimizer = keras.optimizers.Adam(rate, beta_1=hparams.beta1, beta_2=hparams.beta2)
+                optimizer = optimizers.FusedAdam(rate, beta_1=hparams.beta1, beta_2=hparams.beta2)
             case "rmsprop":
                 optimizer = keras.optimizers.RMSprop(rate, rho=hparams.beta2, momentum=hparams.beta1)
             case _:

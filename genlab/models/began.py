@@ -115,7 +115,7 @@ class BEGAN(base.GenerativeModel):
         self.prior = hparams.prior
         self.generator = self._build_decoder(hparams.latent_size, seed, "generator")
         with precision.scope("float32"):  # samples are drawn in full precision whatever the training ran in
-            self.decoder = self._build_decoder(hparams.latent_size, seed, "generator")
+            self.decoder = self._build_decoder(hparams.latent_size, seed, "generator", fused=False)
         self.generator_average = self.average((self.decoder, self.generator))
         self.discriminator = self._build_discriminator()
         self.generator_optimizer = self.make_optimizer(
@@ -129,7 +129,7 @@ class BEGAN(base.GenerativeModel):
         self.lowest_convergence = tf.Variable(np.inf, dtype=tf.float32, name="lowest_convergence")
         self.steps_without_low = tf.Variable(0, name="steps_without_low")
 
-    def _style(self, seed: int, normalization: str) -> blocks.Style:
+    def _style(self, seed: int, normalization: str, *, fused: bool = True) -> blocks.Style:
         hparams = self.hparams
         return blocks.Style(
             activation=hparams.activation,
@@ -137,13 +137,15 @@ class BEGAN(base.GenerativeModel):
             initializer=hparams.initializer,
             kernel_size=hparams.kernel_size,
             upsampling=hparams.upsampling,
+            fused=fused,
             seed=seed,
         )
 
-    def _build_decoder(self, size: int, seed: int, name: str):
+    def _build_decoder(self, size: int, seed: int, name: str, *, fused: bool = True):
         hparams = self.hparams
         generator = name == "generator"
-        style = self._style(seed, hparams.generator_normalization if generator else hparams.discriminator_normalization)
+        normalization = hparams.generator_normalization if generator else hparams.discriminator_normalization
+        style = self._style(seed, normalization, fused=fused)
         return blocks.generator(
             self.spec.shape, size, hparams.generator_widths, style, network=hparams.network, name=name
         )

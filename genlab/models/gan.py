@@ -174,9 +174,9 @@ class GAN(base.GenerativeModel):
             raise base.needs_labels()
         if hparams.differentiable_augmentation and len(spec.shape) == 1:
             raise UsageError("--differentiable-augmentation is for images; the data holds points.")
-        self.generator = self._build_generator()
+        self.generator = self._build_generator(averaged=False)
         with precision.scope("float32"):  # samples are drawn in full precision whatever the training ran in
-            self.decoder = self._build_generator(sampling_dropout=hparams.dropout_in_sampling)
+            self.decoder = self._build_generator(averaged=True)
         self.generator_average = self.average((self.decoder, self.generator))
         self.discriminator = self._build_discriminator()
         self.generator_optimizer = self.make_optimizer(
@@ -186,7 +186,7 @@ class GAN(base.GenerativeModel):
             hparams.discriminator_learning_rate, self.discriminator.trainable_variables
         )
 
-    def _build_generator(self, sampling_dropout: bool = False):
+    def _build_generator(self, *, averaged: bool):
         hparams = self.hparams
         style = blocks.Style(
             activation="relu",
@@ -194,6 +194,7 @@ class GAN(base.GenerativeModel):
             initializer=hparams.initializer,
             kernel_size=hparams.kernel_size,
             dropout=hparams.generator_dropout,
+            fused=not averaged,
             seed=self.seed,
         )
         return blocks.generator(
@@ -204,7 +205,7 @@ class GAN(base.GenerativeModel):
             network=hparams.network,
             num_classes=self.num_classes,
             hidden_units=hparams.generator_units,
-            sampling_dropout=sampling_dropout,
+            sampling_dropout=averaged and hparams.dropout_in_sampling,
         )
 
     def _build_discriminator(self):
@@ -216,6 +217,7 @@ class GAN(base.GenerativeModel):
             kernel_size=hparams.kernel_size,
             dropout=hparams.discriminator_dropout,
             spectral_normalization=hparams.spectral_normalization,
+            fused=True,
             seed=self.seed + 1,
         )
         return blocks.discriminator(

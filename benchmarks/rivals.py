@@ -1,0 +1,313 @@
+"""The training steps that step_time.py puts side by side, each in a process of its own: genlab's, and what one would write instead.
+
+    python benchmarks/rivals.py WORKLOAD IMPLEMENTATION PRECISION
+
+It answers each line that holds a number on standard input with the seconds that so many steps took. `tutorial` is the loop
+of TensorFlow's DCGAN tutorial, `keras` a custom train_step under fit, each with the networks, batch and optimizer of the
+workload; torch_step.py is PyTorch's. The game is plain for all: no penalty, no running average of weights.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from genlab import blocks, config, distribution, layers, models, training
+from genlab import data as sources
+from genlab import run as runs
+from genlab.backend import keras, tf
+from genlab.models import dcgan
+from genlab.precision import scope
+from genlab.steps import Steps
+
+IMAGES = 4096
+LATENT = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class Workload:
+    """Networks and a batch that every implementation trains."""
+
+    model: str
+    batch: int
+    shape: tuple[int, int, int] = (28, 28, 1)
+
+    @property
+    def of_tutorial(self) -> bool:
+        return self.model == "tutorial"
+
+
+WORKLOADS = {
+    "tutorial-256": Workload("tutorial", 256),
+    "dcgan-64": Workload("dcgan", 64),
+    "dcgan-128": Workload("dcgan", 128),
+    "gan-64": Workload("gan", 64),
+    "vae-64": Workload("vae", 64),
+    "dcgan-64x64-rgb": Workload("dcgan", 64, (64, 64, 3)),
+}
+
+
+def images(workload: Workload) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (IMAGES, *workload.shape), np.uint8)
+
+
+def hparams(workload: Workload) -> Any:
+    """The settings of genlab's model for the plain game."""
+    chosen: dict[str, Any] = {"batch_size": workload.batch, "average_decay": 0.0, "schedule": "constant"}
+    if workload.model == "vae":
+        chosen |= {"components": 0}
+    else:
+        chosen |= {"r1_penalty": 0.0, "minibatch_standard_deviation": False, "latent_size": LATENT}
+    name = "dcgan" if workload.of_tutorial else workload.model
+    return models.load(name).Hparams(**chosen)
+
+
+def tutorial_generator(normalization: Any = None) -> Any:
+    stock = keras.layers
+    normalization = normalization or stock.BatchNormalization
+    return keras.Sequential(
+        [
+            keras.Input((LATENT,)),
+            stock.Dense(7 * 7 * 256, use_bias=False),
+            normalization(),
+            stock.LeakyReLU(),
+            stock.Reshape((7, 7, 256)),
+            stock.Conv2DTranspose(128, 5, padding="same", use_bias=False),
+            normalization(),
+            stock.LeakyReLU(),
+            stock.Conv2DTranspose(64, 5, strides=2, padding="same", use_bias=False),
+            normalization(),
+            stock.LeakyReLU(),
+            stock.Conv2DTranspose(1, 5, strides=2, padding="same", use_bias=False),
+            stock.Activation("tanh", dtype="float32"),
+        ]
+    )
+
+
+def tutorial_discriminator(dropout: Any = None) -> Any:
+    stock = keras.layers
+    dropout = dropout or stock.Dropout
+    return keras.Sequential(
+        [
+            keras.Input((28, 28, 1)),
+            stock.Conv2D(64, 5, strides=2, padding="same"),
+            stock.LeakyReLU(),
+            dropout(0.3),
+            stock.Conv2D(128, 5, strides=2, padding="same"),
+            stock.LeakyReLU(),
+            dropout(0.3),
+            stock.Flatten(),
+            stock.Dense(1, dtype="float32"),
+        ]
+    )
+
+
+def networks(workload: Workload) -> tuple[Any, Any]:
+    """Generator and discriminator, or encoder and decoder, of Keras' own layers."""
+    if workload.of_tutorial:
+        return tutorial_generator(), tutorial_discriminator()
+    settings = hparams(workload)
+    spec = models.base.DataSpec(workload.shape)
+    model = models.load(workload.model)(settings, spec)
+    pair = (
+        (model.trained_encoder, model.trained_decoder)
+        if workload.model == "vae"
+        else (model.generator, model.discriminator)
+    )
+    return tuple(blocks.stock(network) for network in pair)
+
+
+class TutorialNetworks(dcgan.DCGAN):
+    """genlab's step on the tutorial's networks, as genlab would build them."""
+
+    def _build_generator(self, *, averaged: bool) -> Any:
+        return tutorial_generator(None if averaged else layers.FusedBatchNormalization)
+
+    def _build_discriminator(self) -> Any:
+        return tutorial_discriminator(layers.ByteDropout)
+
+
+def genlab_step(workload: Workload, precision: str) -> Callable[[int], Any]:
+    settings = hparams(workload)
+    dataset = sources.load(images(workload))
+    name = "dcgan" if workload.of_tutorial else workload.model
+    options = config.Options(steps=10**6, precision=precision, out=tempfile.mkdtemp())
+    resolved = training.resolve(name, "default", settings, options, dataset, sources.DataOptions())
+    kind = TutorialNetworks if workload.of_tutorial else models.load(name)
+    with scope(precision):
+        model = kind(settings, dataset.spec)
+    return Steps(resolved, model, runs.State(model), dataset, distribution.Distribution(options, workload.batch))
+
+
+def batches(workload: Workload) -> Any:
+    """As the tutorial reads its images: scaled once, float32, shuffled."""
+    scaled = (images(workload).astype(np.float32) - 127.5) / 127.5
+    return tf.data.Dataset.from_tensor_slices(scaled).shuffle(IMAGES).batch(workload.batch, drop_remainder=True)
+
+
+def optimizers(workload: Workload, count: int) -> list[Any]:
+    settings = hparams(workload)
+    rate = settings.learning_rate if workload.model == "vae" else settings.generator_learning_rate
+    return [keras.optimizers.Adam(rate, settings.beta1, settings.beta2) for _ in range(count)]
+
+
+def answers(logits: Any, real: bool) -> Any:
+    """Cross-entropy of a discriminator's logits with all real, or all generated."""
+    entropy = keras.losses.BinaryCrossentropy(from_logits=True)
+    return entropy(tf.ones_like(logits) if real else tf.zeros_like(logits), logits)
+
+
+def vae_loss(encoder: Any, decoder: Any, observed: Any) -> Any:
+    """Negative evidence lower bound of images binarized at random, in nats an image."""
+    binary = tf.cast(tf.random.uniform(tf.shape(observed), -1.0, 1.0) < observed, tf.float32)
+    mean, log_variance = encoder(2.0 * binary - 1.0, training=True)
+    codes = mean + tf.exp(0.5 * log_variance) * tf.random.normal(tf.shape(mean))
+    logits = 2.0 * decoder(codes, training=True)
+    entropy = tf.nn.sigmoid_cross_entropy_with_logits(labels=binary, logits=logits)
+    kl = -0.5 * tf.reduce_sum(1.0 + log_variance - mean**2 - tf.exp(log_variance), axis=1)
+    return tf.reduce_mean(tf.reduce_sum(entropy, axis=[1, 2, 3]) + kl)
+
+
+def tutorial_step(workload: Workload, precision: str) -> Callable[[int], Any]:
+    """tensorflow.org/tutorials/generative/dcgan and .../cvae: a tf.function a step, called from Python for each batch."""
+    with scope(precision):
+        first, second = networks(workload)
+    rates = optimizers(workload, 2)
+
+    @tf.function
+    def train_gan(real):
+        noise = tf.random.normal([workload.batch, first.inputs[0].shape[1]])
+        with tf.GradientTape() as generator_tape, tf.GradientTape() as discriminator_tape:
+            fake = first(noise, training=True)
+            real_logits, fake_logits = second(real, training=True), second(fake, training=True)
+            generator_loss = answers(fake_logits, True)
+            discriminator_loss = answers(real_logits, True) + answers(fake_logits, False)
+        for tape, loss, network, optimizer in (
+            (generator_tape, generator_loss, first, rates[0]),
+            (discriminator_tape, discriminator_loss, second, rates[1]),
+        ):
+            gradients = tape.gradient(loss, network.trainable_variables)
+            optimizer.apply_gradients(zip(gradients, network.trainable_variables, strict=True))
+
+    @tf.function
+    def train_vae(observed):
+        variables = first.trainable_variables + second.trainable_variables
+        with tf.GradientTape() as tape:
+            loss = vae_loss(first, second, observed)
+        rates[0].apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
+
+    train = train_vae if workload.model == "vae" else train_gan
+    stream = iter(batches(workload).repeat())
+
+    def run(count: int) -> None:
+        for _ in range(count):
+            train(next(stream))
+        first.trainable_variables[0].numpy()  # what was asked for has been done
+
+    return run
+
+
+def keras_step(workload: Workload, precision: str) -> Callable[[int], Any]:
+    """keras.io/examples/generative/dcgan_overriding_train_step and .../vae: a custom train_step under fit."""
+    with scope(precision):
+        first, second = networks(workload)
+
+    class Adversaries(keras.Model):
+        def compile(self):
+            super().compile()
+            self.rates = optimizers(workload, 2)
+
+        def train_step(self, real):
+            real = real[0] if isinstance(real, tuple) else real
+            size = first.inputs[0].shape[1]
+            fake = first(tf.random.normal([workload.batch, size]), training=True)
+            with tf.GradientTape() as tape:
+                loss = answers(second(real, training=True), True) + answers(second(fake, training=True), False)
+            gradients = tape.gradient(loss, second.trainable_variables)
+            self.rates[1].apply(gradients, second.trainable_variables)
+            with tf.GradientTape() as tape:
+                generated = first(tf.random.normal([workload.batch, size]), training=True)
+                generator_loss = answers(second(generated, training=True), True)
+            self.rates[0].apply(tape.gradient(generator_loss, first.trainable_variables), first.trainable_variables)
+            return {"discriminator_loss": loss, "generator_loss": generator_loss}
+
+    class Coder(keras.Model):
+        def train_step(self, observed):
+            observed = observed[0] if isinstance(observed, tuple) else observed
+            variables = first.trainable_variables + second.trainable_variables
+            with tf.GradientTape() as tape:
+                loss = vae_loss(first, second, observed)
+            self.optimizer.apply(tape.gradient(loss, variables), variables)
+            return {"loss": loss}
+
+    if workload.model == "vae":
+        model = Coder()
+        model.compile(optimizers(workload, 1)[0])
+    else:
+        model = Adversaries()
+        model.compile()
+    stream = batches(workload).repeat()
+    return lambda count: model.fit(stream, epochs=1, steps_per_epoch=count, verbose=0)
+
+
+def described(workload: Workload) -> dict[str, Any]:
+    """The workload for a process without TensorFlow: its networks' layers by shape, and its settings."""
+    settings = hparams(workload)
+    vae = workload.model == "vae"
+    return {
+        "model": workload.model,
+        "batch": workload.batch,
+        "shape": workload.shape,
+        "images": IMAGES,
+        "latent": LATENT,
+        "rate": settings.learning_rate if vae else settings.generator_learning_rate,
+        "betas": [settings.beta1, settings.beta2],
+        "networks": [_layers(network) for network in networks(workload)],
+    }
+
+
+def _layers(network: Any) -> dict[str, Any]:
+    layers = [layer for layer in network.layers if type(layer).__name__ != "InputLayer"]
+    several = len(network.outputs) > 1
+    ends = {id(output) for output in network.outputs} if several else set()
+    facts: dict[str, Any] = {"layers": [], "heads": []}
+    for layer in layers:
+        size, stride = (getattr(layer, name, (0,)) for name in ("kernel_size", "strides"))
+        activation = getattr(layer, "activation", None)
+        facts["heads" if id(layer.output) in ends else "layers"].append(
+            {
+                "kind": type(layer).__name__,
+                "inputs": layer.input.shape[1:],
+                "outputs": layer.output.shape[1:],
+                "use_bias": getattr(layer, "use_bias", False),
+                "kernel_size": size[0],
+                "strides": stride[0],
+                "activation": getattr(activation, "__name__", ""),
+                "rate": getattr(layer, "rate", 0.0),
+            }
+        )
+    return facts
+
+
+IMPLEMENTATIONS = {"genlab": genlab_step, "tutorial": tutorial_step, "keras": keras_step}
+
+
+def main() -> None:
+    workload, implementation, precision = sys.argv[1:]
+    run = IMPLEMENTATIONS[implementation](WORKLOADS[workload], precision)
+    run(2)
+    print("ready", flush=True)
+    for line in sys.stdin:
+        started = time.perf_counter()
+        run(int(line))
+        print(time.perf_counter() - started, flush=True)
+
+
+if __name__ == "__main__":
+    main()
