@@ -29,6 +29,12 @@ class WeightAverage:
     def update(self, step) -> None:
         """Move the average after training step `step`, counted from 0."""
         step = tf.cast(step, tf.float32)
-        keep = tf.minimum(self.decay, (1.0 + step) / (10.0 + step)) if self.decay else 0.0
+        forget = 1.0 - tf.minimum(self.decay, (1.0 + step) / (10.0 + step))
         for average, weight in self.variables:
-            average.value.assign(keep * average.value + (1.0 - keep) * weight.value)
+            if self.decay:
+                # average -= forget (average - weight), in half the passes of sums and products
+                tf.raw_ops.ResourceApplyGradientDescent(
+                    var=average.value.handle, alpha=forget, delta=average.value - weight.value
+                )
+            else:
+                average.value.assign(weight.value)

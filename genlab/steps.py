@@ -34,6 +34,7 @@ class Steps:
         """What the model's figures are called; known once a step has been run."""
         start = int(state.batches.numpy())
         self._batches = iter(dataset.stream(config.hparams.batch_size, config.options.seed, start))
+        self._ahead = [next(self._batches) for _ in range(config.hparams.batches_per_step)]
         # A rollback goes on with other noise.
         seed = tf.constant([config.options.seed, 0x67656E + int(state.rollbacks.numpy())], tf.int32)
         one_step = functools.partial(_step, config, model, state, distribution, seed, self.metric_names)
@@ -46,7 +47,8 @@ class Steps:
         """
         # The iterator is handed in, not captured: its threads and its data are to go when training ends, and a function's
         # captures live as long as anything of its graph does.
-        return self._run(self._batches, tf.constant(count)).numpy()
+        history, self._ahead = self._run(self._batches, self._ahead, tf.constant(count))
+        return history.numpy()
 
 
 def _step(
@@ -56,12 +58,11 @@ def _step(
     distribution: Distribution,
     seed: Any,
     names: list[str],
-    iterator: Any,
+    batches: list[tuple[Any, Any]],
     free: Any,
 ) -> tuple[Any, Any]:
     """Figures of a step, and when it ended; `free` is when the one before did."""
     options, count = config.data_options, config.hparams.batches_per_step
-    batches = [next(iterator) for _ in range(count)]
     with tf.control_dependencies([images for images, _ in batches]):
         ready = tf.timestamp()
     # All noise comes from this seed: generators wait for the batch too, and what is timed is the waiting alone.
@@ -85,28 +86,34 @@ def _step(
     return tf.stack([tf.cast(value, tf.float32) for value in (*metrics.values(), waited)]), ended
 
 
-def _run_eagerly(one_step: Any, iterator: Any, count: Any) -> Any:
-    return tf.stack([one_step(iterator, tf.timestamp())[0] for _ in range(int(count))])
+def _run_eagerly(one_step: Any, iterator: Any, ahead: list[Any], count: Any) -> tuple[Any, list[Any]]:
+    rows = []
+    for _ in range(int(count)):
+        rows.append(one_step(ahead, tf.timestamp())[0])
+        ahead = [next(iterator) for _ in ahead]
+    return tf.stack(rows), ahead
 
 
 def _compiled(one_step: Any, config: Config, dataset: Dataset) -> Any:
-    def turn(iterator, index, history, free):
-        row, ended = one_step(iterator, free)
-        return index + 1, history.write(index, row), ended
+    def turn(iterator, index, history, free, batches):
+        ahead = [next(iterator) for _ in batches]  # for the next step, fetched while this one is computed
+        row, ended = one_step(batches, free)
+        return index + 1, history.write(index, row), ended, ahead
 
-    def run(iterator, count):
+    def run(iterator, ahead, count):
         # Every step is a turn of the loop, the first one too: the same arithmetic wherever a call begins.
-        _, history, _ = tf.while_loop(
+        _, history, _, ahead = tf.while_loop(
             lambda index, *_: index < count,
             functools.partial(turn, iterator),
-            (0, tf.TensorArray(tf.float32, count), tf.timestamp()),
+            (0, tf.TensorArray(tf.float32, count), tf.timestamp(), ahead),
             parallel_iterations=1,
         )
-        return history.stack()
+        return history.stack(), ahead
 
     size = config.hparams.batch_size
     images = tf.TensorSpec((size, *dataset.images.shape[1:]), dataset.images.dtype)
-    signature = [tf.data.IteratorSpec((images, tf.TensorSpec([size], tf.int32))), tf.TensorSpec([], tf.int32)]
+    batch = (images, tf.TensorSpec([size], tf.int32))
+    signature = [tf.data.IteratorSpec(batch), [batch] * config.hparams.batches_per_step, tf.TensorSpec([], tf.int32)]
     # Not converted by AutoGraph: a step reads as it is written, and may use any Python syntax.
     return tf.function(run, input_signature=signature, autograph=False)
 
