@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import json
+import os
 import pathlib
 import re
 import shlex
+import subprocess
 
 import pytest
 from conftest import TINY_FLAGS
@@ -51,3 +54,25 @@ def test_every_block_runs(page):
         else:
             for line in text.splitlines():
                 call(line)
+
+
+SETTINGS = {"WORKERS": "3", "JOB_COMPLETION_INDEX": "1", "SLURM_PROCID": "1", "SLURM_JOB_NODELIST": "node[1-3]"}
+
+
+@pytest.mark.parametrize("system", ["Kubernetes", "Slurm"])
+def test_clusters_are_described_as_tf_config_wants_them(system, tmp_path):
+    page = (DOCS / "many-machines.md").read_text().partition(f"## {system}")[2]
+    text = re.search(r"hosts=.*?(?=\n *exec)", page, re.DOTALL)[0]
+    nodes = tmp_path / "scontrol"
+    nodes.write_text("#!/bin/sh\nprintf 'node1\\nnode2\\nnode3\\n'\n")
+    nodes.chmod(0o755)
+    environment = os.environ | SETTINGS | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    shown = subprocess.run(
+        ["bash", "-c", f"{text}\necho $TF_CONFIG"], env=environment, capture_output=True, text=True, check=True
+    ).stdout
+    workers = (
+        [f"genlab-{i}.genlab:2222" for i in range(3)]
+        if system == "Kubernetes"
+        else [f"node{i}:2222" for i in (1, 2, 3)]
+    )
+    assert json.loads(shown) == {"cluster": {"worker": workers}, "task": {"type": "worker", "index": 1}}
