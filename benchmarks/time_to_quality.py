@@ -1,0 +1,249 @@
+"""Fréchet distance against wall time: genlab's dcgan, the DCGAN of TensorFlow's tutorial as published, and PyTorch's example.
+
+    pip install -e . torch
+    python benchmarks/time_to_quality.py --data mnist [--seconds 300]
+
+They train one after the other, each alone on the machine and for as long; time counts from the start of the process. genlab
+trains 7,500 steps with its default settings, because its learning rates fall over the length of a run. The tutorial
+(tensorflow.org/tutorials/generative/dcgan) has batches of 256 and Adam with 1e-4; PyTorch's example
+(github.com/pytorch/examples, dcgan) takes images of 64x64, batches of 64 and Adam with 2e-4 and beta1 0.5. Each draws 10,000
+samples every so often, outside of the clock; images of 64x64 are brought back to 28x28. Results go to
+benchmarks/results/time_to_quality.json, and a plot beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import subprocess
+import sys
+import time
+
+import numpy as np
+import results
+
+KEPT = "time_to_quality"
+SAMPLES = 10_000
+POINTS = 8
+"""How often each draws samples; more often early."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="mnist", help="name or path of digits of 28x28 pixels")
+    parser.add_argument("--seconds", type=float, default=300)
+    parser.add_argument("--steps", type=int, default=7500, help="of genlab's run")
+    parser.add_argument("--contenders", nargs="*", default=["genlab", "tutorial", "torch"])
+    parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        contender, folder = arguments.worker
+        train = {"genlab": train_genlab, "tutorial": train_tutorial, "torch": train_torch}[contender]
+        train(arguments, pathlib.Path(folder))
+        return
+    for contender in arguments.contenders:
+        folder = results.CACHE / KEPT / contender
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.glob("*.npy"):
+            old.unlink()
+        subprocess.run([sys.executable, __file__, *sys.argv[1:], "--worker", contender, str(folder)], check=True)
+        score(contender, folder, arguments)
+    plot()
+
+
+def due(seconds: float) -> list[float]:
+    """When samples are drawn, in seconds: each time half as late again, to the end."""
+    return [seconds / 1.5**power for power in reversed(range(POINTS))]
+
+
+class Clock:
+    """Seconds since the process began, less those for which it was held."""
+
+    def __init__(self) -> None:
+        import psutil
+
+        self.begun = psutil.Process().create_time()
+        self.held = 0.0
+
+    def __call__(self) -> float:
+        return time.time() - self.begun - self.held
+
+
+def keep(folder: pathlib.Path, seconds: float, images: np.ndarray) -> None:
+    """Samples [N, H, W, 1] in [-1, 1] of a moment."""
+    pixels = np.clip(np.rint((images + 1.0) * 127.5), 0, 255).astype(np.uint8)
+    np.save(folder / f"{seconds:07.1f}.npy", pixels)
+    print(f"{folder.name}: samples after {seconds:.0f} s", flush=True)
+
+
+def train_genlab(arguments: argparse.Namespace, folder: pathlib.Path) -> None:
+    import genlab
+    from genlab import evaluation
+
+    clock = Clock()
+    every = arguments.steps // 30
+    started = clock()
+    run = genlab.fit(
+        "dcgan", arguments.data, steps=arguments.steps, checkpoint_every=every, keep=1000, out=folder / "runs"
+    )
+    print(f"genlab: {run.step:,} steps in {clock():.0f} s")
+    # Loading TensorFlow and the data is a part of each moment; drawing grids and saving too, as a user has them.
+    moments = {line["step"]: started + line["seconds"] for line in run.metrics()}
+    overhead = (clock() - moments[run.step]) / run.step
+    for moment in due(clock()):
+        step = max(
+            (step for step in moments if moments[step] + step * overhead <= moment and step % every == 0), default=0
+        )
+        if step:
+            model = genlab.load(run.path, checkpoint=step).model
+            drawn = evaluation.draw(model, np.arange(SAMPLES)).images
+            keep(folder, moments[step] + step * overhead, drawn / 127.5 - 1.0)
+
+
+def train_tutorial(arguments: argparse.Namespace, folder: pathlib.Path) -> None:
+    clock = Clock()
+    import rivals
+
+    import genlab
+    from genlab.backend import keras, tf
+
+    images = genlab.data.load(arguments.data).images
+    generator, discriminator = rivals.tutorial_generator(), rivals.tutorial_discriminator()
+    rates = [keras.optimizers.Adam(1e-4), keras.optimizers.Adam(1e-4)]
+    scaled = (images.astype(np.float32) - 127.5) / 127.5
+    stream = tf.data.Dataset.from_tensor_slices(scaled).shuffle(len(scaled)).batch(256)
+
+    @tf.function
+    def train(real):
+        noise = tf.random.normal([256, rivals.LATENT])
+        with tf.GradientTape() as generator_tape, tf.GradientTape() as discriminator_tape:
+            fake = generator(noise, training=True)
+            real_logits, fake_logits = discriminator(real, training=True), discriminator(fake, training=True)
+            generator_loss = rivals.answers(fake_logits, True)
+            discriminator_loss = rivals.answers(real_logits, True) + rivals.answers(fake_logits, False)
+        for tape, loss, network, rate in (
+            (generator_tape, generator_loss, generator, rates[0]),
+            (discriminator_tape, discriminator_loss, discriminator, rates[1]),
+        ):
+            variables = network.trainable_variables
+            rate.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
+
+    def draw():
+        noise = tf.random.normal([SAMPLES, rivals.LATENT])
+        return np.concatenate(
+            [generator(noise[start : start + 500], training=False) for start in range(0, SAMPLES, 500)]
+        )
+
+    repeat(iter(stream.repeat()), train, draw, clock, arguments.seconds, folder)
+
+
+def train_torch(arguments: argparse.Namespace, folder: pathlib.Path) -> None:
+    clock = Clock()
+    import torch
+    from torch import nn
+
+    def up(inputs, outputs, stride, padding):
+        return [
+            nn.ConvTranspose2d(inputs, outputs, 4, stride, padding, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(True),
+        ]
+
+    def down(inputs, outputs):
+        return [nn.Conv2d(inputs, outputs, 4, 2, 1, bias=False), nn.BatchNorm2d(outputs), nn.LeakyReLU(0.2, True)]
+
+    def initial(module):
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.normal_(module.weight, 0.0, 0.02)
+        elif isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.weight, 1.0, 0.02)
+
+    hidden = [*up(100, 512, 1, 0), *up(512, 256, 2, 1), *up(256, 128, 2, 1), *up(128, 64, 2, 1)]
+    generator = nn.Sequential(*hidden, nn.ConvTranspose2d(64, 1, 4, 2, 1, bias=False), nn.Tanh())
+    first = [nn.Conv2d(1, 64, 4, 2, 1, bias=False), nn.LeakyReLU(0.2, True)]
+    last = nn.Conv2d(512, 1, 4, 1, 0, bias=False)
+    discriminator = nn.Sequential(*first, *down(64, 128), *down(128, 256), *down(256, 512), last, nn.Flatten())
+    networks = [network.apply(initial).to(memory_format=torch.channels_last) for network in (generator, discriminator)]
+    adam = [torch.optim.Adam(network.parameters(), 2e-4, (0.5, 0.999)) for network in networks]
+    entropy = nn.BCEWithLogitsLoss()
+    pixels = torch.from_numpy(
+        np.load(folder.parent / "images.npy")
+    )  # without TensorFlow, which PyTorch is not loaded with
+    resize = lambda images, size: nn.functional.interpolate(images, size=size, mode="bilinear", antialias=True)  # noqa: E731
+
+    def train(rows):
+        real = resize(pixels[rows].permute(0, 3, 1, 2).float() / 127.5 - 1.0, 64).to(memory_format=torch.channels_last)
+        ones, zeros = torch.ones(len(rows), 1), torch.zeros(len(rows), 1)
+        fake = generator(torch.randn(len(rows), 100, 1, 1))
+        adam[1].zero_grad()
+        entropy(discriminator(real), ones).backward()
+        entropy(discriminator(fake.detach()), zeros).backward()
+        adam[1].step()
+        adam[0].zero_grad()
+        entropy(discriminator(fake), ones).backward()
+        adam[0].step()
+
+    def draw():
+        generator.eval()
+        with torch.no_grad():
+            parts = [resize(generator(torch.randn(500, 100, 1, 1)), 28) for _ in range(SAMPLES // 500)]
+        generator.train()
+        return torch.cat(parts).permute(0, 2, 3, 1).numpy()
+
+    def batches():
+        while True:
+            yield from torch.randperm(len(pixels)).split(64)
+
+    repeat(batches(), train, draw, clock, arguments.seconds, folder)
+
+
+def repeat(batches, train, draw, clock: Clock, seconds: float, folder: pathlib.Path) -> None:
+    """Train batch by batch until the time is up; samples are drawn when they are due, while the clock stands."""
+    steps = 0
+    for moment in due(seconds):
+        while clock() < moment:
+            train(next(batches))
+            steps += 1
+        now, started = clock(), time.time()
+        keep(folder, now, draw())
+        clock.held += time.time() - started
+    print(f"{folder.name}: {steps:,} steps")
+
+
+def score(contender: str, folder: pathlib.Path, arguments: argparse.Namespace) -> None:
+    import genlab
+    from genlab.metrics import distances, extractors
+
+    dataset = genlab.data.load(arguments.data)
+    extractor = extractors.load("digits", dataset)
+    real = extractor(dataset.test_images[:SAMPLES])[0]
+    rows = np.random.default_rng(0).permutation(len(dataset.images))[:SAMPLES]
+    floor = distances.frechet_distance(extractor(dataset.images[rows])[0], real)
+    found = {float(path.stem): extractor(np.load(path))[0] for path in sorted(folder.glob("*.npy"))}
+    entry = {
+        "contender": contender,
+        "data": dataset.name,
+        "seconds": list(found),
+        "frechet_distance": [distances.frechet_distance(features, real) for features in found.values()],
+        "floor": floor,
+        "samples": SAMPLES,
+        "extractor_sha256": extractor.sha256,
+        "budget": arguments.seconds,
+    }
+    results.add(KEPT, entry)
+
+
+def plot() -> None:
+    from genlab import plots
+
+    newest = {entry["contender"]: entry for entry in results.entries(KEPT)}
+    with plots.axes(results.FOLDER / f"{KEPT}.png", 6, 4) as axes:
+        for contender, entry in newest.items():
+            multiples = np.array(entry["frechet_distance"]) / entry["floor"]
+            axes.loglog(entry["seconds"], multiples, "o-", label=contender)
+        axes.set(xlabel="seconds since the start", ylabel="Fréchet distance, multiples of real images'")
+        axes.legend()
+
+
+if __name__ == "__main__":
+    main()
