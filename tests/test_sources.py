@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import resource
 import sys
 import types
 
@@ -324,6 +326,22 @@ def test_sharding_goes_on_where_it_was_cut_off(tmp_path, pictures):
     shards.write(tmp_path / "out", facts, whole, images_per_shard=5)
     assert asked == [0, 5, 10, 15, 20]  # none twice
     np.testing.assert_array_equal(load(tmp_path / "out").images, images)
+
+
+def test_there_may_be_more_shards_than_files_that_can_be_open(tmp_path, pictures):
+    images, labels = pictures
+    facts = {"name": "many", "shape": [12, 10, 3], "class_names": ["a", "b", "c"]}
+    shards.write(
+        tmp_path / "many", facts, {"train": (24, lambda rows: (images[rows], labels[rows]))}, images_per_shard=1
+    )
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/dev/fd")) + 12, hard))
+    try:
+        dataset = load(tmp_path / "many", options=DataOptions(memory=1e-9))
+        assert np.array_equal(dataset.images[:], images) and np.array_equal(dataset.labels, labels)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def test_damaged_shards_are_named(tmp_path, pictures):

@@ -38,7 +38,7 @@ class Frame:
                 planes = [self._resized(Image.fromarray(picture[..., index])) for index in range(self.channels)]
                 return np.stack([np.asarray(plane) for plane in planes], axis=-1)
             picture = to_picture(picture)
-        picture = self._resized(flat(picture, self.background).convert("L" if self.channels == 1 else "RGB"))
+        picture = self._resized(_in_mode(flat(picture, self.background), "L" if self.channels == 1 else "RGB"))
         return np.asarray(picture).reshape(self.shape)
 
     def _resized(self, picture: Image.Image) -> Image.Image:
@@ -62,8 +62,11 @@ def to_picture(array: np.ndarray) -> Image.Image:
 
 
 def flat(picture: Image.Image, background: tuple[int, int, int] = (255, 255, 255)) -> Image.Image:
-    """The picture upright, of 8 bits, grey (L) or colour (RGB), its transparent parts on the background."""
-    picture = ImageOps.exif_transpose(picture)
+    """The picture upright, of 8 bits, grey (L) or colour (RGB), its transparent parts on the background.
+
+    It is turned in its place; nothing is copied that need not be.
+    """
+    ImageOps.exif_transpose(picture, in_place=True)
     if picture.mode.startswith("I") or picture.mode == "F":
         picture = _of_8_bits(picture)
     if picture.has_transparency_data:
@@ -71,7 +74,11 @@ def flat(picture: Image.Image, background: tuple[int, int, int] = (255, 255, 255
         picture = picture.convert("RGBA")
         canvas = Image.new("RGBA", picture.size, (*background, 255))
         picture = Image.alpha_composite(canvas, picture).convert("L" if grey else "RGB")
-    return picture.convert("L" if picture.mode in GREY else "RGB")
+    return _in_mode(picture, "L" if picture.mode in GREY else "RGB")
+
+
+def _in_mode(picture: Image.Image, mode: str) -> Image.Image:
+    return picture if picture.mode == mode else picture.convert(mode)
 
 
 def _of_8_bits(picture: Image.Image) -> Image.Image:

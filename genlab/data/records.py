@@ -121,7 +121,13 @@ class Records:
 
     def headers(self) -> tuple[list[Header | None], dict[int, str]]:
         """The header of every row, None where it cannot be read, and why not, by row."""
-        return self._attempt(self.reader.header, "looking at images")
+        found: list[Header | None] = [None] * len(self)
+        distinct: dict[Header, Header] = {}  # a million images have few
+
+        def keep(row: int, header: Header) -> None:
+            found[row] = distinct.setdefault(header, header)
+
+        return found, self._attempt(self.reader.header, "looking at images", keep)
 
     def checked(self, into: np.ndarray | None = None) -> dict[int, str]:
         """Decode every row, and say which could not be, and why; `into`, [N, H, W, C], takes the images where given."""
@@ -135,12 +141,10 @@ class Records:
             if into is not None:
                 into[row] = image
 
-        return self._attempt(decode, "reading images" if into is not None else "checking images", keep)[1]
+        return self._attempt(decode, "reading images" if into is not None else "checking images", keep)
 
-    def _attempt(
-        self, work: Callable[[int], Any], title: str, keep: Callable[[int, Any], None] | None = None
-    ) -> tuple[list[Any], dict[int, str]]:
-        """Do the work on every row, in threads; what it gave (unless `keep` takes it), and what went wrong."""
+    def _attempt(self, work: Callable[[int], Any], title: str, keep: Callable[[int, Any], None]) -> dict[int, str]:
+        """Do the work on every row, in threads, and hand what it gave to `keep`; what went wrong, by row."""
 
         def attempt(index: int) -> Any:
             try:
@@ -148,7 +152,6 @@ class Records:
             except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
                 return reason(error)
 
-        results: list[Any] = []
         bad: dict[int, str] = {}
         quiet = not sys.stderr.isatty() or len(self) < AT_ONCE
         with tqdm.tqdm(total=len(self), desc=title, unit="image", leave=False, disable=quiet) as bar:
@@ -156,13 +159,11 @@ class Records:
                 chunk = self.rows[start : start + AT_ONCE].tolist()
                 for row, result in enumerate(pool().map(attempt, chunk), start):
                     if isinstance(result, str):
-                        bad[row], result = result, None
-                    elif keep is not None:
+                        bad[row] = result
+                    else:
                         keep(row, result)
-                    if keep is None:
-                        results.append(result)
                 bar.update(len(chunk))
-        return results, bad
+        return bad
 
 
 _pool: concurrent.futures.ThreadPoolExecutor | None = None

@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import io
 import json
-import mmap
 import pathlib
 import struct
 from collections.abc import Callable
@@ -44,17 +43,9 @@ class Shards(Reader):
     def __init__(self, paths: list[pathlib.Path], keys: Keys) -> None:
         self.paths = paths
         self.keys = keys
-        maps, ends, starts, lengths = [], [], [], []
-        for path in paths:
-            with path.open("rb") as file:
-                content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if path.stat().st_size else b""
-            start, length = _record_places(path, content)
-            maps.append(content)
-            starts.append(start)
-            lengths.append(length)
-            ends.append(len(start))
-        self._maps = maps
-        self._ends = np.cumsum(ends)
+        # Files are not kept open, nor mapped: there may be thousands of them, and their pages would count as memory.
+        starts, lengths = zip(*(_record_places(path) for path in paths), strict=True)
+        self._ends = np.cumsum([len(start) for start in starts])
         self._starts, self._lengths = np.concatenate(starts), np.concatenate(lengths)
 
     def __len__(self) -> int:
@@ -62,12 +53,9 @@ class Shards(Reader):
 
     def example(self, index: int) -> Any:
         """The features of an example by key. Raises ValueError where it is none."""
-        content = self._maps[int(np.searchsorted(self._ends, index, side="right"))]
-        start, length = int(self._starts[index]), int(self._lengths[index])
-        try:
-            return tf.train.Example.FromString(bytes(content[start : start + length])).features.feature
-        except Exception as error:  # protobuf's own exception is in a private module
-            raise ValueError("its bytes are no tf.train.Example") from error
+        with self.paths[self._shard(index)].open("rb", buffering=0) as file:
+            file.seek(int(self._starts[index]))
+            return _features(file.read(int(self._lengths[index])))
 
     def read(self, index: int) -> Image.Image | np.ndarray:
         features = self.example(index)
@@ -102,28 +90,43 @@ class Shards(Reader):
         if not len(self) or key not in self.example(0):
             return None
         labels = np.empty(len(self), np.int32)
-        for index in range(len(self)):
-            values = self.example(index)[key].int64_list.value
-            if len(values) != 1 or not 0 <= values[0] < 2**31:
-                raise UsageError(f"{self.name(index)}: its label {key!r} is not one integer from 0 on.")
-            labels[index] = values[0]
+        for path, first, end in zip(self.paths, [0, *self._ends], self._ends, strict=False):
+            content = path.read_bytes()  # once for all: a file that is opened for each label takes minutes
+            for index in range(first, end):
+                start = self._starts[index]
+                values = _features(content[start : start + self._lengths[index]])[key].int64_list.value
+                if len(values) != 1 or not 0 <= values[0] < 2**31:
+                    raise UsageError(f"{self.name(index)}: its label {key!r} is not one integer from 0 on.")
+                labels[index] = values[0]
         return labels
 
     def name(self, index: int) -> str:
-        shard = int(np.searchsorted(self._ends, index, side="right"))
+        shard = self._shard(index)
         before = int(self._ends[shard - 1]) if shard else 0
         return f"{self.paths[shard].name}, record {index - before}"
+
+    def _shard(self, index: int) -> int:
+        return int(np.searchsorted(self._ends, index, side="right"))
 
     def digest(self) -> str:
         sizes = [f"{path.name} {path.stat().st_size}" for path in self.paths]
         return hashlib.sha256("\n".join([*sizes, repr(self.keys)]).encode()).hexdigest()
 
 
-def _record_places(path: pathlib.Path, content: Any) -> tuple[np.ndarray, np.ndarray]:
+def _features(content: bytes) -> Any:
+    """The features of an example by key."""
+    try:
+        return tf.train.Example.FromString(content).features.feature
+    except Exception as error:  # protobuf's own exception is in a private module
+        raise ValueError("its bytes are no tf.train.Example") from error
+
+
+def _record_places(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
     """Where the records of a TFRecord file begin and how long they are, in bytes.
 
     A record is its length (8 bytes), a checksum of that (4), the bytes, and a checksum of these (4).
     """
+    content = path.read_bytes()
     if content[:2] == b"\x1f\x8b":
         raise UsageError(
             f"{path} is compressed as a whole, so that no record can be read by its number. Write it anew without compression."
