@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
+import pathlib
 import resource
 import sys
 import types
@@ -336,7 +336,7 @@ def test_there_may_be_more_shards_than_files_that_can_be_open(tmp_path, pictures
     )
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/dev/fd")) + 12, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(pathlib.Path("/dev/fd").iterdir())) + 12, hard))
     try:
         dataset = load(tmp_path / "many", options=DataOptions(memory=1e-9))
         assert np.array_equal(dataset.images[:], images) and np.array_equal(dataset.labels, labels)
