@@ -151,6 +151,7 @@ class Dataset:
         rows = tf.data.Dataset.counter(first).map(order).rebatch(batch_size, drop_remainder=True)
         options = tf.data.Options()
         options.autotune.enabled = False  # nothing here to tune, and its thread can hang the interpreter's exit
+        options.experimental_optimization.apply_default_optimizations = False  # they copy all images twice
         return rows.map(self._gathering()).prefetch(4).with_options(options)
 
     @property
