@@ -37,6 +37,8 @@ class Workload:
     model: str
     batch: int
     shape: tuple[int, int, int] = (28, 28, 1)
+    width: int = 1
+    """What the channels and units of genlab's default networks are multiplied by."""
 
     @property
     def of_tutorial(self) -> bool:
@@ -51,6 +53,14 @@ WORKLOADS = {
     "vae-64": Workload("vae", 64),
     "dcgan-64x64-rgb": Workload("dcgan", 64, (64, 64, 3)),
 }
+SIZES = {
+    **{f"dcgan-{batch}": Workload("dcgan", batch) for batch in (16, 32, 64, 128, 256, 512)},
+    "dcgan-64x64-rgb": WORKLOADS["dcgan-64x64-rgb"],
+    "dcgan-128x128-rgb": Workload("dcgan", 16, (128, 128, 3)),
+    "dcgan-64-twice-as-wide": Workload("dcgan", 64, width=2),
+    "dcgan-64-four-times-as-wide": Workload("dcgan", 64, width=4),
+}
+"""What a step costs against the size of its batch, images and networks."""
 
 
 def images(workload: Workload) -> np.ndarray:
@@ -64,8 +74,14 @@ def hparams(workload: Workload) -> Any:
         chosen |= {"components": 0}
     else:
         chosen |= {"r1_penalty": 0.0, "minibatch_standard_deviation": False, "latent_size": LATENT}
-    name = "dcgan" if workload.of_tutorial else workload.model
-    return models.load(name).Hparams(**chosen)
+    kind = models.load("dcgan" if workload.of_tutorial else workload.model).Hparams
+    if workload.width > 1:
+        settings = kind()
+        for name in ("generator_widths", "discriminator_widths"):
+            chosen[name] = tuple(workload.width * each for each in getattr(settings, name))
+        for name in ("generator_units", "discriminator_units"):
+            chosen[name] = workload.width * getattr(settings, name)
+    return kind(**chosen)
 
 
 def tutorial_generator(normalization: Any = None) -> Any:
@@ -300,7 +316,7 @@ IMPLEMENTATIONS = {"genlab": genlab_step, "tutorial": tutorial_step, "keras": ke
 
 def main() -> None:
     workload, implementation, precision = sys.argv[1:]
-    run = IMPLEMENTATIONS[implementation](WORKLOADS[workload], precision)
+    run = IMPLEMENTATIONS[implementation]((WORKLOADS | SIZES)[workload], precision)
     run(2)
     print("ready", flush=True)
     for line in sys.stdin:

@@ -1,12 +1,13 @@
 """Time of a training step: genlab beside what one would write instead, on the same networks, batch and optimizer.
 
-    pip install -e . torch
+    pip install -e ".[benchmarks]"
     python benchmarks/step_time.py [--workloads dcgan-64 vae-64] [--precisions float32 bfloat16] [--rounds 5]
+    python benchmarks/step_time.py --sizes  # genlab's dcgan alone, by batch, image and width
 
 Each implementation (see rivals.py) runs in a process of its own; they take turns, a couple of seconds each, so that what else
 the machine does hits all alike. Beside the medians stand the floating-point work of the step, counted from the shapes, and
 the time that it would take at the rate of this machine's large matrix products and convolutions. Results go to
-benchmarks/results/step_time.json, and a table to benchmarks/results/step_time.md.
+benchmarks/results/step_time.json, and tables to benchmarks/results/step_time.md and cost_by_size.md.
 """
 
 from __future__ import annotations
@@ -28,24 +29,29 @@ import rivals
 from genlab.backend import tf
 
 KEPT = "step_time"
+ALL = rivals.WORKLOADS | rivals.SIZES
 SECONDS = 2.0
 """How long a turn is, about."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workloads", nargs="*", default=list(rivals.WORKLOADS), choices=rivals.WORKLOADS)
+    parser.add_argument("--workloads", nargs="*", default=list(rivals.WORKLOADS), choices=ALL)
+    parser.add_argument("--sizes", action="store_true", help="what genlab's dcgan costs by size")
     parser.add_argument("--implementations", nargs="*", default=[*rivals.IMPLEMENTATIONS, "torch"])
     parser.add_argument("--precisions", nargs="*", default=["float32", "bfloat16"])
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
-    if importlib.util.find_spec("torch") is None:
+    if arguments.sizes:
+        arguments.workloads, arguments.implementations = list(rivals.SIZES), ["genlab"]
+    if importlib.util.find_spec("torch") is None and "torch" in arguments.implementations:
         print("torch is not installed: its rows are left out")
         arguments.implementations.remove("torch")
     for name in arguments.workloads:
         rates = {precision: machine_rate(precision) for precision in arguments.precisions}
         measure(name, arguments, rates)
         write_table()
+        write_sizes()
 
 
 def measure(name: str, arguments: argparse.Namespace, rates: dict[str, float]) -> None:
@@ -86,7 +92,7 @@ class Worker:
         workload, implementation, precision = arguments
         here = pathlib.Path(__file__).parent
         if implementation == "torch":
-            description = json.dumps(rivals.described(rivals.WORKLOADS[workload]))
+            description = json.dumps(rivals.described(ALL[workload]))
             command = [sys.executable, str(here / "torch_step.py"), description, precision]
         else:
             command = [sys.executable, str(here / "rivals.py"), *arguments]
@@ -132,7 +138,7 @@ def machine_rate(precision: str) -> float:
 
 def floating_point_work(name: str, implementation: str) -> float:
     """Multiplications and additions of a step in convolutions and dense layers, two for each product."""
-    workload = rivals.WORKLOADS[name]
+    workload = ALL[name]
     first, second = (forward_work(network, workload.batch) for network in rivals.networks(workload))
     if workload.model == "vae":  # forward; and backward to weights and, but for the first layer, to inputs
         return 3 * sum(first) + 3 * sum(second) - first[0]
@@ -172,12 +178,42 @@ def write_table() -> None:
         "|---|---|---|---|---|---|---|",
     ]
     for (workload, implementation, precision), entry in newest.items():
+        if workload not in rivals.WORKLOADS:
+            continue
         own = [newest[key]["milliseconds"] for key in newest if key[:2] == (workload, "genlab")]
         lines.append(
             f"| {workload} | {implementation} | {precision} | {entry['milliseconds']:.1f} "
             f"| {entry['milliseconds'] / min(own):.2f} | {entry['gigaflop']:.1f} | {entry['share_of_floor']:.0%} |"
         )
     (results.FOLDER / f"{KEPT}.md").write_text("\n".join(lines) + "\n")
+
+
+def write_sizes() -> None:
+    """Time for an image over the work for an image, beside the least of all sizes."""
+    chosen = {
+        entry["workload"]: entry
+        for entry in results.entries(KEPT)
+        if (entry["implementation"], entry["precision"]) == ("genlab", "float32") and entry["workload"] in rivals.SIZES
+    }
+    if len(chosen) < len(rivals.SIZES):
+        return
+    cost = {name: entry["milliseconds"] / entry["gigaflop"] for name, entry in chosen.items()}
+    lines = [
+        "# Cost against size",
+        "",
+        f"genlab's `dcgan`, float32; {results.machines(list(chosen.values()))}.",
+        "",
+        "| batch, image, width | ms a step | images/s | GFLOP a step | ms a GFLOP | times the least |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name in rivals.SIZES:
+        entry = chosen[name]
+        rate = 1000 * rivals.SIZES[name].batch / entry["milliseconds"]
+        lines.append(
+            f"| {name.removeprefix('dcgan-')} | {entry['milliseconds']:.1f} | {rate:,.0f} | {entry['gigaflop']:.1f} "
+            f"| {cost[name]:.1f} | {cost[name] / min(cost.values()):.2f} |"
+        )
+    (results.FOLDER / "cost_by_size.md").write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Fréchet distance against wall time: genlab's dcgan, the DCGAN of TensorFlow's tutorial as published, and PyTorch's example.
 
-    pip install -e . torch
+    pip install -e ".[benchmarks]"
     python benchmarks/time_to_quality.py --data mnist [--seconds 300]
 
 They train one after the other, each alone on the machine and for as long; time counts from the start of the process. genlab
@@ -20,7 +20,10 @@ import sys
 import time
 
 import numpy as np
+import psutil
 import results
+
+import genlab
 
 KEPT = "time_to_quality"
 SAMPLES = 10_000
@@ -41,6 +44,8 @@ def main() -> None:
         train = {"genlab": train_genlab, "tutorial": train_tutorial, "torch": train_torch}[contender]
         train(arguments, pathlib.Path(folder))
         return
+    (results.CACHE / KEPT).mkdir(parents=True, exist_ok=True)
+    np.save(results.CACHE / KEPT / "images.npy", genlab.data.load(arguments.data).images)
     for contender in arguments.contenders:
         folder = results.CACHE / KEPT / contender
         folder.mkdir(parents=True, exist_ok=True)
@@ -60,8 +65,6 @@ class Clock:
     """Seconds since the process began, less those for which it was held."""
 
     def __init__(self) -> None:
-        import psutil
-
         self.begun = psutil.Process().create_time()
         self.held = 0.0
 
@@ -77,7 +80,6 @@ def keep(folder: pathlib.Path, seconds: float, images: np.ndarray) -> None:
 
 
 def train_genlab(arguments: argparse.Namespace, folder: pathlib.Path) -> None:
-    import genlab
     from genlab import evaluation
 
     clock = Clock()
@@ -104,7 +106,6 @@ def train_tutorial(arguments: argparse.Namespace, folder: pathlib.Path) -> None:
     clock = Clock()
     import rivals
 
-    import genlab
     from genlab.backend import keras, tf
 
     images = genlab.data.load(arguments.data).images
@@ -211,7 +212,6 @@ def repeat(batches, train, draw, clock: Clock, seconds: float, folder: pathlib.P
 
 
 def score(contender: str, folder: pathlib.Path, arguments: argparse.Namespace) -> None:
-    import genlab
     from genlab.metrics import distances, extractors
 
     dataset = genlab.data.load(arguments.data)
