@@ -102,6 +102,34 @@ print(json.dumps({"kept": [float((part > 0).mean()) for part in drawn], "values"
     assert all(0.4 < share < 0.6 for share in [*found["kept"], *found["alike"]])
 
 
+def test_an_augmenter_works_in_distributed_pipelines_and_models():
+    code = """
+from genlab.backend import tf
+drawing = fit("cgan", "runs", steps=1, generator_widths=(2,), discriminator_widths=(2,))
+coding = fit("vae", "runs", steps=1, encoder_widths=(2,), decoder_widths=(2,), hidden_units=4, components=1)
+augment = genlab.Augmenter.from_run(drawing, fraction=0.5, seed=0)
+dataset = tf.data.Dataset.from_tensor_slices((images, labels)).batch(16, drop_remainder=True)
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+parts = []
+for both in strategy.experimental_distribute_dataset(dataset.map(augment)):
+    parts.append([np.concatenate(strategy.experimental_local_results(part)) for part in both])
+alone = [[part.numpy() for part in batch] for batch in dataset.map(augment)]
+# Keras' fit on two parts of a CPU never ends, with or without an augmenter: the layer is run as fit would run it.
+with strategy.scope():
+    vary = genlab.Augmenter.from_run(coding, way="vary", amount=0.5, seed=0, value_range=(0, 255))
+pixels = dataset.map(lambda images, labels: tf.cast(images, tf.float32))
+step = tf.function(lambda images: strategy.run(lambda part: vary(part, training=True), args=(images,)))
+both = next(iter(strategy.experimental_distribute_dataset(pixels)))
+moved = np.concatenate(strategy.experimental_local_results(step(both)))
+print(json.dumps({"batches": len(parts), "changed": float((parts[0][0] != images[:16]).mean()),
+                  "moved": float(np.abs(moved - images[:16]).mean()), "shape": moved.shape,
+                  "alike": all(np.array_equal(a, b) for x, y in zip(parts, alone) for a, b in zip(x, y))}))
+"""
+    found = process(code)
+    assert found["batches"] == 3 and found["alike"]
+    assert 0.4 < found["changed"] <= 0.5 and found["shape"] == [16, 12, 10, 1] and found["moved"] > 1
+
+
 def test_wrong_input(capsys):
     command = ["gan", "--steps", "1", *TINY_FLAGS, "--replicas", "2"]
     status, message = fails(lambda: train.main(command), capsys)
