@@ -1,6 +1,6 @@
 """A dcgan on few images, with and without differentiable augmentation: Fréchet distance to the held-out images.
 
-    python benchmarks/small_data.py --data mnist [--images 1000] [--steps 5000] [--seeds 3]
+    python benchmarks/small_data.py --data mnist [--images 1000] [--steps 5000] [--seeds 3] [--policies none translation]
 
 Results go to benchmarks/results/small_data.json, an entry a run; what is there already is not run again, and a run that was
 cut off is resumed.
@@ -19,7 +19,7 @@ from genlab import run as runs
 from genlab.metrics import distances, extractors
 
 KEPT = "small_data"
-POLICIES = ((), ("translation",), ("translation", "cutout"), ("color", "translation", "cutout"))
+POLICIES = ("none", "translation", "translation+cutout", "color+translation+cutout")
 SAMPLES = 10_000
 
 
@@ -29,6 +29,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--policies", nargs="*", default=POLICIES, choices=POLICIES)
     arguments = parser.parse_args()
     whole = genlab.data.load(arguments.data)
     extractor = extractors.load("auto", whole)
@@ -36,7 +37,8 @@ def main() -> None:
     real = extractor(whole.test_images[:SAMPLES])[0]
     floor = distances.frechet_distance(extractor(whole.images[rows])[0], real)
     for seed in range(arguments.seeds):
-        for policy in POLICIES:
+        for name in arguments.policies:
+            policy = () if name == "none" else tuple(name.split("+"))
             entry = {
                 "data": whole.name,
                 "images": arguments.images,
