@@ -2,7 +2,7 @@
 
     python benchmarks/rivals.py WORKLOAD IMPLEMENTATION PRECISION
 
-It answers each line that holds a number on standard input with the seconds that so many steps took. `tutorial` is the loop
+It takes its turns as turns.py says. `tutorial` is the loop
 of TensorFlow's DCGAN tutorial, `keras` a custom train_step under fit, each with the networks, batch and optimizer of the
 workload; torch_step.py is PyTorch's. The game is plain for all: no penalty, no running average of weights.
 """
@@ -12,11 +12,11 @@ from __future__ import annotations
 import dataclasses
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import turns
 
 from genlab import blocks, config, distribution, layers, models, training
 from genlab import data as sources
@@ -190,26 +190,32 @@ def vae_loss(encoder: Any, decoder: Any, observed: Any) -> Any:
     return tf.reduce_mean(tf.reduce_sum(entropy, axis=[1, 2, 3]) + kl)
 
 
+def tutorial_game(generator: Any, discriminator: Any, rates: list[Any], batch: int) -> Callable[[Any], None]:
+    """The tutorial's step: both networks are updated by what the same generated images say."""
+
+    @tf.function
+    def train(real):
+        noise = tf.random.normal([batch, generator.inputs[0].shape[1]])
+        with tf.GradientTape() as generator_tape, tf.GradientTape() as discriminator_tape:
+            fake = generator(noise, training=True)
+            real_logits, fake_logits = discriminator(real, training=True), discriminator(fake, training=True)
+            generator_loss = answers(fake_logits, True)
+            discriminator_loss = answers(real_logits, True) + answers(fake_logits, False)
+        for tape, loss, network, optimizer in (
+            (generator_tape, generator_loss, generator, rates[0]),
+            (discriminator_tape, discriminator_loss, discriminator, rates[1]),
+        ):
+            gradients = tape.gradient(loss, network.trainable_variables)
+            optimizer.apply_gradients(zip(gradients, network.trainable_variables, strict=True))
+
+    return train
+
+
 def tutorial_step(workload: Workload, precision: str) -> Callable[[int], Any]:
     """tensorflow.org/tutorials/generative/dcgan and .../cvae: a tf.function a step, called from Python for each batch."""
     with scope(precision):
         first, second = networks(workload)
     rates = optimizers(workload, 2)
-
-    @tf.function
-    def train_gan(real):
-        noise = tf.random.normal([workload.batch, first.inputs[0].shape[1]])
-        with tf.GradientTape() as generator_tape, tf.GradientTape() as discriminator_tape:
-            fake = first(noise, training=True)
-            real_logits, fake_logits = second(real, training=True), second(fake, training=True)
-            generator_loss = answers(fake_logits, True)
-            discriminator_loss = answers(real_logits, True) + answers(fake_logits, False)
-        for tape, loss, network, optimizer in (
-            (generator_tape, generator_loss, first, rates[0]),
-            (discriminator_tape, discriminator_loss, second, rates[1]),
-        ):
-            gradients = tape.gradient(loss, network.trainable_variables)
-            optimizer.apply_gradients(zip(gradients, network.trainable_variables, strict=True))
 
     @tf.function
     def train_vae(observed):
@@ -218,7 +224,7 @@ def tutorial_step(workload: Workload, precision: str) -> Callable[[int], Any]:
             loss = vae_loss(first, second, observed)
         rates[0].apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
 
-    train = train_vae if workload.model == "vae" else train_gan
+    train = train_vae if workload.model == "vae" else tutorial_game(first, second, rates, workload.batch)
     stream = iter(batches(workload).repeat())
 
     def run(count: int) -> None:
@@ -317,12 +323,7 @@ IMPLEMENTATIONS = {"genlab": genlab_step, "tutorial": tutorial_step, "keras": ke
 def main() -> None:
     workload, implementation, precision = sys.argv[1:]
     run = IMPLEMENTATIONS[implementation]((WORKLOADS | SIZES)[workload], precision)
-    run(2)
-    print("ready", flush=True)
-    for line in sys.stdin:
-        started = time.perf_counter()
-        run(int(line))
-        print(time.perf_counter() - started, flush=True)
+    turns.serve(run)
 
 
 if __name__ == "__main__":

@@ -18,20 +18,17 @@ import json
 import math
 import pathlib
 import statistics
-import subprocess
-import sys
 import time
 from typing import Any
 
 import results
 import rivals
+import turns
 
 from genlab.backend import tf
 
 KEPT = "step_time"
 ALL = rivals.WORKLOADS | rivals.SIZES
-SECONDS = 2.0
-"""How long a turn is, about."""
 
 
 def main() -> None:
@@ -56,7 +53,7 @@ def main() -> None:
 
 def measure(name: str, arguments: argparse.Namespace, rates: dict[str, float]) -> None:
     workers = {
-        (implementation, precision): Worker(name, implementation, precision)
+        (implementation, precision): turns.Worker(command(name, implementation, precision))
         for implementation in arguments.implementations
         for precision in arguments.precisions
     }
@@ -82,40 +79,14 @@ def measure(name: str, arguments: argparse.Namespace, rates: dict[str, float]) -
             results.add(KEPT, entry)
     finally:
         for worker in workers.values():
-            worker.process.kill()
+            worker.end()
 
 
-class Worker:
-    """A process that runs steps when it is told to."""
-
-    def __init__(self, *arguments: str) -> None:
-        workload, implementation, precision = arguments
-        here = pathlib.Path(__file__).parent
-        if implementation == "torch":
-            description = json.dumps(rivals.described(ALL[workload]))
-            command = [sys.executable, str(here / "torch_step.py"), description, precision]
-        else:
-            command = [sys.executable, str(here / "rivals.py"), *arguments]
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
-        self.seconds: list[float] = []
-        if self.answer().strip() != "ready":
-            raise SystemExit(f"rivals.py {' '.join(arguments)} did not start: call it by hand to see why")
-        self.count = max(1, round(SECONDS / (self.steps(5) / 5)))
-
-    def answer(self) -> str:
-        assert self.process.stdout is not None
-        return self.process.stdout.readline()
-
-    def steps(self, count: int) -> float:
-        assert self.process.stdin is not None
-        self.process.stdin.write(f"{count}\n")
-        self.process.stdin.flush()
-        return float(self.answer())
-
-    def turn(self) -> None:
-        self.seconds.append(self.steps(self.count) / self.count)
+def command(workload: str, implementation: str, precision: str) -> list[str]:
+    here = pathlib.Path(__file__).parent
+    if implementation == "torch":
+        return [str(here / "torch_step.py"), json.dumps(rivals.described(ALL[workload])), precision]
+    return [str(here / "rivals.py"), workload, implementation, precision]
 
 
 def machine_rate(precision: str) -> float:

@@ -114,20 +114,7 @@ def train_tutorial(arguments: argparse.Namespace, folder: pathlib.Path) -> None:
     scaled = (images.astype(np.float32) - 127.5) / 127.5
     stream = tf.data.Dataset.from_tensor_slices(scaled).shuffle(len(scaled)).batch(256)
 
-    @tf.function
-    def train(real):
-        noise = tf.random.normal([256, rivals.LATENT])
-        with tf.GradientTape() as generator_tape, tf.GradientTape() as discriminator_tape:
-            fake = generator(noise, training=True)
-            real_logits, fake_logits = discriminator(real, training=True), discriminator(fake, training=True)
-            generator_loss = rivals.answers(fake_logits, True)
-            discriminator_loss = rivals.answers(real_logits, True) + rivals.answers(fake_logits, False)
-        for tape, loss, network, rate in (
-            (generator_tape, generator_loss, generator, rates[0]),
-            (discriminator_tape, discriminator_loss, discriminator, rates[1]),
-        ):
-            variables = network.trainable_variables
-            rate.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
+    train = rivals.tutorial_game(generator, discriminator, rates, 256)
 
     def draw():
         noise = tf.random.normal([SAMPLES, rivals.LATENT])

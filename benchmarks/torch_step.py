@@ -2,19 +2,19 @@
 
     python benchmarks/torch_step.py DESCRIPTION PRECISION
 
-DESCRIPTION is what `rivals.described` gives, as JSON. Eager, channels-last; bfloat16 by autocast. It answers each line that
-holds a number on standard input with the seconds that so many steps took.
+DESCRIPTION is what `rivals.described` gives, as JSON. Eager, channels-last; bfloat16 by autocast. It takes its turns as
+turns.py says.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
+import turns
 from torch import nn
 from torch.nn import functional
 
@@ -123,12 +123,7 @@ def main() -> None:
             batch = pixels[torch.randint(len(pixels), (facts["batch"],))].to(torch.float32).sub_(127.5).div_(127.5)
             train(batch.to(memory_format=torch.channels_last))
 
-    run(2)
-    print("ready", flush=True)
-    for line in sys.stdin:
-        started = time.perf_counter()
-        run(int(line))
-        print(time.perf_counter() - started, flush=True)
+    turns.serve(run)
 
 
 if __name__ == "__main__":
