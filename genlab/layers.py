@@ -1,4 +1,4 @@
-"""Layers that Keras lacks. Importing this module imports Keras: take it lazily (see genlab.blocks)."""
+"""Layers that Keras lacks, or has slower. Importing this module imports Keras: take it lazily (see genlab.blocks)."""
 
 from __future__ import annotations
 
