@@ -11,11 +11,10 @@ from __future__ import annotations
 import argparse
 
 import results
-from matplotlib import pyplot
 from scipy import stats
 
 import genlab
-from genlab import evaluation
+from genlab import evaluation, plots
 
 KEPT = "light_against_full"
 EVERY, LIGHT, FULL = 250, 2000, 10_000
@@ -51,12 +50,11 @@ def main() -> None:
 
 
 def plot(entry: dict) -> None:
-    figure, axes = pyplot.subplots(figsize=(6, 3.5), layout="constrained")
-    axes.semilogy(entry["steps"], entry["light"], "o-", label=f"light, {entry['light_samples']:,} samples")
-    axes.semilogy(entry["steps"], entry["full"], "s--", label=f"full, {entry['full_samples']:,} samples")
-    axes.set(xlabel="training step", ylabel="Fréchet distance", title=f"dcgan on {entry['data']}")
-    axes.legend()
-    figure.savefig(results.FOLDER / f"{KEPT}.png", dpi=100)
+    with plots.axes(results.FOLDER / f"{KEPT}.png", 6, 3.5) as axes:
+        axes.semilogy(entry["steps"], entry["light"], "o-", label=f"light, {entry['light_samples']:,} samples")
+        axes.semilogy(entry["steps"], entry["full"], "s--", label=f"full, {entry['full_samples']:,} samples")
+        axes.set(xlabel="training step", ylabel="Fréchet distance", title=f"dcgan on {entry['data']}")
+        axes.legend()
 
 
 if __name__ == "__main__":

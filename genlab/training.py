@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from importlib import metadata
 from typing import Any
 
-from genlab import config, distribution, engine, models, precision
+from genlab import config, distribution, engine, models, precision, profiling
 from genlab import run as runs
 from genlab.backend import keras, tf
 from genlab.config import Config, Options
@@ -68,6 +68,7 @@ def resolve(
         raise UsageError(f"--batch-size {hparams.batch_size} is larger than the data: {count:,} training images.")
     distribution.Distribution(options, hparams.batch_size)  # says what does not fit before a folder is made
     steps = _steps(model, preset, hparams, options, dataset.epoch_size)
+    _check_profile(options, 0, steps)
     options = dataclasses.replace(
         options,
         steps=steps,
@@ -111,6 +112,8 @@ def resume(run: runs.Run, options: Options, *, debug: bool = False) -> runs.Run:
     steps = _steps(stored.model, stored.preset, stored.hparams, options, dataset.epoch_size)
     if steps < stored.steps:
         raise UsageError(f"--steps {steps:,} is less than the {stored.steps:,} of {run.name}: a run can only grow.")
+    if options.profile != stored.options.profile:
+        _check_profile(options, run.step, steps)
     options = dataclasses.replace(options, steps=steps, epochs=None, out=stored.options.out)
     distribution.Distribution(options, stored.hparams.batch_size)
     with _folder(options) as out:
@@ -135,6 +138,14 @@ def _go_on(run: runs.Run, dataset: Dataset, stored: Config, options: Options, de
                 "beyond them the rates stay where it ends"
             )
         engine.train(run, dataset, resume=True, debug=debug)
+
+
+def _check_profile(options: Options, begin: int, end: int) -> None:
+    """Raise UsageError for a profile of steps that this training does not take."""
+    if options.profile:
+        start, stop = profiling.parse(options.profile)
+        if start < begin or stop > end:
+            raise UsageError(f"--profile {options.profile}: this training goes from step {begin:,} to {end:,}.")
 
 
 def _steps(model: str, preset: str, hparams: Any, options: Options, count: int) -> int:
