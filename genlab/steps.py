@@ -37,7 +37,10 @@ class Steps:
         self._ahead = [next(self._batches) for _ in range(config.hparams.batches_per_step)]
         # A rollback goes on with other noise.
         seed = tf.constant([config.options.seed, 0x67656E + int(state.rollbacks.numpy())], tf.int32)
-        one_step = functools.partial(_step, config, model, state, distribution, seed, self.metric_names)
+        train_step = model.train_step
+        if config.options.jit:
+            train_step = tf.function(train_step, autograph=False, jit_compile=True)
+        one_step = functools.partial(_step, config, train_step, state, distribution, seed, self.metric_names)
         self._run = functools.partial(_run_eagerly, one_step) if debug else _compiled(one_step, config, dataset)
 
     def __call__(self, count: int) -> np.ndarray:
@@ -53,7 +56,7 @@ class Steps:
 
 def _step(
     config: Config,
-    model: GenerativeModel,
+    train_step: Any,
     state: State,
     distribution: Distribution,
     seed: Any,
@@ -73,9 +76,6 @@ def _step(
         (augmentation.augmented(to_model_range(images), change, options.augment, options.flip), labels)
         for (images, labels), change in zip(batches, changes, strict=True)
     ]
-    train_step = model.train_step
-    if config.options.jit:
-        train_step = tf.function(train_step, autograph=False, jit_compile=True)
     metrics = distribution.run(train_step, batches, step_seed)
     state.step.assign_add(1)
     state.batches.assign_add(count)

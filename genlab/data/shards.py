@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import io
 import json
+import mmap
 import pathlib
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -43,8 +45,12 @@ class Shards(Reader):
     def __init__(self, paths: list[pathlib.Path], keys: Keys) -> None:
         self.paths = paths
         self.keys = keys
-        # Files are not kept open, nor mapped: there may be thousands of them, and their pages would count as memory.
-        starts, lengths = zip(*(_record_places(path) for path in paths), strict=True)
+        # Files are not kept open, nor mapped for long: there may be thousands of them, and their pages would count as memory.
+        places = []
+        for path in paths:
+            with _mapped(path) as content:
+                places.append(_record_places(path, content))
+        starts, lengths = zip(*places, strict=True)
         self._ends = np.cumsum([len(start) for start in starts])
         self._starts, self._lengths = np.concatenate(starts), np.concatenate(lengths)
 
@@ -91,13 +97,13 @@ class Shards(Reader):
             return None
         labels = np.empty(len(self), np.int32)
         for path, first, end in zip(self.paths, [0, *self._ends], self._ends, strict=False):
-            content = path.read_bytes()  # once for all: a file that is opened for each label takes minutes
-            for index in range(first, end):
-                start = self._starts[index]
-                values = _features(content[start : start + self._lengths[index]])[key].int64_list.value
-                if len(values) != 1 or not 0 <= values[0] < 2**31:
-                    raise UsageError(f"{self.name(index)}: its label {key!r} is not one integer from 0 on.")
-                labels[index] = values[0]
+            with _mapped(path) as content:  # once for all: a file that is opened for each label takes minutes
+                for index in range(first, end):
+                    start = int(self._starts[index])
+                    values = _features(content[start : start + int(self._lengths[index])])[key].int64_list.value
+                    if len(values) != 1 or not 0 <= values[0] < 2**31:
+                        raise UsageError(f"{self.name(index)}: its label {key!r} is not one integer from 0 on.")
+                    labels[index] = values[0]
         return labels
 
     def name(self, index: int) -> str:
@@ -121,12 +127,21 @@ def _features(content: bytes) -> Any:
         raise ValueError("its bytes are no tf.train.Example") from error
 
 
-def _record_places(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
+@contextlib.contextmanager
+def _mapped(path: pathlib.Path) -> Iterator[Any]:
+    """The bytes of a file, however large, while they are looked at."""
+    if not path.stat().st_size:  # nothing to map
+        yield b""
+        return
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        yield content
+
+
+def _record_places(path: pathlib.Path, content: Any) -> tuple[np.ndarray, np.ndarray]:
     """Where the records of a TFRecord file begin and how long they are, in bytes.
 
     A record is its length (8 bytes), a checksum of that (4), the bytes, and a checksum of these (4).
     """
-    content = path.read_bytes()
     if content[:2] == b"\x1f\x8b":
         raise UsageError(
             f"{path} is compressed as a whole, so that no record can be read by its number. Write it anew without compression."
