@@ -149,8 +149,8 @@ class TutorialNetworks(dcgan.DCGAN):
         return tutorial_discriminator(layers.ByteDropout)
 
 
-def genlab_step(workload: Workload, precision: str) -> Callable[[int], Any]:
-    settings = hparams(workload)
+def genlab_step(workload: Workload, precision: str, **changes: Any) -> Callable[[int], Any]:
+    settings = dataclasses.replace(hparams(workload), **changes)
     dataset = sources.load(images(workload))
     name = "dcgan" if workload.of_tutorial else workload.model
     options = config.Options(steps=10**6, precision=precision, out=tempfile.mkdtemp())
@@ -159,6 +159,11 @@ def genlab_step(workload: Workload, precision: str) -> Callable[[int], Any]:
     with scope(precision):
         model = kind(settings, dataset.spec)
     return Steps(resolved, model, runs.State(model), dataset, distribution.Distribution(options, workload.batch))
+
+
+def simultaneous_step(workload: Workload, precision: str) -> Callable[[int], Any]:
+    """genlab's with `--updates simultaneous`: the algorithm of the tutorial."""
+    return genlab_step(workload, precision, updates="simultaneous")
 
 
 def batches(workload: Workload) -> Any:
@@ -317,7 +322,12 @@ def _layers(network: Any) -> dict[str, Any]:
     return facts
 
 
-IMPLEMENTATIONS = {"genlab": genlab_step, "tutorial": tutorial_step, "keras": keras_step}
+IMPLEMENTATIONS = {
+    "genlab": genlab_step,
+    "simultaneous": simultaneous_step,
+    "tutorial": tutorial_step,
+    "keras": keras_step,
+}
 
 
 def main() -> None:

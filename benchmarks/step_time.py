@@ -56,6 +56,7 @@ def measure(name: str, arguments: argparse.Namespace, rates: dict[str, float]) -
         (implementation, precision): turns.Worker(command(name, implementation, precision))
         for implementation in arguments.implementations
         for precision in arguments.precisions
+        if not (ALL[name].model == "vae" and implementation == "simultaneous")  # no game
     }
     try:
         for _ in range(arguments.rounds):
@@ -118,7 +119,9 @@ def floating_point_work(name: str, implementation: str) -> float:
     through = discriminator  # back through the discriminator to the image
     generated = 3 * generator - first[0]
     # Where the generator is updated on other noise than the discriminator, both are run once more.
-    again = {"tutorial": 0.0, "torch": discriminator}.get(implementation, generator + discriminator)
+    again = {"tutorial": 0.0, "simultaneous": 0.0, "torch": discriminator}.get(
+        implementation, generator + discriminator
+    )
     return update + through + generated + again
 
 

@@ -341,6 +341,35 @@ def test_generator_update_leaves_the_discriminator_and_the_other_way_round():
         np.testing.assert_array_equal(old, new.numpy())
 
 
+@pytest.mark.parametrize("name", ["gan", "cgan", "wgan"])
+def test_simultaneous_updates_are_both_of_the_networks_before(name):
+    settings = {"updates": "simultaneous", "discriminator_updates": 1, "average_decay": 0.0}
+    one, fast, other = (build(name, **settings, discriminator_learning_rate=rate) for rate in (1e-3, 0.5, 1e-3))
+    images, labels = batches(one, (12, 10, 1))[0]
+    seed = tf.constant([3, 4])
+    before = [weight.numpy() for weight in one.generator.trainable_weights]
+    figures = one.update_both(images, labels, seed)
+    fast.update_both(images, labels, seed)
+    # The generator does not feel how far the discriminator has just moved, and it does move.
+    for slow, quick in zip(one.generator.trainable_weights, fast.generator.trainable_weights, strict=True):
+        np.testing.assert_allclose(slow.numpy(), quick.numpy(), atol=1e-7)
+    assert not np.array_equal(before[0], one.generator.trainable_weights[0].numpy())
+    # The discriminator's update is the one that it has when they alternate.
+    alone = other.update_discriminator(images, labels, seed)
+    assert float(figures["discriminator_loss"]) == pytest.approx(float(alone["discriminator_loss"]), rel=1e-5)
+    for both, single in zip(one.discriminator.trainable_weights, other.discriminator.trainable_weights, strict=True):
+        np.testing.assert_allclose(both.numpy(), single.numpy(), atol=2e-5)
+    if (
+        name == "gan"
+    ):  # the loss of the very images that the discriminator saw: -log D, with D's mean score between 0 and 1
+        assert float(figures["generator_loss"]) >= -math.log(float(figures["fake_score"])) - 1e-6
+
+
+def test_simultaneous_updates_are_one_of_each():
+    with pytest.raises(ValueError, match="must be 1"):
+        small("dcgan", updates="simultaneous", discriminator_updates=2)
+
+
 def test_r1_is_lazy_and_keeps_its_mean_weight():
     model = build("dcgan", r1_interval=4, r1_penalty=3.0, minibatch_standard_deviation=False)
     images, labels = batches(model, (12, 10, 1))[0]

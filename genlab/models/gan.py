@@ -68,6 +68,9 @@ class Hparams(base.Hparams):
     """Updates of the generator per step, each on fresh latents."""
     discriminator_updates: int = 1
     """Updates of the discriminator per step, each on a fresh real batch and fresh latents."""
+    updates: Literal["alternating", "simultaneous"] = "alternating"
+    """alternating: D is updated, then G through the new D and on fresh latents (algorithm 1 of Goodfellow et al. 2014);
+    simultaneous: both by the same generated images and the D of before, which is less work."""
     loss: Literal["non_saturating", "minimax", "hinge"] = "non_saturating"
     """Adversarial loss: non_saturating and minimax (Goodfellow et al. 2014), hinge (Miyato et al. 2018)."""
     r1_penalty: float = 1.0
@@ -102,6 +105,10 @@ class Hparams(base.Hparams):
         for name in ("kernel_size", "generator_updates", "discriminator_updates", "r1_interval"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.updates == "simultaneous" and (self.generator_updates, self.discriminator_updates) != (1, 1):
+            raise ValueError(
+                "simultaneous updates are one of each: generator_updates and discriminator_updates must be 1"
+            )
         for name in ("r1_penalty", "minibatch_discrimination"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
@@ -233,14 +240,18 @@ class GAN(base.GenerativeModel):
         )
 
     def train_step(self, batches, seed) -> dict[str, Any]:
-        updates = self.hparams.discriminator_updates + self.hparams.generator_updates
-        seeds = tf.unstack(tf.random.split(seed, updates, alg="philox"))
         metrics: dict[str, Any] = {}
-        for images, labels in batches:
-            metrics |= self.update_discriminator(images, labels, seeds.pop())
-        labels = batches[-1][1]
-        for _ in range(self.hparams.generator_updates):
-            metrics |= self.update_generator(labels, seeds.pop())
+        if self.hparams.updates == "simultaneous":
+            ((images, labels),) = batches
+            metrics |= self.update_both(images, labels, seed)
+        else:
+            updates = self.hparams.discriminator_updates + self.hparams.generator_updates
+            seeds = tf.unstack(tf.random.split(seed, updates, alg="philox"))
+            for images, labels in batches:
+                metrics |= self.update_discriminator(images, labels, seeds.pop())
+            labels = batches[-1][1]
+            for _ in range(self.hparams.generator_updates):
+                metrics |= self.update_generator(labels, seeds.pop())
         self.generator_average.update(self.generator_optimizer.iterations)
         return metrics
 
@@ -294,23 +305,14 @@ class GAN(base.GenerativeModel):
 
     def update_discriminator(self, images, labels, seed) -> dict[str, Any]:
         """One update of D on a real batch and as many generated images of the same labels."""
-        latent_seed, penalty_seed = tf.unstack(tf.random.split(seed, 2, alg="philox"))
-        real_seed, fake_seed = tf.unstack(tf.random.split(penalty_seed, 2, alg="philox"))
+        latent_seed, game_seed = tf.unstack(tf.random.split(seed, 2, alg="philox"))
         fake = self.generate(self.draw_latents(tf.shape(images)[0], latent_seed), labels)  # no gradient into G
         variables = self.discriminator.trainable_variables
         with tf.GradientTape() as tape:
-            # Real and fake pass apart, so that statistics over the batch never mix them.
-            real_logits = self.discriminate(images, labels, real_seed)
-            fake_logits = self.discriminate(fake, labels, fake_seed)
-            loss = self.discriminator_loss(real_logits, fake_logits)
-            total = loss + self.penalty(images, fake, labels, penalty_seed)
+            total, _, metrics = self.game(images, fake, labels, game_seed)
             scaled = self.scaled(self.discriminator_optimizer, total)
-        self.discriminator_optimizer.apply(tape.gradient(scaled, variables), variables)
-        return {
-            "discriminator_loss": loss,
-            "real_score": tf.reduce_mean(tf.sigmoid(real_logits)),
-            "fake_score": tf.reduce_mean(tf.sigmoid(fake_logits)),
-        }
+        self.apply_to_discriminator(tape.gradient(scaled, variables))
+        return metrics
 
     def update_generator(self, labels, seed) -> dict[str, Any]:
         """One update of G through D, on fresh latents."""
@@ -323,3 +325,38 @@ class GAN(base.GenerativeModel):
             scaled = self.scaled(self.generator_optimizer, loss)
         self.generator_optimizer.apply(tape.gradient(scaled, variables), variables)
         return {"generator_loss": loss}
+
+    def update_both(self, images, labels, seed) -> dict[str, Any]:
+        """One update of D and one of G, both by what the D of before says of the same generated images."""
+        latent_seed, game_seed = tf.unstack(tf.random.split(seed, 2, alg="philox"))
+        latents = self.draw_latents(tf.shape(images)[0], latent_seed)
+        variables = self.generator.trainable_variables
+        with tf.GradientTape(watch_accessed_variables=False) as generator_tape:
+            generator_tape.watch([variable.value for variable in variables])
+            fake = self.generate(latents, labels)
+            with tf.GradientTape() as discriminator_tape:
+                total, fake_logits, metrics = self.game(images, fake, labels, game_seed)
+                scaled = self.scaled(self.discriminator_optimizer, total)
+            loss = self.generator_loss(fake_logits)
+            generator_scaled = self.scaled(self.generator_optimizer, loss)
+        gradients = generator_tape.gradient(generator_scaled, variables)
+        self.apply_to_discriminator(discriminator_tape.gradient(scaled, self.discriminator.trainable_variables))
+        self.generator_optimizer.apply(gradients, variables)
+        return metrics | {"generator_loss": loss}
+
+    def game(self, images, fake, labels, seed):
+        """D's loss with its penalty, its logits of the generated images, and its figures for the log."""
+        real_seed, fake_seed = tf.unstack(tf.random.split(seed, 2, alg="philox"))
+        # Real and fake pass apart, so that statistics over the batch never mix them.
+        real_logits = self.discriminate(images, labels, real_seed)
+        fake_logits = self.discriminate(fake, labels, fake_seed)
+        loss = self.discriminator_loss(real_logits, fake_logits)
+        metrics = {
+            "discriminator_loss": loss,
+            "real_score": tf.reduce_mean(tf.sigmoid(real_logits)),
+            "fake_score": tf.reduce_mean(tf.sigmoid(fake_logits)),
+        }
+        return loss + self.penalty(images, fake, labels, seed), fake_logits, metrics
+
+    def apply_to_discriminator(self, gradients) -> None:
+        self.discriminator_optimizer.apply(gradients, self.discriminator.trainable_variables)

@@ -102,10 +102,13 @@ class WGAN(gan.GAN):
         score = lambda x: self.discriminate(x, labels, seed)  # noqa: E731
         return self.hparams.gradient_penalty * losses.gradient_penalty(score, images, fake, seed)
 
-    def update_discriminator(self, images, labels, seed) -> dict[str, Any]:
-        metrics = super().update_discriminator(images, labels, seed)
+    def game(self, images, fake, labels, seed):
+        total, fake_logits, metrics = super().game(images, fake, labels, seed)
+        loss = metrics["discriminator_loss"]
+        return total, fake_logits, {"discriminator_loss": loss, "wasserstein_estimate": -loss}
+
+    def apply_to_discriminator(self, gradients) -> None:
+        super().apply_to_discriminator(gradients)
         if self.hparams.penalty == "clip":
             for weight in self.discriminator.trainable_variables:
                 weight.assign(tf.clip_by_value(weight.value, -self.hparams.clip, self.hparams.clip))
-        loss = metrics["discriminator_loss"]
-        return {"discriminator_loss": loss, "wasserstein_estimate": -loss}
