@@ -7,6 +7,7 @@ import sys
 
 import tyro
 
+from genlab.console import console_log
 from genlab.errors import Harmful, UsageError, reported
 
 PROGRAM = "python -m genlab.augment"
@@ -51,8 +52,6 @@ def main(argv: list[str] | None = None) -> None:
         counts = _counts(arguments.per_class)
         if arguments.seeds < 1 or arguments.steps < 1 or not 0 < arguments.fraction <= 1:
             raise UsageError("--seeds and --steps must be at least 1, and --fraction above 0 and at most 1.")
-        from genlab.train import console_log
-
         with console_log():
             _study(arguments, counts)
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from genlab.console import console_log
 from genlab.errors import reported
 
 PROGRAM = "python -m genlab.evaluate"
@@ -42,7 +43,6 @@ def main(argv: list[str] | None = None) -> None:
         arguments = tyro.cli(Arguments, args=argv, prog=PROGRAM)
         from genlab import evaluation
         from genlab import run as runs
-        from genlab.train import console_log
 
         opened = [
             runs.open(each, arguments.runs, checkpoint=arguments.checkpoint) for each in arguments.run or ("latest",)

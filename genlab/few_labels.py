@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from genlab import benefit, coding, transfer
+from genlab import benefit, coding, trunk
 from genlab import run as runs
 from genlab.backend import keras
 from genlab.comparison import Setting
@@ -75,16 +75,16 @@ def _trained_answers(
     """The classes that each trained network takes the test images for."""
     keras.utils.set_random_seed(seed)
     answers = {}
-    scratch = transfer.classifier(run, num_classes, layers=layers, pretrained=False, seed=seed)
+    scratch = trunk.classifier(run, num_classes, layers=layers, pretrained=False, seed=seed)
     classifier.fit(scratch, classifier.stream(*real, BATCH, seed), steps, LEARNING_RATE)
     answers["scratch"] = classifier.predicted(scratch, test)
-    tuned = transfer.classifier(run, num_classes, layers=layers, trainable="", seed=seed)
+    tuned = trunk.classifier(run, num_classes, layers=layers, trainable="", seed=seed)
     classifier.fit(tuned, classifier.stream(*real, BATCH, seed), steps // 2, LEARNING_RATE)
     half = tuned.get_weights()
     classifier.fit(tuned, classifier.stream(*real, BATCH, seed + 1), steps - steps // 2, LEARNING_RATE)
     answers["frozen"] = classifier.predicted(tuned, test)
     tuned.set_weights(half)
-    transfer.unfreeze(tuned)
+    trunk.unfreeze(tuned)
     classifier.fit(tuned, classifier.stream(*real, BATCH, seed + 1), steps - steps // 2, FINE_TUNING_RATE)
     answers["fine-tuned"] = classifier.predicted(tuned, test)
     return answers
@@ -94,7 +94,7 @@ def _codes(run: runs.Run, images: np.ndarray, layers: str) -> np.ndarray:
     """The encoder's codes of uint8 images; of a run without an encoder the trunk's features."""
     encoder = run.model.encoder
     if encoder is None:
-        model = transfer.classifier(run, 1, layers=layers)
+        model = trunk.classifier(run, 1, layers=layers)
         encoder = keras.Model(model.inputs[0], model.layers[-1].input)
     return coding.encode(encoder, images)
 

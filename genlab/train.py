@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import json
 import logging
 import sys
-from collections.abc import Iterator
 from typing import Any
 
-import tqdm
 import tyro
 
 from genlab import config, models
 from genlab.config import Options
+from genlab.console import console_log
 from genlab.data import points
 from genlab.data.options import DataOptions
 from genlab.errors import UsageError, reported
@@ -169,25 +167,6 @@ def _farewell(run: Any) -> None:
         f"done    {run.samples / 'progress.gif'} is the film, {run.samples} has the grids, {run.checkpoints} the weights"
     )
     log.info(f"next    python -m genlab.sample --run {run.path}")
-
-
-class _Console(logging.Handler):
-    """Prints above the progress bar, where there is one."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        tqdm.tqdm.write(self.format(record), file=sys.stdout)
-
-
-@contextlib.contextmanager
-def console_log() -> Iterator[None]:
-    """Meanwhile lines of the log go to standard output, but for those that only the log file wants."""
-    handler = _Console()
-    handler.addFilter(lambda record: not getattr(record, "file_only", False))
-    log.addHandler(handler)
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
 
 
 if __name__ == "__main__":

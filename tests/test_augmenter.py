@@ -8,8 +8,9 @@ import pytest
 from conftest import TINY
 
 import genlab
-from genlab.augmenter import Augmenter, Source
+from genlab.augmenter import Augmenter
 from genlab.backend import tf
+from genlab.decoders import TrainedDecoder
 
 SHAPE = (12, 10, 1)
 
@@ -28,7 +29,7 @@ LEVELS = (-0.8, -0.2, 0.4)
 
 
 def augmenter(**settings):
-    return Augmenter([Source(painter(LEVELS))], classes={label: (0, label) for label in range(3)}, **settings)
+    return Augmenter([TrainedDecoder(painter(LEVELS), num_classes=3)], **settings)
 
 
 def read(images, value_range):
@@ -207,10 +208,9 @@ def test_the_best_of_the_candidates_is_taken(select):
     images = keras.Input((8, 8, 1))
     mean = keras.layers.GlobalAveragePooling2D()(images)
     bright = mean if select == "discriminator" else keras.layers.Concatenate()([-5.0 * mean, 5.0 * mean])
-    source = Source(decoder, judge=keras.Model(images, bright))
-    classes = {0: (0, 0), 1: (0, 1)}
-    plain, labels = Augmenter([source], classes=classes, value_range=(-1, 1)).generate(400)
-    chosen, _ = Augmenter([source], classes=classes, value_range=(-1, 1), candidates=8, select=select).generate(400)
+    source = TrainedDecoder(decoder, num_classes=2, judge=keras.Model(images, bright))
+    plain, labels = Augmenter([source], value_range=(-1, 1)).generate(400)
+    chosen, _ = Augmenter([source], value_range=(-1, 1), candidates=8, select=select).generate(400)
     greys = [chosen[labels == label].mean() - plain[labels == label].mean() for label in (0, 1)]
     assert greys[1] > 0.4  # bright is the most real, and the most like class 1
     assert greys[0] > 0.4 if select == "discriminator" else greys[0] < -0.4
