@@ -42,7 +42,7 @@ def measure(name: str, labels: str, dataset, arguments) -> None:
     entry = {"data": dataset.name, "model": name, "labels": labels, "seeds": arguments.seeds, "steps": arguments.steps}
     if any(entry.items() <= each.items() for each in results.entries(KEPT)):
         return
-    run = quality.trained(name, 0, arguments)
+    run = quality.trained(name, 0, arguments.data, arguments.epochs, arguments.out)
     (setting,) = few_labels.study(
         run,
         (dataset.images[:], dataset.labels),

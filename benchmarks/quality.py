@@ -1,9 +1,11 @@
 """Train every model on one data set under one budget of images seen, measure what comes out, and write one table.
 
     python benchmarks/quality.py --data mnist [--epochs 20] [--seeds 3] [--models vae dcgan]
+    python benchmarks/quality.py --data mnist --epochs 4 --models vae dcgan --precision bfloat16  # and float32, to compare
 
-Results go to benchmarks/results/quality.json, an entry a run, and the table to benchmarks/results/quality-DATA.md. What is
-there already is not measured again, and a run that was cut off is resumed: stop the script at will and call it again.
+Results go to benchmarks/results/quality.json, an entry a run, and the table to benchmarks/results/quality-DATA-EPOCHS.md
+(-PRECISION, where one is asked for). What is there already is not measured again, and a run that was cut off is resumed:
+stop the script at will and call it again.
 """
 
 from __future__ import annotations
@@ -77,6 +79,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--seeds", type=int, default=3, help="runs of each model, of seeds 0, 1, ...")
     parser.add_argument("--samples", type=int, default=10_000)
+    parser.add_argument("--precision", default="auto", help="what the networks compute in")
     parser.add_argument("--importance-samples", type=int, default=1000)
     parser.add_argument("--out", default=str(results.CACHE / "quality"), help="where the runs are kept")
     arguments = parser.parse_args()
@@ -84,18 +87,19 @@ def main() -> None:
     for seed in range(arguments.seeds):
         for name in arguments.models:
             measure(name, seed, dataset, arguments)
-            write_table(dataset.name, arguments.epochs)
+            write_table(dataset.name, arguments.epochs, arguments.precision)
 
 
 def measure(name: str, seed: int, dataset: Any, arguments: argparse.Namespace) -> None:
     """Train and evaluate one run, unless both were done already."""
     command = f"python -m genlab.train {name} --data {dataset.name} --epochs {arguments.epochs} --seed {seed}"
+    command += "" if arguments.precision == "auto" else f" --precision {arguments.precision}"
     measured = f"python -m genlab.evaluate --samples {arguments.samples}"
     if models.load(name).Hparams().__dict__.get("likelihood"):
         measured += f" --importance-samples {arguments.importance_samples}"
     if any(each["command"] == command and each["evaluated"] == measured for each in results.entries(KEPT)):
         return
-    run = trained(name, seed, arguments)
+    run = trained(name, seed, arguments.data, arguments.epochs, arguments.out, arguments.precision)
     found = evaluation.evaluate(run, samples=arguments.samples, importance_samples=arguments.importance_samples)
     figures = {key: (figure.value, figure.floor) for key, figure in found.figures.items()}
     if "mse" in figures:
@@ -110,6 +114,7 @@ def measure(name: str, seed: int, dataset: Any, arguments: argparse.Namespace) -
         "seed": seed,
         "command": command,
         "evaluated": measured,
+        "asked_precision": arguments.precision,
         "precision": run.config.options.precision,
         "costs": {
             "parameters": sum(net.count_params() for key, net in run.model.networks.items() if key not in AVERAGED),
@@ -123,17 +128,17 @@ def measure(name: str, seed: int, dataset: Any, arguments: argparse.Namespace) -
     results.add(KEPT, entry)
 
 
-def trained(name: str, seed: int, arguments: argparse.Namespace) -> runs.Run:
+def trained(name: str, seed: int, data: str, epochs: int, out: str, precision: str = "auto") -> runs.Run:
     """The finished run; one that was cut off is resumed."""
-    description = f"epochs{arguments.epochs}-seed{seed}"
-    stored = runs.all_runs(pathlib.Path(arguments.out), name)
+    description = f"epochs{epochs}-seed{seed}" + ("" if precision == "auto" else f"-{precision}")
+    stored = runs.all_runs(pathlib.Path(out), name)
     found = [path for path in stored if path.name.endswith(description)]
     if found:
         train.main(["--resume", str(found[-1])])
         return runs.open(found[-1])
-    flags = ["--data", arguments.data, "--out", arguments.out, "--description", description, "--seed", str(seed)]
-    train.main([name, *flags, "--epochs", str(arguments.epochs), "--sample-every", "2000", "--log-every", "500"])
-    return runs.open("latest", arguments.out, name)
+    flags = ["--data", data, "--out", out, "--description", description, "--seed", str(seed), "--precision", precision]
+    train.main([name, *flags, "--epochs", str(epochs), "--sample-every", "2000", "--log-every", "500"])
+    return runs.open("latest", out, name)
 
 
 def pca_error(dataset: Any, components: int) -> float:
@@ -143,12 +148,16 @@ def pca_error(dataset: Any, components: int) -> float:
     return float(np.square(test - pca.inverse_transform(pca.transform(test))).mean())
 
 
-def write_table(data: str, epochs: int) -> None:
+def write_table(data: str, epochs: int, precision: str) -> None:
     """Figures by row and models by column, mean and standard deviation over the seeds, as Markdown."""
-    chosen = [entry for entry in results.entries(KEPT) if (entry["data"], entry["epochs"]) == (data, epochs)]
+    chosen = [
+        entry
+        for entry in results.entries(KEPT)
+        if (entry["data"], entry["epochs"], entry.get("asked_precision", "auto")) == (data, epochs, precision)
+    ]
     names = [name for name in models.names() if any(entry["model"] == name for entry in chosen)]
     lines = [
-        f"# {data} after {epochs} epochs",
+        f"# {data} after {epochs} epochs{'' if precision == 'auto' else ' in ' + precision}",
         "",
         f"Mean and standard deviation over seeds; {results.machines(chosen)}.",
         f"{protocol(chosen)}",
@@ -167,7 +176,8 @@ def write_table(data: str, epochs: int) -> None:
         lines += ["", "Published, by other extractors and protocols, so to be stood beside and not compared:", ""]
         lines += [f"- `{name}`: {PUBLISHED[name]}" for name in names if name in PUBLISHED]
         lines += ["", SOURCES]
-    (results.FOLDER / f"{KEPT}-{data}-{epochs}.md").write_text("\n".join(lines) + "\n")
+    suffix = "" if precision == "auto" else f"-{precision}"
+    (results.FOLDER / f"{KEPT}-{data}-{epochs}{suffix}.md").write_text("\n".join(lines) + "\n")
 
 
 def values(key: str, chosen: list[dict[str, Any]]) -> list[float]:

@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--out", default=str(results.CACHE / "quality"), help="where that run is kept")
     arguments = parser.parse_args()
     dataset = genlab.data.load(arguments.data)
-    run = quality.trained("cgan", 0, arguments)
+    run = quality.trained("cgan", 0, arguments.data, arguments.epochs, arguments.out)
     shards = results.CACHE / KEPT / run.name
     data_command.main(["shard", f"run:{run.path}", str(shards), "--count", str(GENERATED)])
     generated = genlab.data.load(str(shards))
