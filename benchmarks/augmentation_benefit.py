@@ -146,12 +146,8 @@ def write_table(data: str) -> None:
         for name in values:
             gain, chance = compared.difference(name, "real")
             told = "| | |" if name == "real" else f"| {100 * gain:+.2f} | {chance:.3f} |"
-            lines.append(f"| {name} | {spread(values[name])} {told} {spread(accuracy[name])} |")
+            lines.append(f"| {name} | {comparison.spread(values[name])} {told} {comparison.spread(accuracy[name])} |")
     (results.FOLDER / f"{KEPT}-{data}.md").write_text("\n".join(lines) + "\n")
-
-
-def spread(values: list[float]) -> str:
-    return f"{np.mean(values):.2%} ± {np.std(values, ddof=1) if len(values) > 1 else 0:.2%}"
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 
-import numpy as np
 import quality
 import results
 
@@ -69,10 +68,7 @@ def write_table(data: str) -> None:
     ]
     for entry in entries:
         setting = comparison.Setting(entry["images"], entry["accuracy"])
-        cells = [
-            f"{np.mean(setting.accuracy[each]):.1%} ± {np.std(setting.accuracy[each], ddof=1):.1%}"
-            for each in conditions
-        ]
+        cells = [comparison.spread(setting.accuracy[each]) for each in conditions]
         gain, chance = setting.difference(*transfer.PAIR)
         lines.append(
             f"| {entry['labels']} | `{entry['model']}` | {' | '.join(cells)} | {100 * gain:+.1f} | {chance:.4f} |"

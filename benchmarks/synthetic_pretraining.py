@@ -94,7 +94,7 @@ def write_table(data: str) -> None:
         chosen = [entry["accuracy"] for entry in entries if entry["per_class"] == count]
         setting = comparison.Setting(count, {name: [each[name] for each in chosen] for name in names})
         gain, chance = setting.difference(names[-1], names[0])
-        cells = [f"{np.mean(values):.1%} ± {np.std(values):.1%}" for values in setting.accuracy.values()]
+        cells = [comparison.spread(values) for values in setting.accuracy.values()]
         lines.append(f"| {count} | {len(chosen)} | {' | '.join(cells)} | {100 * gain:+.1f} | {chance:.4f} |")
     (results.FOLDER / f"{KEPT}-{data}.md").write_text("\n".join(lines) + "\n")
 

@@ -72,15 +72,18 @@ def table(settings: Sequence[Setting], images: str, condition: str, baseline: st
     rows = [[images, *settings[0].accuracy, f"{condition} - {baseline}", "p"]]
     for setting in settings:
         gain, chance = setting.difference(condition, baseline)
-        cells = [
-            f"{np.mean(values):.2%} ± {np.std(values, ddof=1) if len(values) > 1 else 0:.2%}"
-            for values in setting.accuracy.values()
-        ]
-        rows.append([setting.name, *cells, f"{100 * gain:+.2f}", f"{chance:.3f}"])
+        cells = [spread(values) for values in setting.accuracy.values()]
+        tested = f"{chance:.3f}" if len(setting.accuracy[condition]) > 1 else "–"
+        rows.append([setting.name, *cells, f"{100 * gain:+.2f}", tested])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     )
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean and standard deviation over seeds of shares, in percent; one seed has no spread."""
+    return f"{np.mean(values):.2%}" + (f" ± {np.std(values, ddof=1):.2%}" if len(values) > 1 else "")
 
 
 def plot(settings: Sequence[Setting], images: str, path: str | os.PathLike) -> None:

@@ -65,6 +65,7 @@ def test_good_images_help_and_mislabelled_ones_harm():
     assert setting.verdict(*PAIR) == "harm"
     gain, _ = setting.difference(*PAIR)
     assert f"{100 * gain:+.2f}" in comparison.table([setting], "images a class", *PAIR)
+    assert comparison.spread([0.5, 0.7]) == "60.00% ± 14.14%" and comparison.spread([0.5]) == "50.00%"
     with pytest.raises(genlab.UsageError, match="a class has 2 training images"):
         benefit.study(good, real, test, 3, per_class=[3])
 
