@@ -5,10 +5,12 @@ from __future__ import annotations
 import abc
 import concurrent.futures
 import dataclasses
+import functools
 import hashlib
 import os
 import sys
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,8 @@ from genlab.errors import UsageError
 
 NAMED = 10
 """How many bad files an error names."""
+SLOW = 1e-3
+"""Seconds from which on an image is worth a thread. Threads halve the rate of images of 64x64, which are mostly Python's work."""
 AT_ONCE = 1024
 """How many images are read between two updates of the progress bar."""
 
@@ -102,8 +106,8 @@ class Records:
         if chosen.ndim == 0:
             return self._read(int(chosen))
         images = np.empty((len(chosen), *self.shape[1:]), np.uint8)
-        for index, image in enumerate(pool().map(self._read, chosen.tolist())):
-            images[index] = image
+        for place, image in enumerate(_by_threads(self._read, chosen)):
+            images[place] = image
         return images
 
     def _read(self, index: int) -> np.ndarray:
@@ -156,8 +160,8 @@ class Records:
         quiet = not sys.stderr.isatty() or len(self) < AT_ONCE
         with tqdm.tqdm(total=len(self), desc=title, unit="image", leave=False, disable=quiet) as bar:
             for start in range(0, len(self), AT_ONCE):
-                chunk = self.rows[start : start + AT_ONCE].tolist()
-                for row, result in enumerate(pool().map(attempt, chunk), start):
+                chunk = self.rows[start : start + AT_ONCE]
+                for row, result in enumerate(_by_threads(attempt, chunk), start):
                     if isinstance(result, str):
                         bad[row] = result
                     else:
@@ -166,15 +170,22 @@ class Records:
         return bad
 
 
-_pool: concurrent.futures.ThreadPoolExecutor | None = None
-
-
+@functools.cache
 def pool() -> concurrent.futures.ThreadPoolExecutor:
     """Threads that decode images: Pillow lets go of Python's lock while it works."""
-    global _pool
-    if _pool is None:
-        _pool = concurrent.futures.ThreadPoolExecutor(min(8, os.cpu_count() or 1), "genlab-images")
-    return _pool
+    return concurrent.futures.ThreadPoolExecutor(min(8, os.cpu_count() or 1), "genlab-images")
+
+
+def _by_threads(work: Callable[[int], Any], rows: np.ndarray) -> Iterator[Any]:
+    """What the work gives for each row, in order; in threads where an image takes long enough for them to be worth it."""
+    for done, row in enumerate(rows.tolist()):
+        started = time.perf_counter()
+        result = work(row)
+        slow = time.perf_counter() - started > SLOW
+        yield result
+        if slow:
+            yield from pool().map(work, rows[done + 1 :].tolist())
+            return
 
 
 def reason(error: BaseException) -> str:
