@@ -24,7 +24,6 @@ from genlab.backend import tf
 from genlab.data.dataset import Dataset, to_model_range
 from genlab.errors import Collapsed, GenlabError, Interrupted
 from genlab.metrics.modes import mode_figures
-from genlab.models.base import PRIOR_IMAGES
 from genlab.run import Run, State, newest_checkpoint, to_floats
 from genlab.steps import Steps
 
@@ -34,6 +33,8 @@ SECONDS_PER_CALL = 0.5
 """Steps are run in calls of about this length: long enough that a call costs nothing, short enough for Ctrl-C."""
 ROLLBACKS = 3
 """How often a run goes back to its last checkpoint, with --on-nan rollback, before it gives up."""
+PRIOR_IMAGES, FINAL_PRIOR_IMAGES = 5000, 20_000
+"""How many training images a model's prior is fitted to, at most: while it trains, where seconds count, and in the end."""
 HELD_OUT = 2000
 """How many held-out images are handed to what a model draws beside samples."""
 
@@ -281,13 +282,15 @@ class _Training:
     def fit_prior(self) -> None:
         """Let models without a prior of their own fit one, before samples are drawn and before it is saved."""
         if self.model.prior == "fitted" and self.prior_step != self.step:
-            self.model.fit_prior(to_model_range(self.prior_images))
+            done = self.step == self.run.config.steps
+            batches = self.dataset.example_batches(FINAL_PRIOR_IMAGES) if done else self.prior_batches
+            self.model.fit_prior(map(to_model_range, batches))
             self.grid_latents = self.model.sample_latents(np.arange(len(self.grid_latents)))
             self.prior_step = self.step
 
     @functools.cached_property
-    def prior_images(self) -> np.ndarray:
-        return self.dataset.examples(PRIOR_IMAGES)[0]
+    def prior_batches(self) -> list[np.ndarray]:
+        return list(self.dataset.example_batches(PRIOR_IMAGES))
 
     def mode_figures(self) -> dict[str, float]:
         """How many of the data's Gaussians the samples reach, where the data has such."""

@@ -164,7 +164,7 @@ def test_autoencoder_draws_from_the_density_of_its_codes():
     random = np.random.default_rng(0)
     codes = np.concatenate([random.normal(-3, 0.5, (3000, 4)), random.normal(4, 1.5, (1000, 4))]).astype(np.float32)
     model.encoder = lambda images, training: images[:, 0, 0, :4]
-    model.fit_prior(np.tile(random.permutation(codes)[:, None, None, :], (1, 2, 2, 1)))
+    model.fit_prior([np.tile(random.permutation(codes)[:, None, None, :], (1, 2, 2, 1))])
     drawn = model.sample_latents(range(4000)).numpy()
     assert drawn.shape == (4000, 4)
     np.testing.assert_allclose(drawn.mean(0), codes.mean(0), atol=0.2)
@@ -178,7 +178,7 @@ def test_vae_draws_from_the_density_of_its_codes_or_from_its_prior():
     # A posterior of mean (3, ...) and standard deviation 0.5 for every image.
     ones = tf.ones([500, model.hparams.latent_size])
     model.averaged_encoder = lambda images, training: (3.0 * ones, 2.0 * math.log(0.5) * ones)
-    model.fit_prior(images)
+    model.fit_prior([images])
     drawn = model.sample_latents(range(2000)).numpy()
     np.testing.assert_allclose(drawn.mean(0), 3.0, atol=0.1)
     np.testing.assert_allclose(drawn.std(0), 0.5, atol=0.06)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -95,6 +96,12 @@ class Dataset:
     def examples(self, count: int) -> tuple[np.ndarray, np.ndarray | None]:
         """At most `count` training images with their labels, the same at each call, of all classes."""
         return _drawn(self.images, self.labels, count)
+
+    def example_batches(self, count: int, size: int = 500) -> Iterator[np.ndarray]:
+        """The images of `examples`, so many at a time."""
+        rows = _rows(len(self.images), count)
+        for start in range(0, len(rows), size):
+            yield self.images[rows[start : start + size]]
 
     def held_out(self, count: int) -> tuple[np.ndarray, np.ndarray | None]:
         """As `examples`, of images to look at in training: for validation, else for test, else the training images."""
@@ -207,9 +214,13 @@ class Dataset:
         return read
 
 
-def _drawn(images: Images, labels: np.ndarray | None, count: int) -> tuple[np.ndarray, np.ndarray | None]:
+def _rows(total: int, count: int) -> np.ndarray:
     # Sources that are sorted by class would give images of one class alone.
-    rows = np.random.default_rng(0).permutation(len(images))[:count]
+    return np.random.default_rng(0).permutation(total)[:count]
+
+
+def _drawn(images: Images, labels: np.ndarray | None, count: int) -> tuple[np.ndarray, np.ndarray | None]:
+    rows = _rows(len(images), count)
     return images[rows], None if labels is None else labels[rows]
 
 

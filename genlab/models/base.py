@@ -19,8 +19,6 @@ optimizers = LazyModule("genlab.optimizers")
 
 SAMPLE_BATCH = 64
 """How many samples are decoded at once, always."""
-PRIOR_IMAGES = 5000
-"""How many training images a prior is fitted to, at most."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,8 +178,8 @@ class GenerativeModel(abc.ABC):
         """What in a log line's figures looks like a training gone wrong: a sentence each, with the usual cures, by name."""
         return {}
 
-    def fit_prior(self, images) -> None:  # noqa: B027  most models have nothing to fit
-        """Fit what latents are drawn from to training images [N, H, W, C] in [-1, 1], where `prior` is `fitted`."""
+    def fit_prior(self, batches) -> None:  # noqa: B027  most models have nothing to fit
+        """Fit what latents are drawn from to batches of training images [N, H, W, C] in [-1, 1], where `prior` is `fitted`."""
 
     def pictures(self, images, labels) -> dict[str, Any]:
         """What to draw beside samples: uint8 pictures [height, width, C] by name.
