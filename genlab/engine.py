@@ -33,7 +33,7 @@ SECONDS_PER_CALL = 0.5
 """Steps are run in calls of about this length: long enough that a call costs nothing, short enough for Ctrl-C."""
 ROLLBACKS = 3
 """How often a run goes back to its last checkpoint, with --on-nan rollback, before it gives up."""
-PRIOR_IMAGES, FINAL_PRIOR_IMAGES = 5000, 20_000
+PRIOR_IMAGES, FINAL_PRIOR_IMAGES = 2000, 20_000
 """How many training images a model's prior is fitted to, at most: while it trains, where seconds count, and in the end."""
 HELD_OUT = 2000
 """How many held-out images are handed to what a model draws beside samples."""
