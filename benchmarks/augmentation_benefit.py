@@ -145,7 +145,9 @@ def write_table(data: str) -> None:
         compared = comparison.Setting(None, values)
         for name in values:
             gain, chance = compared.difference(name, "real")
-            told = "| | |" if name == "real" else f"| {100 * gain:+.2f} | {chance:.3f} |"
+            told = (
+                "| | |" if name == "real" else f"| {100 * gain:+.2f} | {f'{chance:.3f}' if len(chosen) > 1 else '–'} |"
+            )
             lines.append(f"| {name} | {comparison.spread(values[name])} {told} {comparison.spread(accuracy[name])} |")
     (results.FOLDER / f"{KEPT}-{data}.md").write_text("\n".join(lines) + "\n")
 

@@ -105,7 +105,7 @@ class TrainedDecoder:
         weights, means, scales = self.mixture
         within = np.square(scales).sum(axis=2)
         mean = weights @ means
-        return np.sqrt(weights @ (within + np.square(means - mean)))
+        return np.sqrt(weights @ (within + np.square(means - mean))).astype(np.float32)
 
     def get_config(self) -> dict[str, Any]:
         """Everything as what JSON holds, but the weights."""

@@ -13,7 +13,7 @@ import tensorflow_probability as tfp
 from conftest import fails, state_of
 
 import genlab
-from genlab import config, losses, models, sample, train
+from genlab import config, engine, losses, models, sample, train
 from genlab.metrics.modes import mode_figures
 from genlab.models.base import DataSpec
 
@@ -185,6 +185,24 @@ def test_vae_draws_from_the_density_of_its_codes_or_from_its_prior():
     assert build("vae", components=0).prior == "normal"
     with pytest.raises(ValueError, match="components is 0; it must be at least 1"):
         build("autoencoder", components=0)
+
+
+def test_the_density_is_fitted_to_more_codes_in_the_end(monkeypatch, small_images):
+    images, _ = small_images
+    seen = []
+    kind = models.load("autoencoder")
+    fit = kind.fit_prior
+
+    def counted(self, batches):
+        batches = list(batches)
+        seen.append(sum(map(len, batches)))
+        fit(self, batches)
+
+    monkeypatch.setattr(kind, "fit_prior", counted)
+    monkeypatch.setattr(engine, "PRIOR_IMAGES", 10)
+    monkeypatch.setattr(engine, "FINAL_PRIOR_IMAGES", 20)
+    genlab.fit("autoencoder", images, steps=2, checkpoint_every=1, **_fitting("autoencoder"))
+    assert seen == [10, 10, 20]
 
 
 def test_pixel_cross_entropy_by_hand():
@@ -359,9 +377,7 @@ def test_simultaneous_updates_are_both_of_the_networks_before(name):
     assert float(figures["discriminator_loss"]) == pytest.approx(float(alone["discriminator_loss"]), rel=1e-5)
     for both, single in zip(one.discriminator.trainable_weights, other.discriminator.trainable_weights, strict=True):
         np.testing.assert_allclose(both.numpy(), single.numpy(), atol=2e-5)
-    if (
-        name == "gan"
-    ):  # the loss of the very images that the discriminator saw: -log D, with D's mean score between 0 and 1
+    if name == "gan":  # -log D of the images that D saw: no less than that of their mean score
         assert float(figures["generator_loss"]) >= -math.log(float(figures["fake_score"])) - 1e-6
 
 

@@ -98,7 +98,7 @@ class Dataset:
         return _drawn(self.images, self.labels, count)
 
     def example_batches(self, count: int, size: int = 500) -> Iterator[np.ndarray]:
-        """The images of `examples`, so many at a time."""
+        """The images of `examples`, [at most size, H, W, C], so many at a time."""
         rows = _rows(len(self.images), count)
         for start in range(0, len(rows), size):
             yield self.images[rows[start : start + size]]

@@ -14,7 +14,7 @@ from genlab import cache
 from genlab.data.dataset import Dataset, Images
 from genlab.data.frame import Frame
 from genlab.data.options import DataOptions
-from genlab.data.records import Records, pool, refusal
+from genlab.data.records import Records, by_threads, refusal
 from genlab.data.selection import part_of, select
 from genlab.errors import UsageError
 
@@ -85,7 +85,7 @@ def _framed(images: Images, frame: Frame) -> np.ndarray:
     if images.shape[1:] == frame.shape:
         return images
     framed = np.empty((len(images), *frame.shape), np.uint8)
-    for row, image in enumerate(pool().map(frame.of, images)):
+    for row, image in enumerate(by_threads(frame.of, images)):
         framed[row] = image
     return framed
 

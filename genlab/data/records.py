@@ -10,7 +10,7 @@ import hashlib
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -106,7 +106,7 @@ class Records:
         if chosen.ndim == 0:
             return self._read(int(chosen))
         images = np.empty((len(chosen), *self.shape[1:]), np.uint8)
-        for place, image in enumerate(_by_threads(self._read, chosen)):
+        for place, image in enumerate(by_threads(self._read, chosen.tolist())):
             images[place] = image
         return images
 
@@ -160,8 +160,8 @@ class Records:
         quiet = not sys.stderr.isatty() or len(self) < AT_ONCE
         with tqdm.tqdm(total=len(self), desc=title, unit="image", leave=False, disable=quiet) as bar:
             for start in range(0, len(self), AT_ONCE):
-                chunk = self.rows[start : start + AT_ONCE]
-                for row, result in enumerate(_by_threads(attempt, chunk), start):
+                chunk = self.rows[start : start + AT_ONCE].tolist()
+                for row, result in enumerate(by_threads(attempt, chunk), start):
                     if isinstance(result, str):
                         bad[row] = result
                     else:
@@ -171,20 +171,20 @@ class Records:
 
 
 @functools.cache
-def pool() -> concurrent.futures.ThreadPoolExecutor:
+def _pool() -> concurrent.futures.ThreadPoolExecutor:
     """Threads that decode images: Pillow lets go of Python's lock while it works."""
     return concurrent.futures.ThreadPoolExecutor(min(8, os.cpu_count() or 1), "genlab-images")
 
 
-def _by_threads(work: Callable[[int], Any], rows: np.ndarray) -> Iterator[Any]:
-    """What the work gives for each row, in order; in threads where an image takes long enough for them to be worth it."""
-    for done, row in enumerate(rows.tolist()):
+def by_threads(work: Callable[[Any], Any], images: Sequence[Any] | np.ndarray) -> Iterator[Any]:
+    """What the work gives for each image (or its number), in order; in threads where one takes long enough to be worth it."""
+    for done, image in enumerate(images):
         started = time.perf_counter()
-        result = work(row)
+        result = work(image)
         slow = time.perf_counter() - started > SLOW
         yield result
         if slow:
-            yield from pool().map(work, rows[done + 1 :].tolist())
+            yield from _pool().map(work, images[done + 1 :])
             return
 
 

@@ -345,7 +345,7 @@ class GAN(base.GenerativeModel):
         return metrics | {"generator_loss": loss}
 
     def game(self, images, fake, labels, seed):
-        """D's loss with its penalty, its logits of the generated images, and its figures for the log."""
+        """D's loss with its penalty, its logits [B, 1] of the generated images [B, H, W, C], and its figures for the log."""
         real_seed, fake_seed = tf.unstack(tf.random.split(seed, 2, alg="philox"))
         # Real and fake pass apart, so that statistics over the batch never mix them.
         real_logits = self.discriminate(images, labels, real_seed)
@@ -359,4 +359,5 @@ class GAN(base.GenerativeModel):
         return loss + self.penalty(images, fake, labels, seed), fake_logits, metrics
 
     def apply_to_discriminator(self, gradients) -> None:
+        """One step of D's optimizer, and what must hold of D's weights after it."""
         self.discriminator_optimizer.apply(gradients, self.discriminator.trainable_variables)
