@@ -19,7 +19,7 @@ import genlab
 from genlab import benefit, comparison
 
 KEPT = "augmentation_benefit"
-RECIPE = {"differentiable_augmentation": ("translation", "cutout")}
+RECIPE = {"differentiable_augmentation": ("translation",)}
 """Few images: the discriminator must not learn them by heart."""
 
 
