@@ -150,15 +150,15 @@ class EncoderDecoder(base.GenerativeModel):
         self.optimizer.apply(tape.gradient(scaled_loss, self.trained_variables), self.trained_variables)
         self.weight_average.update(self.optimizer.iterations)
 
-    def codes(self, images):
-        """Codes of images, [B, latent], as the decoder meets them in training."""
+    def codes(self, images, number: int):
+        """Codes of a batch of images, [B, latent], as the decoder meets them in training; its number seeds what is random."""
         return self.encoder(images, training=False)
 
     def fit_prior(self, batches) -> None:
         """Fit the mixture of Gaussians to the codes of batches of images [N, H, W, C] in [-1, 1]."""
         from sklearn.mixture import GaussianMixture
 
-        codes = np.concatenate([self.codes(images) for images in batches]).astype(np.float64)
+        codes = np.concatenate([self.codes(images, number) for number, images in enumerate(batches)]).astype(np.float64)
         # A Gaussian of a handful of codes would draw little but these.
         count = min(self.hparams.components, max(1, len(codes) // (CODES_PER_NUMBER * codes.shape[1])))
         mixture = GaussianMixture(count, reg_covar=1e-4, tol=1e-2, max_iter=50, random_state=0).fit(codes)

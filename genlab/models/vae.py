@@ -161,9 +161,11 @@ class VAE(_encoder_decoder.EncoderDecoder):
             "or --free-bits are the usual cures."
         }
 
-    def codes(self, images):
-        mean, log_variance = self.averaged_encoder(self.observed(images, tf.constant([0, 0])), training=False)
-        noise = tf.random.stateless_normal(tf.shape(mean), tf.constant([0, 1]), alg="philox")
+    def codes(self, images, number: int):
+        # The same noise in every batch would stand out in the codes as clusters of a point each.
+        pixel_seed, noise_seed = tf.unstack(tf.random.split(tf.constant([0, number]), 2, alg="philox"))
+        mean, log_variance = self.averaged_encoder(self.observed(images, pixel_seed), training=False)
+        noise = tf.random.stateless_normal(tf.shape(mean), noise_seed, alg="philox")
         return mean + tf.exp(0.5 * log_variance) * noise
 
     def _beta(self):
