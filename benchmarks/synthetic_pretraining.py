@@ -1,8 +1,8 @@
 """A classifier trained on shards of generated images first and then on few real ones, beside few real ones alone.
 
-    python benchmarks/synthetic_pretraining.py --data mnist [--per-class 5 10 20] [--seeds 5]
+    python benchmarks/synthetic_pretraining.py --data mnist [--per-class 5 20 100] [--seeds 5]
 
-The generator is quality.py's cgan (20 epochs of all training images, seed 0): the case of someone who was handed a generator
+The second training is gentle, on the real images alone, or on batches of which they are a quarter. The generator is quality.py's cgan (20 epochs of all training images, seed 0): the case of someone who was handed a generator
 and has few images. Results go to benchmarks/results/synthetic_pretraining.json; what is there is not measured again.
 """
 
@@ -16,22 +16,27 @@ import results
 
 import genlab
 from genlab import benefit, comparison
-from genlab.backend import keras
+from genlab.backend import keras, tf
 from genlab.data import __main__ as data_command
 from genlab.metrics import classifier
 
 KEPT = "synthetic_pretraining"
 GENERATED = 20_000
-PRETRAINING_RATE, RATE = 2e-3, 5e-4
 BATCH = 64
+REAL = 16
+"""Real images in a batch of both."""
+RATE = 2e-3
+"""Learning rate of a training from scratch."""
+GENTLE = {"generated, then real": (1e-4, 200), "generated, then both": (5e-4, 300)}
+"""Learning rate and steps of the second training: more on few images alone takes away what the first one gave."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="mnist", help="name or path, as of genlab.train")
-    parser.add_argument("--per-class", type=int, nargs="*", default=[5, 10, 20])
+    parser.add_argument("--per-class", type=int, nargs="*", default=[5, 20, 100])
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=600, help="on generated images, and again on real ones")
+    parser.add_argument("--steps", type=int, default=600, help="on generated images; twice as many on real ones alone")
     parser.add_argument("--epochs", type=int, default=20, help="of the generator's run")
     parser.add_argument("--out", default=str(results.CACHE / "quality"), help="where that run is kept")
     arguments = parser.parse_args()
@@ -55,13 +60,19 @@ def measure(dataset, made, count: int, seed: int, arguments) -> None:
     few = dataset.images[:][rows], dataset.labels[rows]
     test, answers = dataset.test_images[:], {}
     network = fresh(dataset, seed)
-    trained(network, few, 2 * arguments.steps, PRETRAINING_RATE, seed)
+    classifier.fit(network, classifier.stream(*few, BATCH, seed), 2 * arguments.steps, RATE)
     answers["real"] = classifier.predicted(network, test)
     network = fresh(dataset, seed)
-    trained(network, made, arguments.steps, PRETRAINING_RATE, seed)
+    classifier.fit(network, classifier.stream(*made, BATCH, seed), arguments.steps, RATE)
     answers["generated"] = classifier.predicted(network, test)
-    trained(network, few, arguments.steps, RATE, seed)
-    answers["generated, then real"] = classifier.predicted(network, test)
+    weights = network.get_weights()
+    both = mixed(classifier.stream(*few, REAL, seed), classifier.stream(*made, BATCH - REAL, seed + 1))
+    for (condition, (rate, steps)), stream in zip(
+        GENTLE.items(), (classifier.stream(*few, BATCH, seed), both), strict=True
+    ):
+        network.set_weights(weights)
+        classifier.fit(network, stream, steps, rate)
+        answers[condition] = classifier.predicted(network, test)
     setting = comparison.Setting(count)
     setting.add(answers, dataset.test_labels, dataset.spec.num_classes)
     results.add(KEPT, entry | {"accuracy": {name: values[0] for name, values in setting.accuracy.items()}})
@@ -74,8 +85,11 @@ def fresh(dataset, seed: int):
     return keras.Model(network.inputs[0], network.outputs[1])
 
 
-def trained(network, images, steps: int, rate: float, seed: int) -> None:
-    classifier.fit(network, classifier.stream(*images, BATCH, seed), steps, rate)
+def mixed(first, second):
+    """Batches of (images, labels) of two streams put together."""
+    return tf.data.Dataset.zip(first, second).map(
+        lambda *pairs: tuple(tf.concat(parts, axis=0) for parts in zip(*pairs, strict=True))
+    )
 
 
 def write_table(data: str) -> None:
@@ -87,7 +101,7 @@ def write_table(data: str) -> None:
         f"Accuracy on the test images, mean and standard deviation over seeds. {results.machines(entries)}.",
         f"{GENERATED:,} images of a cgan that was trained on all training images.",
         "",
-        f"| real images a class | seeds | {' | '.join(names)} | gain over real, points | p |",
+        f"| real images a class | seeds | {' | '.join(names)} | the last over the first, points | p |",
         "|---" * (len(names) + 4) + "|",
     ]
     for count in sorted({entry["per_class"] for entry in entries}):
