@@ -61,7 +61,7 @@ def write_table(data: str) -> None:
     lines = [
         f"# A trained trunk in a classifier of {data}",
         "",
-        f"Accuracy on the test images, mean and standard deviation over seeds. {results.machines(entries)}.",
+        f"Accuracy on the test images, mean and standard deviation over {entries[0]['seeds']} seeds; {entries[0]['steps']} steps of 64 images each. {results.machines(entries)}.",
         "",
         f"| labels | trunk of | {' | '.join(conditions)} | fine-tuned over scratch, points | p |",
         "|---" * (len(conditions) + 4) + "|",
