@@ -229,6 +229,8 @@ def plot() -> None:
             multiples = np.array(entry["frechet_distance"]) / entry["floor"]
             axes.loglog(entry["seconds"], multiples, "o-", label=contender)
         axes.set(xlabel="seconds since the start", ylabel="Fréchet distance, multiples of real images'")
+        axes.set_xticks([20, 50, 100, 200, 300], labels=["20", "50", "100", "200", "300"])
+        axes.tick_params(axis="x", which="minor", labelbottom=False)
         axes.legend()
 
 
