@@ -65,17 +65,16 @@ def wall(module_and_flags: list[str]) -> float:
     return time.perf_counter() - started
 
 
-def metrics(runs: pathlib.Path) -> list[dict]:
-    """The lines that the newest run has logged."""
-    paths = sorted(runs.glob("0*/metrics.jsonl"))
-    return [json.loads(line) for line in paths[-1].read_text().splitlines()] if paths else []
+def logged(runs: pathlib.Path) -> list[pathlib.Path]:
+    """The files that runs have logged figures to, the newest run's last."""
+    return sorted(runs.glob("0*/metrics.jsonl"))
 
 
 def until_first_step(module_and_flags: list[str], runs: pathlib.Path) -> float:
-    before = len(list(runs.glob("0*")))
+    before = len(logged(runs))
     started = time.perf_counter()
     process = start(module_and_flags)
-    while process.poll() is None and not (len(list(runs.glob("0*"))) > before and metrics(runs)):
+    while process.poll() is None and len(logged(runs)) == before:
         time.sleep(0.02)
     seconds = time.perf_counter() - started
     process.wait()
@@ -84,18 +83,18 @@ def until_first_step(module_and_flags: list[str], runs: pathlib.Path) -> float:
 
 def trained(module_and_flags: list[str], runs: pathlib.Path) -> tuple[float, float]:
     """Peak memory in MiB, and the share of the time from the first log line to the end that is no training."""
+    before, peak, first = len(logged(runs)), 0.0, 0.0
     process = start(module_and_flags)
-    before, peak, first = len(list(runs.glob("0*"))), 0.0, 0.0
     while process.poll() is None:
         try:
             peak = max(peak, process.memory_info().rss / 2**20)
         except psutil.NoSuchProcess:
             break
-        if not first and len(list(runs.glob("0*"))) > before and metrics(runs):
+        if not first and len(logged(runs)) > before:
             first = time.perf_counter()
         time.sleep(0.05)
-    lines = metrics(runs)
     whole = time.perf_counter() - first
+    lines = [json.loads(line) for line in logged(runs)[-1].read_text().splitlines()]
     return peak, 1.0 - (lines[-1]["seconds"] - lines[0]["seconds"]) / whole
 
 
