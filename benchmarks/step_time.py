@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import itertools
 import json
 import math
 import pathlib
@@ -29,6 +30,7 @@ from genlab.backend import tf
 
 KEPT = "step_time"
 ALL = rivals.WORKLOADS | rivals.SIZES
+PRECISIONS = ("float32", "bfloat16")
 
 
 def main() -> None:
@@ -36,7 +38,7 @@ def main() -> None:
     parser.add_argument("--workloads", nargs="*", default=list(rivals.WORKLOADS), choices=ALL)
     parser.add_argument("--sizes", action="store_true", help="what genlab's dcgan costs by size")
     parser.add_argument("--implementations", nargs="*", default=[*rivals.IMPLEMENTATIONS, "torch"])
-    parser.add_argument("--precisions", nargs="*", default=["float32", "bfloat16"])
+    parser.add_argument("--precisions", nargs="*", default=PRECISIONS)
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     if arguments.sizes:
@@ -151,8 +153,10 @@ def write_table() -> None:
         "| workload | implementation | precision | ms a step | genlab is faster by | GFLOP | share of the floor |",
         "|---|---|---|---|---|---|---|",
     ]
-    for (workload, implementation, precision), entry in newest.items():
-        if workload not in rivals.WORKLOADS:
+    implementations = [*rivals.IMPLEMENTATIONS, "torch"]
+    for workload, implementation, precision in itertools.product(rivals.WORKLOADS, implementations, PRECISIONS):
+        entry = newest.get((workload, implementation, precision))
+        if entry is None:
             continue
         own = [newest[key]["milliseconds"] for key in newest if key[:2] == (workload, "genlab")]
         lines.append(
