@@ -7,7 +7,7 @@
 Each implementation (see rivals.py) runs in a process of its own; they take turns, a couple of seconds each, so that what else
 the machine does hits all alike. Beside the medians stand the floating-point work of the step, counted from the shapes, and
 the time that it would take at the rate of this machine's large matrix products and convolutions. Results go to
-benchmarks/results/step_time.json, and tables to benchmarks/results/step_time.md and cost_by_size.md.
+benchmarks/results/step_time.json and cost_by_size.json, with a table beside each.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import turns
 
 from genlab.backend import tf
 
-KEPT = "step_time"
+KEPT, KEPT_BY_SIZE = "step_time", "cost_by_size"
 ALL = rivals.WORKLOADS | rivals.SIZES
 PRECISIONS = ("float32", "bfloat16")
 
@@ -79,7 +79,7 @@ def measure(name: str, arguments: argparse.Namespace, rates: dict[str, float]) -
                 "floor_milliseconds": 1000 * floor,
                 "share_of_floor": floor / seconds,
             }
-            results.add(KEPT, entry)
+            results.add(KEPT_BY_SIZE if arguments.sizes else KEPT, entry)
     finally:
         for worker in workers.values():
             worker.end()
@@ -168,11 +168,7 @@ def write_table() -> None:
 
 def write_sizes() -> None:
     """Time for an image over the work for an image, beside the least of all sizes."""
-    chosen = {
-        entry["workload"]: entry
-        for entry in results.entries(KEPT)
-        if (entry["implementation"], entry["precision"]) == ("genlab", "float32") and entry["workload"] in rivals.SIZES
-    }
+    chosen = {entry["workload"]: entry for entry in results.entries(KEPT_BY_SIZE) if entry["precision"] == "float32"}
     if len(chosen) < len(rivals.SIZES):
         return
     cost = {name: entry["milliseconds"] / entry["gigaflop"] for name, entry in chosen.items()}
