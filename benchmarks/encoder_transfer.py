@@ -61,17 +61,18 @@ def write_table(data: str) -> None:
     lines = [
         f"# A trained trunk in a classifier of {data}",
         "",
-        f"Accuracy on the test images, mean and standard deviation over {entries[0]['seeds']} seeds; {entries[0]['steps']} steps of 64 images each. {results.machines(entries)}.",
+        f"Accuracy on the test images, mean and standard deviation over seeds. {results.machines(entries)}.",
         "",
-        f"| labels | trunk of | {' | '.join(conditions)} | fine-tuned over scratch, points | p |",
-        "|---" * (len(conditions) + 4) + "|",
+        f"| labels | trunk of | seeds | steps of 64 images | {' | '.join(conditions)} | fine-tuned over scratch, points | p |",
+        "|---" * (len(conditions) + 6) + "|",
     ]
     for entry in entries:
         setting = comparison.Setting(entry["images"], entry["accuracy"])
         cells = [comparison.spread(setting.accuracy[each]) for each in conditions]
         gain, chance = setting.difference(*transfer.PAIR)
         lines.append(
-            f"| {entry['labels']} | `{entry['model']}` | {' | '.join(cells)} | {100 * gain:+.1f} | {chance:.4f} |"
+            f"| {entry['labels']} | `{entry['model']}` | {entry['seeds']} | {entry['steps']} "
+            f"| {' | '.join(cells)} | {100 * gain:+.1f} | {chance:.4f} |"
         )
     (results.FOLDER / f"{KEPT}-{data}.md").write_text("\n".join(lines) + "\n")
 

@@ -2,8 +2,9 @@
 
     python benchmarks/synthetic_pretraining.py --data mnist [--per-class 5 20 100] [--seeds 5]
 
-The second training is gentle, on the real images alone, or on batches of which they are a quarter. The generator is quality.py's cgan (20 epochs of all training images, seed 0): the case of someone who was handed a generator
-and has few images. Results go to benchmarks/results/synthetic_pretraining.json; what is there is not measured again.
+The second training is gentle, on the real images alone, or on batches of which they are a quarter. The generator is
+quality.py's cgan (20 epochs of all training images, seed 0): the case of someone who was handed a generator and has few
+images. Results go to benchmarks/results/synthetic_pretraining.json; what is there is not measured again.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import results
 
 import genlab
 from genlab import benefit, comparison
-from genlab.backend import keras, tf
+from genlab.backend import keras
 from genlab.data import __main__ as data_command
 from genlab.metrics import classifier
 
@@ -66,7 +67,7 @@ def measure(dataset, made, count: int, seed: int, arguments) -> None:
     classifier.fit(network, classifier.stream(*made, BATCH, seed), arguments.steps, RATE)
     answers["generated"] = classifier.predicted(network, test)
     weights = network.get_weights()
-    both = mixed(classifier.stream(*few, REAL, seed), classifier.stream(*made, BATCH - REAL, seed + 1))
+    both = classifier.mixed(classifier.stream(*few, REAL, seed), classifier.stream(*made, BATCH - REAL, seed + 1))
     for (condition, (rate, steps)), stream in zip(
         GENTLE.items(), (classifier.stream(*few, BATCH, seed), both), strict=True
     ):
@@ -83,13 +84,6 @@ def fresh(dataset, seed: int):
     keras.utils.set_random_seed(seed)
     network = classifier.build(dataset.spec.shape, dataset.spec.num_classes)
     return keras.Model(network.inputs[0], network.outputs[1])
-
-
-def mixed(first, second):
-    """Batches of (images, labels) of two streams put together."""
-    return tf.data.Dataset.zip(first, second).map(
-        lambda *pairs: tuple(tf.concat(parts, axis=0) for parts in zip(*pairs, strict=True))
-    )
 
 
 def write_table(data: str) -> None:

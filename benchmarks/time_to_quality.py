@@ -221,6 +221,8 @@ def score(contender: str, folder: pathlib.Path, arguments: argparse.Namespace) -
 
 
 def plot() -> None:
+    from matplotlib import ticker
+
     from genlab import plots
 
     newest = {entry["contender"]: entry for entry in results.entries(KEPT)}
@@ -229,8 +231,9 @@ def plot() -> None:
             multiples = np.array(entry["frechet_distance"]) / entry["floor"]
             axes.loglog(entry["seconds"], multiples, "o-", label=contender)
         axes.set(xlabel="seconds since the start", ylabel="Fréchet distance, multiples of real images'")
-        axes.set_xticks([20, 50, 100, 200, 300], labels=["20", "50", "100", "200", "300"])
-        axes.tick_params(axis="x", which="minor", labelbottom=False)
+        axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(ticker.NullFormatter())
         axes.legend()
 
 

@@ -114,19 +114,13 @@ def trained(
     parts = [classifier.batches(*real, BATCH - made, seed)] if made < BATCH else []
     if generated is not None and made:
         parts.append(classifier.batches(*generated, made, seed + 1))
-    stream = tf.data.Dataset.zip(*parts) if len(parts) > 1 else parts[0]
-
-    def prepared(*batches: Any) -> Any:
-        pairs = batches if isinstance(batches[0], tuple) else (batches,)
-        images = to_model_range(tf.concat([images for images, _ in pairs], axis=0))
-        return images, tf.concat([labels for _, labels in pairs], axis=0)
 
     def changed(number: Any, batch: Any) -> Any:
         images, labels = batch
         seeds = tf.stack([tf.cast(number, tf.int32), seed])
         return augmentation.augmented(images, seeds, CLASSICAL), labels
 
-    stream = stream.map(prepared)
+    stream = classifier.mixed(*parts).map(lambda images, labels: (to_model_range(images), labels))
     if classical:
         stream = stream.enumerate().map(changed)
     network = classifier.build(real[0].shape[1:], num_classes)

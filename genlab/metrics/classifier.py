@@ -60,6 +60,13 @@ def stream(images: np.ndarray, labels: np.ndarray, size: int, seed: int) -> Any:
     return batches(images, labels, size, seed).map(lambda batch, classes: (to_model_range(batch), classes)).prefetch(4)
 
 
+def mixed(*streams: Any) -> Any:
+    """A stream whose batches (images [B, H, W, C], labels [B]) are those of one or several streams put together."""
+    return tf.data.Dataset.zip(streams).map(
+        lambda *batches: tuple(tf.concat(parts, axis=0) for parts in zip(*batches, strict=True))
+    )
+
+
 def fit(model: Any, stream: Any, steps: int, learning_rate: float) -> None:
     """Train a model images -> logits for so many batches of the stream, by Adam with a rate that falls to 0."""
     model.compile(
