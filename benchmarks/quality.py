@@ -1,10 +1,11 @@
 """Train every model on one data set under one budget of images seen, measure what comes out, and write one table.
 
     python benchmarks/quality.py --data mnist [--epochs 20] [--seeds 3] [--models vae dcgan]
-    python benchmarks/quality.py --data mnist --epochs 4 --models vae dcgan --precision bfloat16  # and float32, to compare
+    python benchmarks/quality.py --data mnist --epochs 4 --models vae dcgan --flags "precision bfloat16"  # and float32, to compare
+    python benchmarks/quality.py --data mnist --epochs 4 --models dcgan --flags "precision float32, updates simultaneous"
 
 Results go to benchmarks/results/quality.json, an entry a run, and the table to benchmarks/results/quality-DATA-EPOCHS.md
-(-PRECISION, where one is asked for). What is there already is not measured again, and a run that was cut off is resumed:
+(-FLAGS, where there are some). What is there already is not measured again, and a run that was cut off is resumed:
 stop the script at will and call it again.
 """
 
@@ -79,7 +80,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--seeds", type=int, default=3, help="runs of each model, of seeds 0, 1, ...")
     parser.add_argument("--samples", type=int, default=10_000)
-    parser.add_argument("--precision", default="auto", help="what the networks compute in")
+    parser.add_argument("--flags", default="", help="more flags of genlab.train: names without dashes, with their values")
     parser.add_argument("--importance-samples", type=int, default=1000)
     parser.add_argument("--out", default=str(results.CACHE / "quality"), help="where the runs are kept")
     arguments = parser.parse_args()
@@ -87,19 +88,19 @@ def main() -> None:
     for seed in range(arguments.seeds):
         for name in arguments.models:
             measure(name, seed, dataset, arguments)
-            write_table(dataset.name, arguments.epochs, arguments.precision)
+            write_table(dataset.name, arguments.epochs, arguments.flags)
 
 
 def measure(name: str, seed: int, dataset: Any, arguments: argparse.Namespace) -> None:
     """Train and evaluate one run, unless both were done already."""
     command = f"python -m genlab.train {name} --data {dataset.name} --epochs {arguments.epochs} --seed {seed}"
-    command += "" if arguments.precision == "auto" else f" --precision {arguments.precision}"
+    command += "".join(f" {flag}" for flag in as_typed(arguments.flags))
     measured = f"python -m genlab.evaluate --samples {arguments.samples}"
     if models.load(name).Hparams().__dict__.get("likelihood"):
         measured += f" --importance-samples {arguments.importance_samples}"
     if any(each["command"] == command and each["evaluated"] == measured for each in results.entries(KEPT)):
         return
-    run = trained(name, seed, arguments.data, arguments.epochs, arguments.out, arguments.precision)
+    run = trained(name, seed, arguments.data, arguments.epochs, arguments.out, arguments.flags)
     found = evaluation.evaluate(run, samples=arguments.samples, importance_samples=arguments.importance_samples)
     figures = {key: (figure.value, figure.floor) for key, figure in found.figures.items()}
     if "mse" in figures:
@@ -114,7 +115,7 @@ def measure(name: str, seed: int, dataset: Any, arguments: argparse.Namespace) -
         "seed": seed,
         "command": command,
         "evaluated": measured,
-        "asked_precision": arguments.precision,
+        "flags": arguments.flags,
         "precision": run.config.options.precision,
         "costs": {
             "parameters": sum(net.count_params() for key, net in run.model.networks.items() if key not in AVERAGED),
@@ -128,16 +129,26 @@ def measure(name: str, seed: int, dataset: Any, arguments: argparse.Namespace) -
     results.add(KEPT, entry)
 
 
-def trained(name: str, seed: int, data: str, epochs: int, out: str, precision: str = "auto") -> runs.Run:
+def as_typed(flags: str) -> list[str]:
+    """`precision bfloat16, updates simultaneous` -> [--precision, bfloat16, --updates, simultaneous]."""
+    return [word for flag in flags.split(",") if flag.strip() for word in f"--{flag.strip()}".split()]
+
+
+def slug(flags: str) -> str:
+    """The same as the end of a file's name."""
+    return "".join(f"-{word}" for word in flags.replace(",", " ").split())
+
+
+def trained(name: str, seed: int, data: str, epochs: int, out: str, flags: str = "") -> runs.Run:
     """The finished run; one that was cut off is resumed."""
-    description = f"epochs{epochs}-seed{seed}" + ("" if precision == "auto" else f"-{precision}")
+    description = f"epochs{epochs}-seed{seed}{slug(flags)}"
     stored = runs.all_runs(pathlib.Path(out), name)
     found = [path for path in stored if path.name.endswith(description)]
     if found:
         train.main(["--resume", str(found[-1])])
         return runs.open(found[-1])
-    flags = ["--data", data, "--out", out, "--description", description, "--seed", str(seed), "--precision", precision]
-    train.main([name, *flags, "--epochs", str(epochs), "--sample-every", "2000", "--log-every", "500"])
+    own = ["--data", data, "--out", out, "--description", description, "--seed", str(seed), "--epochs", str(epochs)]
+    train.main([name, *own, "--sample-every", "2000", "--log-every", "500", *as_typed(flags)])
     return runs.open("latest", out, name)
 
 
@@ -148,18 +159,18 @@ def pca_error(dataset: Any, components: int) -> float:
     return float(np.square(test - pca.inverse_transform(pca.transform(test))).mean())
 
 
-def write_table(data: str, epochs: int, precision: str) -> None:
+def write_table(data: str, epochs: int, flags: str) -> None:
     """Figures by row and models by column, mean and standard deviation over the seeds, as Markdown."""
     chosen = [
         entry
         for entry in results.entries(KEPT)
-        if (entry["data"], entry["epochs"], entry.get("asked_precision", "auto")) == (data, epochs, precision)
+        if (entry["data"], entry["epochs"], entry["flags"]) == (data, epochs, flags)
     ]
     names = [name for name in models.names() if any(entry["model"] == name for entry in chosen)]
     lines = [
-        f"# {data} after {epochs} epochs{'' if precision == 'auto' else ' in ' + precision}",
+        f"# {data} after {epochs} epochs{' with ' * bool(flags)}{' '.join(as_typed(flags))}",
         "",
-        f"Mean and standard deviation over seeds; {results.machines(chosen)}.",
+        f"Mean and standard deviation over seeds; {', '.join({entry['precision'] for entry in chosen})}; {results.machines(chosen)}.",
         f"{protocol(chosen)}",
         "",
         "| | " + " | ".join(f"`{name}`" for name in names) + " | real images |",
@@ -176,8 +187,7 @@ def write_table(data: str, epochs: int, precision: str) -> None:
         lines += ["", "Published, by other extractors and protocols, so to be stood beside and not compared:", ""]
         lines += [f"- `{name}`: {PUBLISHED[name]}" for name in names if name in PUBLISHED]
         lines += ["", SOURCES]
-    suffix = "" if precision == "auto" else f"-{precision}"
-    (results.FOLDER / f"{KEPT}-{data}-{epochs}{suffix}.md").write_text("\n".join(lines) + "\n")
+    (results.FOLDER / f"{KEPT}-{data}-{epochs}{slug(flags)}.md").write_text("\n".join(lines) + "\n")
 
 
 def values(key: str, chosen: list[dict[str, Any]]) -> list[float]:
