@@ -80,7 +80,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--seeds", type=int, default=3, help="runs of each model, of seeds 0, 1, ...")
     parser.add_argument("--samples", type=int, default=10_000)
-    parser.add_argument("--flags", default="", help="more flags of genlab.train: names without dashes, with their values")
+    parser.add_argument("--flags", default="", help="more flags of genlab.train: names without dashes, and values")
     parser.add_argument("--importance-samples", type=int, default=1000)
     parser.add_argument("--out", default=str(results.CACHE / "quality"), help="where the runs are kept")
     arguments = parser.parse_args()

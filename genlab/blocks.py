@@ -83,7 +83,8 @@ class _Layers:
     def conv(self, x, channels: int, name: str, *, strides: int = 1, output: bool = False, **keywords):
         size = self.style.kernel_size
         initializer = self._initializer(size**2 * x.shape[-1], (size / strides) ** 2 * channels, output)
-        layer = keras.layers.Conv2D(
+        fused = self.style.fused and strides > 1 and x.shape[-1] <= layers.FEW_CHANNELS
+        layer = (layers.FewChannelsConv2D if fused else keras.layers.Conv2D)(
             channels, size, strides, padding="same", kernel_initializer=initializer, name=name, **keywords
         )
         return self._spectral(layer)(x)
@@ -91,7 +92,8 @@ class _Layers:
     def conv_transpose(self, x, channels: int, name: str, *, strides: int = 2, output: bool = False, **keywords):
         size = self.style.kernel_size
         initializer = self._initializer((size / strides) ** 2 * x.shape[-1], size**2 * channels, output)
-        layer = keras.layers.Conv2DTranspose(
+        fused = self.style.fused and strides > 1 and channels <= layers.FEW_CHANNELS
+        layer = (layers.FewChannelsConv2DTranspose if fused else keras.layers.Conv2DTranspose)(
             channels, size, strides, padding="same", kernel_initializer=initializer, name=name, **keywords
         )
         return self._spectral(layer)(x)
@@ -189,10 +191,19 @@ class _Layers:
 
 def stock(network):
     """A copy of a network, weights and all, with Keras' own layers in the place of genlab's faster ones."""
-    twins = {layers.FusedBatchNormalization: keras.layers.BatchNormalization, layers.ByteDropout: keras.layers.Dropout}
-    copy = keras.models.clone_model(
-        network, clone_function=lambda layer: twins.get(type(layer), type(layer)).from_config(layer.get_config())
-    )
+    twins = {
+        layers.FusedBatchNormalization: keras.layers.BatchNormalization,
+        layers.ByteDropout: keras.layers.Dropout,
+        layers.FewChannelsConv2D: keras.layers.Conv2D,
+        layers.FewChannelsConv2DTranspose: keras.layers.Conv2DTranspose,
+    }
+
+    def twin(layer):
+        if isinstance(layer, keras.layers.SpectralNormalization):
+            return keras.layers.SpectralNormalization(twin(layer.layer), layer.power_iterations, name=layer.name)
+        return twins.get(type(layer), type(layer)).from_config(layer.get_config())
+
+    copy = keras.models.clone_model(network, clone_function=twin)
     copy.set_weights(network.get_weights())
     return copy
 

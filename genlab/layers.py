@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import keras
 import tensorflow as tf
 
 from genlab import replicas
+
+FEW_CHANNELS = 4
+"""Up to so many, as images have, `few_channels_convolution_transpose` is faster than TensorFlow's own."""
 
 
 @keras.saving.register_keras_serializable(package="genlab")
@@ -27,6 +32,91 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         for moving, new in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(moving * self.momentum + new * (1.0 - self.momentum))
         return tf.cast(outputs, self.compute_dtype)
+
+
+def few_channels_convolution(images, kernel, stride: int):
+    """TensorFlow's convolution with "SAME" padding, whose gradient by the images is the faster one below.
+
+    Images [B, H, W, channels] of static height and width, kernel [size, size, channels, filters], a stride of at least 2.
+    """
+    height, width = images.shape[1:3]
+
+    @tf.custom_gradient
+    def convolved(images, kernel):
+        def gradients(upstream):
+            by_images = few_channels_convolution_transpose(upstream, kernel, stride, height, width)
+            return by_images, _kernel_gradient(images, kernel, upstream, stride)
+
+        return tf.nn.conv2d(images, kernel, stride, "SAME"), gradients
+
+    return convolved(images, kernel)
+
+
+def few_channels_convolution_transpose(features, kernel, stride: int, height: int, width: int):
+    """TensorFlow's transposed convolution with "SAME" padding, in a third to a half of its time where channels are few.
+
+    Features [B, h, w, filters], kernel [size, size, channels, filters], a stride of at least 2 -> [B, height, width, channels].
+    Each stride x stride block of the result depends on ceil(size / stride) neighbours by side: so it is an ordinary
+    convolution of that size to stride^2 times the channels, as many operations, and its channels laid out as pixels (Shi et
+    al. 2016, https://arxiv.org/abs/1609.07009). TensorFlow's own takes as long for 1 channel as for 16.
+    """
+    size = kernel.shape[0]
+    reach = math.ceil(size / stride)
+
+    @tf.custom_gradient
+    def convolved(features, kernel):
+        def gradients(upstream):
+            by_features = tf.nn.conv2d(upstream, kernel, stride, "SAME")
+            return by_features, _kernel_gradient(upstream, kernel, features, stride)
+
+        channels, filters = kernel.shape[2:]
+        room = [0, reach * stride - size]
+        blocks = tf.reshape(
+            tf.pad(kernel, [room, room, [0, 0], [0, 0]]), [reach, stride, reach, stride, channels, filters]
+        )
+        blocks = tf.transpose(blocks, [0, 2, 5, 1, 3, 4])  # neighbour by neighbour, filters, pixel by pixel, channels
+        blocks = tf.reverse(tf.reshape(blocks, [reach, reach, filters, stride**2 * channels]), [0, 1])
+        margin = [reach - 1, reach - 1]
+        laid_out = tf.nn.depth_to_space(tf.nn.conv2d(features, blocks, 1, [[0, 0], margin, margin, [0, 0]]), stride)
+        # What the padding of the convolution that this is the transpose of covers, is cut off.
+        top, left = (
+            max((small - 1) * stride + size - large, 0) // 2
+            for small, large in zip(features.shape[1:3], (height, width), strict=True)
+        )
+        return laid_out[:, top : top + height, left : left + width], gradients
+
+    return convolved(features, kernel)
+
+
+def _kernel_gradient(images, kernel, upstream, stride: int):
+    return tf.raw_ops.Conv2DBackpropFilter(
+        input=images,
+        filter_sizes=kernel.shape,
+        out_backprop=upstream,
+        strides=[1, stride, stride, 1],
+        padding="SAME",
+    )
+
+
+@keras.saving.register_keras_serializable(package="genlab")
+class FewChannelsConv2D(keras.layers.Conv2D):
+    """Keras' strided convolution with "same" padding of images [B, H, W, C] with few channels, quicker to differentiate."""
+
+    def convolution_op(self, inputs, kernel):
+        return few_channels_convolution(inputs, tf.convert_to_tensor(kernel), self.strides[0])
+
+
+@keras.saving.register_keras_serializable(package="genlab")
+class FewChannelsConv2DTranspose(keras.layers.Conv2DTranspose):
+    """Keras' strided transposed convolution with "same" padding to images [B, H, W, C] with few channels, faster."""
+
+    def call(self, inputs):
+        height, width = (size * self.strides[0] for size in inputs.shape[1:3])
+        kernel = tf.convert_to_tensor(self.kernel)
+        outputs = few_channels_convolution_transpose(inputs, kernel, self.strides[0], height, width)
+        if self.use_bias:
+            outputs = tf.nn.bias_add(outputs, tf.convert_to_tensor(self.bias))
+        return self.activation(outputs)
 
 
 @keras.saving.register_keras_serializable(package="genlab")
