@@ -84,9 +84,9 @@ def hparams(workload: Workload) -> Any:
     return kind(**chosen)
 
 
-def tutorial_generator(normalization: Any = None) -> Any:
+def tutorial_generator(normalization: Any = None, to_image: Any = None) -> Any:
     stock = keras.layers
-    normalization = normalization or stock.BatchNormalization
+    normalization, to_image = normalization or stock.BatchNormalization, to_image or stock.Conv2DTranspose
     return keras.Sequential(
         [
             keras.Input((LATENT,)),
@@ -100,19 +100,19 @@ def tutorial_generator(normalization: Any = None) -> Any:
             stock.Conv2DTranspose(64, 5, strides=2, padding="same", use_bias=False),
             normalization(),
             stock.LeakyReLU(),
-            stock.Conv2DTranspose(1, 5, strides=2, padding="same", use_bias=False),
+            to_image(1, 5, strides=2, padding="same", use_bias=False),
             stock.Activation("tanh", dtype="float32"),
         ]
     )
 
 
-def tutorial_discriminator(dropout: Any = None) -> Any:
+def tutorial_discriminator(dropout: Any = None, of_image: Any = None) -> Any:
     stock = keras.layers
-    dropout = dropout or stock.Dropout
+    dropout, of_image = dropout or stock.Dropout, of_image or stock.Conv2D
     return keras.Sequential(
         [
             keras.Input((28, 28, 1)),
-            stock.Conv2D(64, 5, strides=2, padding="same"),
+            of_image(64, 5, strides=2, padding="same"),
             stock.LeakyReLU(),
             dropout(0.3),
             stock.Conv2D(128, 5, strides=2, padding="same"),
@@ -143,10 +143,11 @@ class TutorialNetworks(dcgan.DCGAN):
     """genlab's step on the tutorial's networks, as genlab would build them."""
 
     def _build_generator(self, *, averaged: bool) -> Any:
-        return tutorial_generator(None if averaged else layers.FusedBatchNormalization)
+        fused = () if averaged else (layers.FusedBatchNormalization, layers.FewChannelsConv2DTranspose)
+        return tutorial_generator(*fused)
 
     def _build_discriminator(self) -> Any:
-        return tutorial_discriminator(layers.ByteDropout)
+        return tutorial_discriminator(layers.ByteDropout, layers.FewChannelsConv2D)
 
 
 def genlab_step(workload: Workload, precision: str, **changes: Any) -> Callable[[int], Any]:
