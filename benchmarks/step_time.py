@@ -13,6 +13,7 @@ benchmarks/results/step_time.json and cost_by_size.json, with a table beside eac
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib.util
 import itertools
 import json
@@ -20,6 +21,7 @@ import math
 import pathlib
 import statistics
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import results
@@ -31,6 +33,22 @@ from genlab.backend import tf
 KEPT, KEPT_BY_SIZE = "step_time", "cost_by_size"
 ALL = rivals.WORKLOADS | rivals.SIZES
 PRECISIONS = ("float32", "bfloat16")
+
+
+@dataclasses.dataclass(frozen=True)
+class Rates:
+    """What a machine does in a second."""
+
+    matrix: float
+    """Floating-point operations of a large matrix product."""
+    convolution: float
+    """The same of a large convolution."""
+    bytes: float
+    """Read from and written to memory."""
+
+    @property
+    def operations(self) -> float:
+        return max(self.matrix, self.convolution)
 
 
 def main() -> None:
@@ -47,13 +65,13 @@ def main() -> None:
         print("torch is not installed: its rows are left out")
         arguments.implementations.remove("torch")
     for name in arguments.workloads:
-        rates = {precision: machine_rate(precision) for precision in arguments.precisions}
+        rates = {precision: machine_rates(precision) for precision in arguments.precisions}
         measure(name, arguments, rates)
         write_table()
         write_sizes()
 
 
-def measure(name: str, arguments: argparse.Namespace, rates: dict[str, float]) -> None:
+def measure(name: str, arguments: argparse.Namespace, rates: dict[str, Rates]) -> None:
     workers = {
         (implementation, precision): turns.Worker(command(name, implementation, precision))
         for implementation in arguments.implementations
@@ -65,8 +83,7 @@ def measure(name: str, arguments: argparse.Namespace, rates: dict[str, float]) -
             for worker in workers.values():
                 worker.turn()
         for (implementation, precision), worker in workers.items():
-            work = floating_point_work(name, implementation)
-            floor = work / rates[precision]
+            cost = step_cost(name, implementation, precision, rates[precision])
             seconds = statistics.median(worker.seconds)
             entry = {
                 "workload": name,
@@ -74,10 +91,15 @@ def measure(name: str, arguments: argparse.Namespace, rates: dict[str, float]) -
                 "precision": precision,
                 "milliseconds": 1000 * seconds,
                 "rounds": [1000 * each for each in worker.seconds],
-                "gigaflop": work / 1e9,
-                "machine_gigaflop_per_second": rates[precision] / 1e9,
-                "floor_milliseconds": 1000 * floor,
-                "share_of_floor": floor / seconds,
+                "gigaflop": cost.operations / 1e9,
+                "gigabytes": cost.bytes / 1e9,
+                "machine_gigaflop_per_second": {
+                    "matrix": rates[precision].matrix / 1e9,
+                    "convolution": rates[precision].convolution / 1e9,
+                },
+                "machine_gigabytes_per_second": rates[precision].bytes / 1e9,
+                "floor_milliseconds": 1000 * cost.seconds,
+                "share_of_floor": cost.seconds / seconds,
             }
             results.add(KEPT_BY_SIZE if arguments.sizes else KEPT, entry)
     finally:
@@ -92,52 +114,81 @@ def command(workload: str, implementation: str, precision: str) -> list[str]:
     return [str(here / "rivals.py"), workload, implementation, precision]
 
 
-def machine_rate(precision: str) -> float:
-    """Floating-point operations per second of a large matrix product or convolution, whichever is faster."""
+def machine_rates(precision: str) -> Rates:
+    """The most that this machine does in a second."""
     kind = tf.as_dtype(precision)
     matrix = tf.cast(tf.random.normal([2048, 2048]), kind)
     pixels = tf.cast(tf.random.normal([64, 28, 28, 64]), kind)
     kernel = tf.cast(tf.random.normal([3, 3, 64, 64]), kind)
+    store, values = tf.Variable(tf.zeros([2**24])), tf.ones([2**24])  # 64 MiB each: more than caches hold
     product = tf.function(lambda: tf.reduce_sum(tf.matmul(matrix, matrix)))
     convolution = tf.function(lambda: tf.reduce_sum(tf.nn.conv2d(pixels, kernel, 1, "SAME")))
-    best = 0.0
-    for function, operations in ((product, 2 * 2048**3), (convolution, 2 * 64 * 28 * 28 * 9 * 64 * 64)):
+    sum_up = tf.function(lambda: store.assign_add(values)[0])
+    amounts = {product: 2 * 2048**3, convolution: 2 * 64 * 28 * 28 * 9 * 64 * 64, sum_up: 3 * 4 * 2**24}
+    best = []
+    for function, amount in amounts.items():
         function().numpy()
+        seconds = []
         for _ in range(10):
             started = time.perf_counter()
             function().numpy()
-            best = max(best, operations / (time.perf_counter() - started))
-    return best
+            seconds.append(time.perf_counter() - started)
+        best.append(amount / min(seconds))
+    return Rates(*best)
 
 
-def floating_point_work(name: str, implementation: str) -> float:
-    """Multiplications and additions of a step in convolutions and dense layers, two for each product."""
+@dataclasses.dataclass(frozen=True)
+class Pass:
+    """A layer's way from inputs to outputs, back to its inputs or to its weights: they cost the same."""
+
+    operations: float
+    """Multiplications and additions, two for each product."""
+    numbers: float
+    """Inputs, weights and outputs, each read or written once."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    operations: float
+    bytes: float
+    seconds: float
+    """Of each pass either its operations or its bytes at the machine's rate, whichever takes longer; then Adam's bytes."""
+
+
+def step_cost(name: str, implementation: str, precision: str, rates: Rates) -> Cost:
+    """The least that a step's convolutions, dense layers and optimizers cost; what is between them is left out."""
     workload = ALL[name]
-    first, second = (forward_work(network, workload.batch) for network in rivals.networks(workload))
+    networks = rivals.networks(workload)
+    first, second = ([*layer_passes(network, workload.batch)] for network in networks)
     if workload.model == "vae":  # forward; and backward to weights and, but for the first layer, to inputs
-        return 3 * sum(first) + 3 * sum(second) - first[0]
-    generator, discriminator = sum(first), sum(second)
-    update = 2 * (3 * discriminator - second[0])  # of the discriminator, on real and on generated images
-    through = discriminator  # back through the discriminator to the image
-    generated = 3 * generator - first[0]
-    # Where the generator is updated on other noise than the discriminator, both are run once more.
-    again = {"tutorial": 0.0, "simultaneous": 0.0, "torch": discriminator}.get(
-        implementation, generator + discriminator
+        done = 3 * first[1:] + 2 * first[:1] + 3 * second
+    else:
+        update = 2 * (3 * second[1:] + 2 * second[:1])  # of the discriminator, on real and on generated images
+        generated = 3 * first[1:] + 2 * first[:1]
+        # Where the generator is updated on other noise than the discriminator, both are run once more.
+        again = {"tutorial": [], "simultaneous": [], "torch": second}.get(implementation, first + second)
+        done = update + second + generated + again  # once back through the discriminator to the image
+    width = tf.as_dtype(precision).size
+    # Adam reads a weight, its gradient and two moments, and writes all but the gradient.
+    updating = 7 * 4 * sum(math.prod(weight.shape) for network in networks for weight in network.trainable_weights)
+    seconds = sum(max(each.operations / rates.operations, width * each.numbers / rates.bytes) for each in done)
+    return Cost(
+        operations=sum(each.operations for each in done),
+        bytes=width * sum(each.numbers for each in done) + updating,
+        seconds=seconds + updating / rates.bytes,
     )
-    return update + through + generated + again
 
 
-def forward_work(network: Any, batch: int) -> list[float]:
-    """The same of each layer's pass over a batch, in order."""
-    work = []
+def layer_passes(network: Any, batch: int) -> Iterator[Pass]:
+    """A pass of each layer over a batch, in order."""
     for layer in network.layers:
         if not hasattr(layer, "kernel"):
             continue
+        weights, inputs, outputs = layer.kernel.shape, layer.input.shape[1:], layer.output.shape[1:]
         # A transposed convolution spends a kernel on each of its inputs, every other layer on each of its outputs.
-        transposed = type(layer).__name__ == "Conv2DTranspose"
-        space = (layer.input if transposed else layer.output).shape[1:-1]
-        work.append(2.0 * batch * math.prod(space) * math.prod(layer.kernel.shape))
-    return work
+        places = math.prod((inputs if type(layer).__name__ == "Conv2DTranspose" else outputs)[:-1])
+        numbers = batch * (math.prod(inputs) + math.prod(outputs)) + math.prod(weights)
+        yield Pass(2.0 * batch * places * math.prod(weights), numbers)
 
 
 def write_table() -> None:
@@ -148,10 +199,11 @@ def write_table() -> None:
     lines = [
         "# Time of a training step",
         "",
-        f"Median milliseconds; {results.machines(chosen)}. The floor is the step's floating-point work at the machine's best rate.",
+        f"Median milliseconds; {results.machines(chosen)}. The floor is what the work and the bytes of the step's convolutions, dense "
+        f"layers and optimizers take at the best rates of the machine: {machine_text(chosen)}.",
         "",
-        "| workload | implementation | precision | ms a step | genlab is faster by | GFLOP | share of the floor |",
-        "|---|---|---|---|---|---|---|",
+        "| workload | implementation | precision | ms a step | times genlab's quickest | GFLOP | GB | share of the floor |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     implementations = [*rivals.IMPLEMENTATIONS, "torch"]
     for workload, implementation, precision in itertools.product(rivals.WORKLOADS, implementations, PRECISIONS):
@@ -161,9 +213,26 @@ def write_table() -> None:
         own = [newest[key]["milliseconds"] for key in newest if key[:2] == (workload, "genlab")]
         lines.append(
             f"| {workload} | {implementation} | {precision} | {entry['milliseconds']:.1f} "
-            f"| {entry['milliseconds'] / min(own):.2f} | {entry['gigaflop']:.1f} | {entry['share_of_floor']:.0%} |"
+            f"| {entry['milliseconds'] / min(own):.2f} | {entry['gigaflop']:.1f} | {entry['gigabytes']:.2f} "
+            f"| {entry['share_of_floor']:.0%} |"
         )
     (results.FOLDER / f"{KEPT}.md").write_text("\n".join(lines) + "\n")
+
+
+def machine_text(chosen: list[dict[str, Any]]) -> str:
+    parts = []
+    for precision in PRECISIONS:
+        found = [entry for entry in chosen if entry["precision"] == precision]
+        if found:
+            rates = {
+                kind: statistics.median(each["machine_gigaflop_per_second"][kind] for each in found)
+                for kind in ("matrix", "convolution")
+            }
+            parts.append(
+                f"{rates['matrix']:.0f} GFLOP/s in matrix products and {rates['convolution']:.0f} in convolutions of {precision}"
+            )
+    memory = statistics.median(each["machine_gigabytes_per_second"] for each in chosen)
+    return ", ".join([*parts, f"{memory:.0f} GB/s"])
 
 
 def write_sizes() -> None:

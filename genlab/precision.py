@@ -10,13 +10,14 @@ from typing import Literal
 from genlab.backend import keras, tf
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
+CPU_INFORMATION = pathlib.Path("/proc/cpuinfo")
 
 
 def resolve(precision: Precision) -> Precision:
-    """`float32`, `bfloat16` or `float16`; `auto` takes bfloat16 where this machine multiplies it much faster.
+    """`float32`, `bfloat16` or `float16`; `auto` takes bfloat16 where this machine multiplies it faster.
 
-    That is a GPU of compute capability 8.0 or newer, or a CPU with AMX. A CPU that has AVX512-BF16 alone gains
-    nothing that could be relied on (measured: 1.0 to 1.7 times on single convolutions).
+    That is a GPU of compute capability 8.0 or newer, or a CPU with AMX or AVX512-BF16 (what the latter gains in whole steps:
+    benchmarks/results/step_time.md).
     """
     if precision != "auto":
         return precision
@@ -24,12 +25,12 @@ def resolve(precision: Precision) -> Precision:
     if gpus:
         capability = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0))
         return "bfloat16" if capability >= (8, 0) else "float32"
-    return "bfloat16" if "amx_bf16" in _cpu_flags() else "float32"
+    return "bfloat16" if _cpu_flags() & {"amx_bf16", "avx512_bf16"} else "float32"
 
 
 def _cpu_flags() -> frozenset[str]:
     try:
-        text = pathlib.Path("/proc/cpuinfo").read_text()
+        text = CPU_INFORMATION.read_text()
     except OSError:  # not Linux
         return frozenset()
     flags = next((line for line in text.splitlines() if line.startswith("flags")), "")

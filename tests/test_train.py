@@ -15,11 +15,12 @@ import time
 import imageio.v3 as imageio
 import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import TINY, TINY_FLAGS, fails, state_of
 
 import genlab
+from genlab import precision, train
 from genlab import run as runs
-from genlab import train
 from genlab.engine import _sample_schedule
 
 
@@ -95,8 +96,8 @@ def test_the_same_seed_gives_the_same_run_and_another_another():
 
 
 def test_debug_runs_the_same_step_eagerly():
-    compiled = genlab.fit("dcgan", steps=2, **TINY)
-    train.main(["dcgan", "--steps", "2", "--debug", *TINY_FLAGS])
+    compiled = genlab.fit("dcgan", steps=2, precision="float32", **TINY)
+    train.main(["dcgan", "--steps", "2", "--precision", "float32", "--debug", *TINY_FLAGS])
     eager = genlab.load("latest")
     for first, second in zip(compiled.model.weights, eager.model.weights, strict=True):
         np.testing.assert_allclose(first, second, atol=2e-4)
@@ -122,7 +123,7 @@ def test_a_profile_tells_the_most_expensive_operations(capsys):
 @pytest.mark.parametrize("model", ["autoencoder", "dcgan"])
 def test_steps_compiled_by_xla_train_alike(model, small_images):
     widths = {"encoder_widths": (2,), "decoder_widths": (2,)} if model == "autoencoder" else TINY
-    settings = {"steps": 2, "log_every": 1, "batch_size": 16} | widths
+    settings = {"steps": 2, "log_every": 1, "batch_size": 16, "precision": "float32"} | widths
     plain, compiled = (genlab.fit(model, *small_images, jit=jit, **settings).metrics() for jit in (False, True))
     # An autoencoder's step draws nothing, and a discriminator has seen no noise before its first answer on real images.
     name = "loss" if model == "autoencoder" else "real_score"
@@ -269,3 +270,15 @@ def test_settings_of_another_version_are_named(trained, tmp_path):
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(genlab.GenlabError, match="flux"):
         genlab.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"), [("fma avx2", "float32"), ("avx512_bf16", "bfloat16"), ("amx_tile amx_bf16", "bfloat16")]
+)
+def test_auto_is_bfloat16_where_the_cpu_has_it(monkeypatch, tmp_path, flags, expected):
+    information = tmp_path / "cpuinfo"
+    information.write_text(f"processor : 0\nflags\t\t: {flags} sse2\n")
+    monkeypatch.setattr(precision, "CPU_INFORMATION", information)
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
+    assert precision.resolve("auto") == expected
+    assert precision.resolve("float16") == "float16"
