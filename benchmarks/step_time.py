@@ -244,17 +244,17 @@ def write_sizes() -> None:
     lines = [
         "# Cost against size",
         "",
-        f"genlab's `dcgan`, float32; {results.machines(list(chosen.values()))}.",
+        f"genlab's `dcgan`, float32; {results.machines(list(chosen.values()))}. The floor: see step_time.md.",
         "",
-        "| batch, image, width | ms a step | images/s | GFLOP a step | ms a GFLOP | times the least |",
-        "|---|---|---|---|---|---|",
+        "| batch, image, width | ms a step | images/s | GFLOP a step | ms a GFLOP | times the least | share of the floor |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name in rivals.SIZES:
         entry = chosen[name]
         rate = 1000 * rivals.SIZES[name].batch / entry["milliseconds"]
         lines.append(
             f"| {name.removeprefix('dcgan-')} | {entry['milliseconds']:.1f} | {rate:,.0f} | {entry['gigaflop']:.1f} "
-            f"| {cost[name]:.1f} | {cost[name] / min(cost.values()):.2f} |"
+            f"| {cost[name]:.1f} | {cost[name] / min(cost.values()):.2f} | {entry['share_of_floor']:.0%} |"
         )
     (results.FOLDER / "cost_by_size.md").write_text("\n".join(lines) + "\n")
 
