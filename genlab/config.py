@@ -31,7 +31,7 @@ class Options:
     description: str = ""
     """A few words that are added to the name of the run's folder."""
     precision: Precision = "auto"
-    """What the networks compute in; auto: bfloat16 where the GPU, or a CPU with AMX or AVX512-BF16, is faster with it, else float32."""
+    """What the networks compute in; auto: bfloat16 for images where the GPU, or a CPU with AMX or AVX512-BF16, is faster with it, else float32."""
     schedule_steps: int | None = None
     """Length of the learning-rate schedules, in steps. By default the run's, as it is first started."""
     log_every: int = 100

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from genlab.backend import keras, tf
@@ -13,14 +13,17 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 CPU_INFORMATION = pathlib.Path("/proc/cpuinfo")
 
 
-def resolve(precision: Precision) -> Precision:
+def resolve(precision: Precision, shape: Sequence[int]) -> Precision:
     """`float32`, `bfloat16` or `float16`; `auto` takes bfloat16 where this machine multiplies it faster.
 
     That is a GPU of compute capability 8.0 or newer, or a CPU with AMX or AVX512-BF16 (what the latter gains in whole steps:
-    benchmarks/results/step_time.md).
+    benchmarks/results/step_time.md). Data of `shape` [D], points, stay in float32: networks of that size gain nothing, and clusters
+    come out wider by bfloat16's eight bits.
     """
     if precision != "auto":
         return precision
+    if len(shape) == 1:
+        return "float32"
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         capability = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0))

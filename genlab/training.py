@@ -74,7 +74,7 @@ def resolve(
         steps=steps,
         epochs=None,
         schedule_steps=options.schedule_steps or steps,
-        precision=precision.resolve(options.precision),
+        precision=precision.resolve(options.precision, dataset.spec.shape),
     )
     return Config(model, preset, hparams, options, dataset.facts(), _environment(), data_options)
 

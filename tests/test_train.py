@@ -280,5 +280,6 @@ def test_auto_is_bfloat16_where_the_cpu_has_it(monkeypatch, tmp_path, flags, exp
     information.write_text(f"processor : 0\nflags\t\t: {flags} sse2\n")
     monkeypatch.setattr(precision, "CPU_INFORMATION", information)
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
-    assert precision.resolve("auto") == expected
-    assert precision.resolve("float16") == "float16"
+    assert precision.resolve("auto", (28, 28, 1)) == expected
+    assert precision.resolve("auto", (2,)) == "float32"
+    assert precision.resolve("float16", (2,)) == "float16"
