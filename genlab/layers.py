@@ -58,7 +58,7 @@ def few_channels_convolution_transpose(features, kernel, stride: int, height: in
     Features [B, h, w, filters], kernel [size, size, channels, filters], a stride of at least 2 -> [B, height, width, channels].
     Each stride x stride block of the result depends on ceil(size / stride) neighbours by side: so it is an ordinary
     convolution of that size to stride^2 times the channels, as many operations, and its channels laid out as pixels (Shi et
-    al. 2016, https://arxiv.org/abs/1609.07009). TensorFlow's own takes as long for 1 channel as for 16.
+    al. 2016, https://arxiv.org/abs/1609.07009). TensorFlow's own takes as long for 1 channel as for 4.
     """
     size = kernel.shape[0]
     reach = math.ceil(size / stride)
