@@ -170,7 +170,7 @@ def write_table(data: str, epochs: int, flags: str) -> None:
     lines = [
         f"# {data} after {epochs} epochs{' with ' * bool(flags)}{' '.join(as_typed(flags))}",
         "",
-        f"Mean and standard deviation over seeds; {', '.join({entry['precision'] for entry in chosen})}; {results.machines(chosen)}.",
+        f"Mean and standard deviation over seeds; {', '.join(sorted({entry['precision'] for entry in chosen}))}; {results.machines(chosen)}.",
         f"{protocol(chosen)}",
         "",
         "| | " + " | ".join(f"`{name}`" for name in names) + " | real images |",

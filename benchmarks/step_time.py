@@ -33,6 +33,7 @@ from genlab.backend import tf
 KEPT, KEPT_BY_SIZE = "step_time", "cost_by_size"
 ALL = rivals.WORKLOADS | rivals.SIZES
 PRECISIONS = ("float32", "bfloat16")
+IMPLEMENTATIONS = (*rivals.IMPLEMENTATIONS, "torch")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,8 +56,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workloads", nargs="*", default=list(rivals.WORKLOADS), choices=ALL)
     parser.add_argument("--sizes", action="store_true", help="what genlab's dcgan costs by size")
-    parser.add_argument("--implementations", nargs="*", default=[*rivals.IMPLEMENTATIONS, "torch"])
-    parser.add_argument("--precisions", nargs="*", default=PRECISIONS)
+    parser.add_argument("--implementations", nargs="*", default=list(IMPLEMENTATIONS), choices=IMPLEMENTATIONS)
+    parser.add_argument("--precisions", nargs="*", default=list(PRECISIONS), choices=PRECISIONS)
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     if arguments.sizes:
@@ -205,8 +206,7 @@ def write_table() -> None:
         "| workload | implementation | precision | ms a step | times genlab's quickest | GFLOP | GB | share of the floor |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    implementations = [*rivals.IMPLEMENTATIONS, "torch"]
-    for workload, implementation, precision in itertools.product(rivals.WORKLOADS, implementations, PRECISIONS):
+    for workload, implementation, precision in itertools.product(rivals.WORKLOADS, IMPLEMENTATIONS, PRECISIONS):
         entry = newest.get((workload, implementation, precision))
         if entry is None:
             continue

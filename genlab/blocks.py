@@ -200,7 +200,9 @@ def stock(network):
 
     def twin(layer):
         if isinstance(layer, keras.layers.SpectralNormalization):
-            return keras.layers.SpectralNormalization(twin(layer.layer), layer.power_iterations, name=layer.name)
+            return keras.layers.SpectralNormalization(
+                twin(layer.layer), layer.power_iterations, name=layer.name, dtype=layer.dtype_policy
+            )
         return twins.get(type(layer), type(layer)).from_config(layer.get_config())
 
     copy = keras.models.clone_model(network, clone_function=twin)

@@ -17,8 +17,8 @@ def resolve(precision: Precision, shape: Sequence[int]) -> Precision:
     """`float32`, `bfloat16` or `float16`; `auto` takes bfloat16 where this machine multiplies it faster.
 
     That is a GPU of compute capability 8.0 or newer, or a CPU with AMX or AVX512-BF16 (what the latter gains in whole steps:
-    benchmarks/results/step_time.md). Data of `shape` [D], points, stay in float32: networks of that size gain nothing, and clusters
-    come out wider by bfloat16's eight bits.
+    benchmarks/results/step_time.md). Data of `shape` [D], points, stay in float32: networks of that size gain nothing, and fewer of
+    their points come near a cluster (the ring, 3,000 steps, seeds 0 to 2: 77, 85, 82% for 86, 88, 85%).
     """
     if precision != "auto":
         return precision

@@ -22,8 +22,8 @@ from genlab import backend
 backend.show_cpus(2)
 images = np.random.default_rng(0).integers(0, 256, (48, 12, 10, 1), np.uint8)
 labels = np.arange(48) % 3
-SMALL = {"batch_size": 16, "latent_size": 8, "log_every": 1, "seed": 3, "checkpoint_every": 2}
-SMALL["precision"] = "float32"  # where one device and two differ in the last bits alone
+# In float32 one device and two differ in the last bits alone.
+SMALL = {"precision": "float32", "batch_size": 16, "latent_size": 8, "log_every": 1, "seed": 3, "checkpoint_every": 2}
 TWO = {"strategy": "mirrored", "replicas": 2}
 
 def fit(name, out, **settings):
