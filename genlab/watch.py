@@ -32,34 +32,35 @@ class Watch:
         """`real` images in [-1, 1], or vectors, as many as the samples that will be shown."""
         self.model = model
         self.real_diversity = diversity(real)
-        self._seen: dict[str, int] = {}
+        self._seen: dict[str, dict[str, int]] = {}
+        """By what was looked at: how many times in a row each warning was found, by its key."""
 
     def figures(self, figures: dict[str, float]) -> list[str]:
         """What is to be said of a log line's figures."""
-        return self._persistent(("discriminator", "generator", "k", "units"), self.model.warnings(figures))
+        return self._persistent("figures", self.model.warnings(figures))
 
     def samples(self, drawn: Any) -> list[str]:
         """What is to be said of the fixed latents' samples, [-1, 1]."""
         ratio = diversity(drawn) / self.real_diversity
         if ratio >= DIVERSITY:
-            return self._persistent(("diversity",), {})
+            return self._persistent("samples", {})
         text = (
             f"samples differ from each other {ratio:.2f} times as much as real images do: the generator has collapsed or is about "
             "to. Minibatch discrimination or standard deviation, an R1 penalty or lower rates are the usual cures."
         )
-        return self._persistent(("diversity",), {"diversity": text})
+        return self._persistent("samples", {"diversity": text})
 
     def classes(self, reached: float, real: float) -> list[str]:
         """What is to be said of how many classes a quick evaluation found."""
         if reached >= COVERAGE * real:
-            return self._persistent(("classes",), {})
+            return self._persistent("classes", {})
         text = (
             f"samples are of {reached:.0f} of {real:.0f} classes: modes are missing. Minibatch discrimination, a larger "
             "--batch-size or lower rates are the usual cures."
         )
-        return self._persistent(("classes",), {"classes": text})
+        return self._persistent("classes", {"classes": text})
 
-    def _persistent(self, kinds: tuple[str, ...], found: dict[str, str]) -> list[str]:
-        for kind in kinds:
-            self._seen[kind] = self._seen.get(kind, 0) + 1 if kind in found else 0
-        return [text for kind, text in found.items() if self._seen[kind] == PATIENCE]
+    def _persistent(self, source: str, found: dict[str, str]) -> list[str]:
+        before = self._seen.get(source, {})
+        self._seen[source] = {key: before.get(key, 0) + 1 for key in found}
+        return [text for key, text in found.items() if self._seen[source][key] == PATIENCE]

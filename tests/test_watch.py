@@ -91,6 +91,19 @@ def test_losses_that_say_that_the_game_is_over(name, healthy, ill, word):
         assert word in " ".join(model.warnings(ill).values())
 
 
+def test_a_model_names_its_warnings_as_it_likes(monkeypatch, capsys):
+    figures = iter(
+        [{"one": "first"}, {"one": "first", "two": "second"}, {"one": "first", "two": "second"}, {"two": "second"}]
+    )
+    model = small_model()
+    monkeypatch.setattr(type(model), "warnings", lambda self, _: next(figures))
+    eye = watch.Watch(model, np.random.default_rng(0).normal(size=(20, 12, 10, 1)))
+    assert [eye.figures({}) for _ in range(4)] == [[], [], ["first"], ["second"]]
+    monkeypatch.setattr(type(model), "warnings", lambda self, _: {"of its own": "something of its own"})
+    train.main(["dcgan", *TINY_FLAGS, "--steps", "12", "--log-every", "1"])
+    assert capsys.readouterr().out.count("warning something of its own") == 1
+
+
 def test_a_collapse_is_warned_of_or_stops_the_run(monkeypatch, capsys):
     kind = models.load("dcgan")
     sample_of = kind.sample
