@@ -9,15 +9,21 @@ from genlab.backend import tf
 
 
 class WeightAverage:
-    """average <- d average + (1 - d) weights after each step, d = min(decay, (1 + t) / (10 + t)) at step t.
+    """Exponential average of the weights after each training step, corrected for its start as Adam corrects its moments.
 
-    The smaller d of the first steps lets the average forget the initial weights. Statistics of batch normalization
-    are averaged with the weights they belong to. With decay 0 the average is a copy.
+    After t steps it is sum_s d^(t-s) w_s / sum_s d^(t-s), s = 1 ... t: initial weights have no part in it. As an update:
+    average <- average + r (weights - average), r = (1 - d) / (1 - d^t), d = `decay` (Kingma & Ba 2015, section 3, for the
+    correction). Statistics of batch normalization are averaged with the weights they belong to. With decay 0 the average
+    is a copy.
     """
 
-    def __init__(self, pairs, decay: float) -> None:
-        """`pairs` of networks (averaged, trained) with the same variables; the averaged ones are set to the trained."""
+    def __init__(self, pairs, decay: float, step) -> None:
+        """`pairs` of networks (averaged, trained) with the same variables; the averaged ones are set to the trained.
+
+        `step` is the model's variable of training steps.
+        """
         self.decay = decay
+        self.step = step
         self.variables = [
             (average, weight)
             for averaged, trained in pairs
@@ -26,15 +32,15 @@ class WeightAverage:
         for average, weight in self.variables:
             average.assign(weight)
 
-    def update(self, step) -> None:
-        """Move the average after training step `step`, counted from 0."""
-        step = tf.cast(step, tf.float32)
-        forget = 1.0 - tf.minimum(self.decay, (1.0 + step) / (10.0 + step))
+    def update(self) -> None:
+        """Move the average at the end of a training step, before the step is counted."""
+        step = tf.cast(self.step + 1, tf.float32)
+        rate = (1.0 - self.decay) / (1.0 - tf.pow(self.decay, step))
         for average, weight in self.variables:
             if self.decay:
-                # average -= forget (average - weight), in half the passes of sums and products
+                # average -= rate (average - weight), in half the passes of sums and products
                 tf.raw_ops.ResourceApplyGradientDescent(
-                    var=average.value.handle, alpha=forget, delta=average.value - weight.value
+                    var=average.value.handle, alpha=rate, delta=average.value - weight.value
                 )
             else:
                 average.value.assign(weight.value)

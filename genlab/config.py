@@ -33,7 +33,7 @@ class Options:
     precision: Precision = "auto"
     """What the networks compute in; auto: bfloat16 for images where the GPU, or a CPU with AMX or AVX512-BF16, is faster with it, else float32."""
     schedule_steps: int | None = None
-    """Length of the learning-rate schedules, in steps. By default the run's, as it is first started."""
+    """Length of the learning-rate schedules, in training steps. By default that of the run as first started; --resume may change it."""
     log_every: int = 100
     """Steps from one line of metrics to the next."""
     sample_every: int = 500
@@ -89,6 +89,7 @@ class Options:
 MAY_CHANGE = (
     "steps",
     "epochs",
+    "schedule_steps",
     "out",
     "log_every",
     "sample_every",
@@ -104,7 +105,7 @@ MAY_CHANGE = (
     "histograms",
     "profile",
 )
-"""Options that a resumed run may change: they do not touch what a step computes."""
+"""Options that a resumed run may change: they do not touch what a step computes, but for the learning rates (schedule_steps)."""
 
 
 @dataclasses.dataclass(frozen=True)

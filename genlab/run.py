@@ -188,12 +188,10 @@ class State:
     """
 
     def __init__(self, model: GenerativeModel) -> None:
-        self.step = tf.Variable(0, dtype=tf.int64, name="step")
+        self.step = model.step
         self.batches = tf.Variable(0, dtype=tf.int64, name="batches")
         self.rollbacks = tf.Variable(0, name="rollbacks")
-        self._checkpoint = tf.train.Checkpoint(
-            step=self.step, batches=self.batches, rollbacks=self.rollbacks, **model.state()
-        )
+        self._checkpoint = tf.train.Checkpoint(batches=self.batches, rollbacks=self.rollbacks, **model.state())
         self._managers: dict[str, Any] = {}
 
     def save(self, run: Run) -> None:

@@ -132,12 +132,24 @@ def _go_on(run: runs.Run, dataset: Dataset, stored: Config, options: Options, de
     with run.training():
         run.write_config(dataclasses.replace(stored, options=options))
         _announce(run, dataset)
-        if options.steps > (options.schedule_steps or 0) and stored.hparams.schedule != "constant":
-            log.info(
-                f"the learning-rate schedule was laid out for {options.schedule_steps:,} steps; "
-                "beyond them the rates stay where it ends"
-            )
+        _announce_schedule(stored, options)
         engine.train(run, dataset, resume=True, debug=debug)
+
+
+def _announce_schedule(stored: Config, options: Options) -> None:
+    """Log what the learning rates of a resumed run do, where that is not what was laid out when it began."""
+    length, steps = options.schedule_steps, options.steps
+    assert length is not None and steps is not None
+    if stored.hparams.schedule == "constant":
+        return
+    if length != stored.options.schedule_steps:
+        log.info(f"rates   schedule laid out for {length:,} steps; it was {stored.options.schedule_steps:,}")
+    if steps > length:
+        final = 0.01 if stored.hparams.schedule == "step" else stored.hparams.final_rate
+        log.warning(
+            f"warning the learning rates stay at {final:.2%} from step {length:,} on: the schedule is laid out for that many "
+            f"steps. Add --schedule-steps {steps} to lay it out for this run's {steps:,}."
+        )
 
 
 def _check_profile(options: Options, begin: int, end: int) -> None:

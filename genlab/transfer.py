@@ -12,7 +12,7 @@ import tyro
 
 from genlab.console import console_log
 from genlab.errors import UsageError, reported
-from genlab.trunk import classifier, freeze, network_of, unfreeze, weights_trained
+from genlab.trunk import classifier, feature_network, freeze, unfreeze, weights_trained
 
 __all__ = ["classifier", "freeze", "unfreeze", "weights_trained"]
 
@@ -75,7 +75,7 @@ def _compare(arguments: Arguments, counts: list[int | None]) -> None:
     model = classifier(run, dataset.spec.num_classes, layers=arguments.layers, trainable="")
     trained = {"frozen": weights_trained(model), "whole": unfreeze(model)}
     last = [layer.name for layer in model.layers if layer.name not in ("trunk_features", "class_logits")][-1]
-    print(f"trunk      {network_of(run).removeprefix('averaged_')} of {run.name} up to {last}")
+    print(f"trunk      {feature_network(run).name} of {run.name} up to {last}")
     print(f"trained    {trained['frozen']:,} weights with the trunk frozen, {trained['whole']:,} in all")
     settings = few_labels.study(
         run,

@@ -41,13 +41,13 @@ def classifier(
     num_classes = num_classes or facts["num_classes"]
     if not num_classes:
         raise UsageError(f"{opened.name} was trained without labels: tell how many classes are to be told apart.")
-    name = network_of(opened)
+    trained = feature_network(opened)
     spec = base.DataSpec(tuple(facts["shape"]), facts["num_classes"])
     # A model of its own: training it must not touch the run's.
     fresh = type(opened.model)(opened.config.hparams, spec, seed=seed)
-    network = getattr(fresh, name)
+    network = fresh.feature_network
     if pretrained:
-        network.set_weights(getattr(opened.model, name).get_weights())
+        network.set_weights(trained.get_weights())
     images = network.inputs[0]
     last = _matching(network, layers or TRUNK)[-1]
     try:
@@ -101,8 +101,12 @@ def _matching(network: Any, pattern: str) -> list[Any]:
     return found
 
 
-def network_of(run: Any) -> str:
-    """The attribute of the run's model that the trunk is cut from."""
+def feature_network(run: Any) -> Any:
+    """The network that the trunk is cut from. Raises UsageError where the run has none."""
     if len(run.model.spec.shape) != 3:
         raise UsageError(f"{run.path} was trained on points, not images.")
-    return "discriminator" if run.model.encoder is None else "averaged_encoder"
+    if run.model.feature_network is None:
+        raise UsageError(
+            f"{run.config.model} has no network to transfer. Take a run of an autoencoder, a vae or a GAN."
+        )
+    return run.model.feature_network

@@ -95,6 +95,31 @@ def test_a_step_changes_every_weight_and_samples_fit(name, shape):
     np.testing.assert_array_equal(alone[0], drawn[1])
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "rmsprop", "sgd"])
+@pytest.mark.parametrize("name", ALL)
+def test_an_update_lowers_its_own_loss(name, optimizer):
+    """Against sign errors: what a learning rate of its own trains is logged as a loss of the same name."""
+    # Penalties and what steers the balance are no part of the losses that are logged.
+    apart = {
+        "r1_penalty": 0.0,
+        "gradient_penalty": 0.0,
+        "pull_away": 0.0,
+        "lambda_k": 1e-12,
+        "discriminator_updates": 1,
+    }
+    known = models.load(name).Hparams.__dataclass_fields__
+    rates = [field for field in known if field.endswith("learning_rate")]
+    for trained in rates:
+        chosen = {rate: 1e-4 if rate == trained else 1e-12 for rate in rates}
+        chosen |= {key: value for key, value in apart.items() if key in known}
+        model = build(name, optimizer=optimizer, beta1=0.0, **chosen)
+        loss = trained.replace("learning_rate", "loss")
+        first, second = (
+            float(model.train_step(batches(model, (12, 10, 1)), tf.constant([0, 7]))[loss]) for _ in range(2)
+        )
+        assert second < first, trained
+
+
 @pytest.mark.parametrize("preset", ["book", "paper"])
 @pytest.mark.parametrize("name", ALL)
 def test_presets_build(name, preset):
@@ -320,9 +345,9 @@ def test_importance_weighted_bound_against_the_exact_likelihood():
 def test_warm_up_free_bits_and_a_learned_scale():
     model = build("vae", warm_up_steps=4, beta=2.0)
     assert float(model._beta()) == 0.0
-    model.optimizer.iterations.assign(2)
+    model.step.assign(2)
     assert float(model._beta()) == 1.0
-    model.optimizer.iterations.assign(9)
+    model.step.assign(9)
     assert float(model._beta()) == 2.0
     learned, stated = build("vae", likelihood="gaussian"), build("vae", likelihood="gaussian", scale=0.3)
     for model in (learned, stated):
@@ -395,7 +420,7 @@ def test_r1_is_lazy_and_keeps_its_mean_weight():
     whole = float(losses.squared_gradient_norm(lambda x: model.discriminate(x, labels), images))
     values = []
     for number in range(8):
-        model.discriminator_optimizer.iterations.assign(number)
+        model.step.assign(number)
         values.append(float(model.penalty(images, images, labels, tf.constant([0, 0]))))
     assert values[1:4] == [0, 0, 0] and values[0] == pytest.approx(values[4])
     assert np.mean(values) == pytest.approx(1.5 * whole, rel=1e-4)

@@ -77,6 +77,24 @@ def test_lines_after_the_checkpoint_are_written_again(capsys):
     assert [line["step"] for line in run.metrics()] == [2, 4, 6, 8]
 
 
+def test_rates_beyond_their_schedule_are_warned_of_and_can_be_laid_out_again(capsys):
+    run = genlab.fit("dcgan", steps=2, **TINY)
+    assert "learning rates stay" not in capsys.readouterr().out
+    train.main(["--resume", "--steps", "4"])
+    said = capsys.readouterr().out
+    assert "learning rates stay at 1.00% from step 2 on" in said and "--schedule-steps 4" in said
+    assert genlab.load(run.path).config.options.schedule_steps == 2
+    train.main(["--resume", "--steps", "6", "--schedule-steps", "6"])
+    said = capsys.readouterr().out
+    assert "schedule laid out for 6 steps; it was 2" in said and "learning rates stay" not in said
+    run = genlab.load(run.path)
+    assert run.config.options.schedule_steps == 6
+    # The cosine from 1 at half of the schedule to 0.01 at its end.
+    assert float(run.build().generator_optimizer.learning_rate) == pytest.approx(2e-3)
+    run.model.step.assign(6)
+    assert float(run.model.generator_optimizer.learning_rate) == pytest.approx(2e-5)
+
+
 def test_a_run_that_is_being_trained_is_not_resumed(capsys):
     run = genlab.fit("dcgan", steps=2, **TINY)
     with run.training():

@@ -110,3 +110,11 @@ def test_wrong_input(encoding, capsys, tmp_path):
     assert status == 2 and "no layer is named 'dwn*'" in message
     run = genlab.fit("gan", "ring", steps=1, out=tmp_path / "runs", batch_size=16, generator_widths=(8,))
     assert "not images" in fails(lambda: transfer.main([str(run.path)]), capsys)[1]
+
+
+def test_a_model_without_a_feature_network_says_so(trained, monkeypatch, capsys):
+    monkeypatch.setattr(type(trained.model), "feature_network", None)
+    with pytest.raises(genlab.UsageError, match="dcgan has no network to transfer"):
+        transfer.classifier(trained)
+    status, message = fails(lambda: transfer.main([str(trained.path)]), capsys)
+    assert status == 2 and "no network to transfer" in message

@@ -145,10 +145,14 @@ class EncoderDecoder(base.GenerativeModel):
             seed=seed,
         )
 
+    @property
+    def feature_network(self) -> Any:
+        return self.averaged_encoder
+
     def update(self, tape, scaled_loss) -> None:
         """One step of the optimizer and of the averages."""
         self.optimizer.apply(tape.gradient(scaled_loss, self.trained_variables), self.trained_variables)
-        self.weight_average.update(self.optimizer.iterations)
+        self.weight_average.update()
 
     def codes(self, images, number: int):
         """Codes of a batch of images, [B, latent], as the decoder meets them in training; its number seeds what is random."""

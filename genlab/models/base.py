@@ -119,6 +119,9 @@ class GenerativeModel(abc.ABC):
         self.spec = spec
         self.seed = seed
         self.schedule_steps = schedule_steps or self.default_steps
+        self.step = tf.Variable(0, dtype=tf.int64, name="step")
+        """Training steps taken. Schedules, warm-ups, averages and lazy penalties follow it, whatever an optimizer counts; the
+        loop advances it after each `train_step`."""
         self.rate_factor = tf.Variable(1.0, name="rate_factor")
         """What every learning rate is multiplied by, whatever its schedule."""
         self._compiled_decode: Any = None
@@ -170,12 +173,20 @@ class GenerativeModel(abc.ABC):
         """Whether samples are drawn of a class."""
         return len(self.decoder.inputs) == 2
 
+    @property
+    def feature_network(self) -> Any:
+        """Keras model, images [, labels] -> ..., whose layers a classifier can start from (`genlab.transfer`); None: there is none."""
+        return None
+
     def default_labels(self, seeds):
         """The class that a seed draws where none is named: seed modulo the number of classes; None without labels."""
         return np.asarray(seeds) % self.spec.num_classes if self.conditional else None
 
     def warnings(self, figures: dict[str, float]) -> dict[str, str]:
-        """What in a log line's figures looks like a training gone wrong: a sentence each, with the usual cures, by name."""
+        """What in a log line's figures looks like a training gone wrong: a sentence each, with the usual cures, by name.
+
+        The names are the model's own: a warning is given once its name has come back several times in a row.
+        """
         return {}
 
     def fit_prior(self, batches) -> None:  # noqa: B027  most models have nothing to fit
@@ -262,12 +273,13 @@ class GenerativeModel(abc.ABC):
         return optimizer.scale_loss(loss / replicas.count())
 
     def _schedule(self, rate: float) -> Any:
-        """The learning rate by the step, as a Keras schedule."""
-        course, factor = self._course(rate), self.rate_factor
+        """The learning rate by the training step, as a Keras schedule."""
+        course, factor, training_step = self._course(rate), self.rate_factor, self.step
 
         class Schedule(keras.optimizers.schedules.LearningRateSchedule):
-            def __call__(self, step):
-                return factor * course(tf.cast(step, tf.float32))
+            def __call__(self, updates):
+                # Keras hands in the optimizer's updates, of which a step may take several.
+                return factor * course(tf.cast(training_step, tf.float32))
 
             def get_config(self):
                 raise NotImplementedError("runs store their hyper-parameters, not their schedules")
@@ -291,7 +303,7 @@ class GenerativeModel(abc.ABC):
 
     def average(self, *pairs) -> WeightAverage:
         """The running average of networks: pairs of (averaged, trained)."""
-        return WeightAverage(pairs, self.hparams.average_decay)
+        return WeightAverage(pairs, self.hparams.average_decay, self.step)
 
     def state(self) -> dict[str, Any]:
         """All that training changes, by name, for tf.train.Checkpoint."""

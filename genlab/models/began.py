@@ -168,6 +168,10 @@ class BEGAN(base.GenerativeModel):
         rebuilt, codes = self.discriminator(images, training=True)
         return tf.reduce_mean(tf.abs(images - rebuilt) ** self.hparams.exponent), codes
 
+    @property
+    def feature_network(self) -> Any:
+        return self.discriminator
+
     def train_step(self, batches, seed) -> dict[str, Any]:
         ((images, _),) = batches
         discriminator_seed, generator_seed = tf.unstack(tf.random.split(seed, 2, alg="philox"))
@@ -190,7 +194,7 @@ class BEGAN(base.GenerativeModel):
             similarity = losses.pull_away(codes)
             scaled = self.scaled(self.generator_optimizer, generator_loss + self.hparams.pull_away * similarity)
         self.generator_optimizer.apply(tape.gradient(scaled, variables), variables)
-        self.generator_average.update(self.generator_optimizer.iterations)
+        self.generator_average.update()
 
         real_loss, generator_loss = replicas.mean(real_loss), replicas.mean(generator_loss)  # one k for all replicas
         balance = self.hparams.gamma * real_loss - generator_loss

@@ -76,7 +76,7 @@ class Hparams(base.Hparams):
     r1_penalty: float = 1.0
     """Weight gamma of the R1 penalty gamma/2 |grad D|^2 on real images (Mescheder et al. 2018); 0: none."""
     r1_interval: int = 8
-    """Discriminator updates from one gradient penalty to the next; the penalty is multiplied by it."""
+    """Training steps between R1 penalties (Karras et al. 2020, lazy regularization); the penalty is multiplied by it."""
     minibatch_standard_deviation: bool = True
     """Show the discriminator how much the images of its batch differ (Karras et al. 2018)."""
     minibatch_discrimination: int = 0
@@ -239,6 +239,10 @@ class GAN(base.GenerativeModel):
             minibatch_discrimination=(hparams.minibatch_discrimination, hparams.minibatch_discrimination_size),
         )
 
+    @property
+    def feature_network(self) -> Any:
+        return self.discriminator
+
     def train_step(self, batches, seed) -> dict[str, Any]:
         metrics: dict[str, Any] = {}
         if self.hparams.updates == "simultaneous":
@@ -252,7 +256,7 @@ class GAN(base.GenerativeModel):
             labels = batches[-1][1]
             for _ in range(self.hparams.generator_updates):
                 metrics |= self.update_generator(labels, seeds.pop())
-        self.generator_average.update(self.generator_optimizer.iterations)
+        self.generator_average.update()
         return metrics
 
     def generate(self, latents, labels):
@@ -275,12 +279,12 @@ class GAN(base.GenerativeModel):
         return GENERATOR_LOSSES[self.hparams.loss](fake_logits)
 
     def penalty(self, images, fake, labels, seed):
-        """gamma/2 E |grad D|^2 on every `r1_interval`-th update, times that interval; 0 on the others."""
+        """gamma/2 E |grad D|^2 in every `r1_interval`-th training step, times that interval; 0 in the others."""
         hparams = self.hparams
         if hparams.r1_penalty == 0:
             return 0.0
         weight = 0.5 * hparams.r1_penalty * hparams.r1_interval
-        due = tf.equal(self.discriminator_optimizer.iterations % hparams.r1_interval, 0)
+        due = tf.equal(self.step % hparams.r1_interval, 0)
 
         def squared_norm():
             return weight * losses.squared_gradient_norm(lambda x: self.discriminate(x, labels, seed), images)

@@ -171,7 +171,7 @@ class VAE(_encoder_decoder.EncoderDecoder):
     def _beta(self):
         if self.hparams.warm_up_steps == 0:
             return self.hparams.beta
-        share = tf.cast(self.optimizer.iterations, tf.float32) / self.hparams.warm_up_steps
+        share = tf.cast(self.step, tf.float32) / self.hparams.warm_up_steps
         return self.hparams.beta * tf.minimum(1.0, share)
 
     def observed(self, images, seed):

@@ -1,0 +1,146 @@
+"""How samples are averaged: the same training, several running averages of its weights kept side by side, each measured.
+
+    python benchmarks/averages.py --data mnist [--models dcgan wgan cgan vae] [--steps 500 1000 2000] [--seeds 2]
+
+An average has no influence on training, so one run serves all of them. Learning rates are laid out for the largest number
+of steps; a smaller one is a look at the same training while it is under way. Results go to benchmarks/results/averages.json, an entry for
+each run, and the table to benchmarks/results/averages-DATA.md. What is there already is not measured again.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import numpy as np
+import results
+
+import genlab
+from genlab import averaging, evaluation
+from genlab.backend import tf
+from genlab.data.dataset import to_model_range
+from genlab.metrics import distances, extractors
+from genlab.models import base
+
+KEPT = "averages"
+SAMPLES = 10_000
+
+
+def corrected(decay: float) -> Any:
+    """Adam's correction: the share of the newest weights after t steps."""
+    return lambda t: (1.0 - decay) / (1.0 - tf.pow(decay, t))
+
+
+def warmed_up(decay: float, least: float) -> Any:
+    """A decay of (1 + t) / (least + t) until that reaches `decay`."""
+    return lambda t: 1.0 - tf.minimum(decay, (1.0 + t) / (least + t))
+
+
+AVERAGES = {
+    "none": lambda t: tf.ones_like(t),
+    "0.998, decay of (1 + t) / (10 + t) at first": warmed_up(0.998, 10.0),
+    "0.998, decay of (1 + t) / (4 + t) at first": warmed_up(0.998, 4.0),
+    "0.99, corrected": corrected(0.99),
+    "0.995, corrected": corrected(0.995),
+    "0.998, corrected": corrected(0.998),
+    "0.999, corrected": corrected(0.999),
+}
+"""The share r of the newest weights in average <- average + r (weights - average), after t steps from 1 on."""
+
+
+class Several(averaging.WeightAverage):
+    """Keeps every one of AVERAGES beside the model's own."""
+
+    newest: Several
+
+    def __init__(self, pairs: Any, decay: float, step: Any) -> None:
+        super().__init__(pairs, decay, step)
+        self.kept = {name: [tf.Variable(weight.value) for _, weight in self.variables] for name in AVERAGES}
+        Several.newest = self
+
+    def update(self) -> None:
+        super().update()
+        step = tf.cast(self.step + 1, tf.float32)
+        for name, rate in AVERAGES.items():
+            for kept, (_, weight) in zip(self.kept[name], self.variables, strict=True):
+                kept.assign_add(rate(step) * (weight.value - kept))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="mnist", help="name or path, as of genlab.train")
+    parser.add_argument("--models", nargs="*", default=["dcgan", "wgan", "cgan", "vae"])
+    parser.add_argument("--steps", type=int, nargs="*", default=[500, 1000, 2000])
+    parser.add_argument("--seeds", type=int, default=2)
+    arguments = parser.parse_args()
+    base.WeightAverage = Several  # type: ignore[misc]
+    dataset = genlab.data.load(arguments.data)
+    extractor = extractors.load("auto", dataset)
+    random = np.random.default_rng(0)
+    real = extractor(dataset.test_images[:SAMPLES])[0]
+    rows = random.permutation(len(dataset.images))[: len(real)]
+    floor = distances.frechet_distance(extractor(dataset.images[rows])[0], real)
+    for seed in range(arguments.seeds):
+        for steps in arguments.steps:
+            for name in arguments.models:
+                asked = {"data": dataset.name, "model": name, "steps": steps, "seed": seed}
+                asked["schedule_steps"] = max(arguments.steps)
+                if any(asked.items() <= kept.items() for kept in results.entries(KEPT)):
+                    continue
+                run = genlab.fit(
+                    name,
+                    dataset,
+                    steps=steps,
+                    schedule_steps=asked["schedule_steps"],
+                    seed=seed,
+                    out=results.CACHE / KEPT,
+                    log_every=steps,
+                    sample_every=steps,
+                    checkpoint_every=steps,
+                )
+                found = measured(run, dataset, extractor, real)
+                multiples = {each: value / floor for each, value in found.items()}
+                results.add(KEPT, asked | {"multiples": multiples, "precision": run.config.options.precision})
+                write_table(dataset.name)
+
+
+def measured(run: Any, dataset: Any, extractor: Any, real: np.ndarray) -> dict[str, float]:
+    """Fréchet distance of the samples of each average of the run that was trained last."""
+    found = {}
+    trained = Several.newest
+    model = run.model  # of the checkpoint; Several.newest is now that of its own
+    own = Several.newest
+    for name in AVERAGES:
+        for (average, _), kept in zip(own.variables, trained.kept[name], strict=True):
+            average.assign(kept)
+        if model.prior == "fitted":
+            model.fit_prior(map(to_model_range, dataset.example_batches(20_000)))
+        drawn = evaluation.draw(model, np.arange(len(real)))
+        found[name] = distances.frechet_distance(extractor(drawn.images)[0], real)
+    return found
+
+
+def write_table(data: str) -> None:
+    chosen = [entry for entry in results.entries(KEPT) if entry["data"] == data]
+    columns = sorted({(entry["model"], entry["steps"]) for entry in chosen})
+    seeds = len({entry["seed"] for entry in chosen})
+    lines = [
+        f"# Averages of weights: {data}",
+        "",
+        "Fréchet distance as a multiple of that of real images, mean over seeds "
+        f"({seeds} at most), by model and training step; {results.machines(chosen)}.",
+        "",
+        "| average | " + " | ".join(f"`{name}` {steps:,}" for name, steps in columns) + " |",
+        "|---" * (len(columns) + 1) + "|",
+    ]
+    for average in AVERAGES:
+        cells = []
+        for column in columns:
+            values = [each["multiples"][average] for each in chosen if (each["model"], each["steps"]) == column]
+            cells.append(f"{np.mean(values):.3g}")
+        lines.append(f"| {average} | " + " | ".join(cells) + " |")
+    (results.FOLDER / f"{KEPT}-{data}.md").write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()

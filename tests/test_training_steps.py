@@ -1,0 +1,74 @@
+"""Schedules, warm-ups, averages and lazy penalties follow training steps, whatever the number of updates in a step."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from conftest import TINY
+
+import genlab
+from genlab import models
+from genlab.backend import tf
+from genlab.models.base import DataSpec
+
+
+def built(**settings):
+    kind = models.load("dcgan")
+    small = {"batch_size": 4, "latent_size": 4, "generator_widths": (3,), "discriminator_widths": (3,)}
+    hparams = kind.Hparams(**small | {"generator_units": 0, "discriminator_units": 0} | settings)
+    return kind(hparams, DataSpec((12, 10, 1)), schedule_steps=10)
+
+
+def stepped(model, steps):
+    """Yields after each training step, as the loop takes them."""
+    images = tf.random.stateless_uniform([model.hparams.batch_size, 12, 10, 1], [0, 1], -1.0, 1.0)
+    labels = tf.zeros([model.hparams.batch_size], tf.int32)
+    for number in range(steps):
+        model.train_step([(images, labels)] * model.hparams.batches_per_step, tf.constant([0, number]))
+        yield number
+        model.step.assign_add(1)
+
+
+@pytest.mark.parametrize("updates", [(1, 1), (3, 1), (1, 2), (3, 2)], ids=str)
+def test_rates_fall_by_training_steps(updates):
+    """A cosine from the middle of ten steps on, to a hundredth."""
+    discriminator, generator = updates
+    model = built(discriminator_updates=discriminator, generator_updates=generator, generator_learning_rate=1e-3)
+    for number in stepped(model, 10):
+        share = max(0, number - 5) / 5
+        expected = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share))
+        assert float(model.generator_optimizer.learning_rate) == pytest.approx(1e-3 * expected, rel=1e-5)
+        assert float(model.discriminator_optimizer.learning_rate) == pytest.approx(2e-3 * expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("generator_updates", [1, 3])
+def test_the_average_is_the_weighted_mean_of_the_steps(generator_updates):
+    model = built(average_decay=0.9, generator_updates=generator_updates, generator_learning_rate=0.05)
+    seen = []
+    for _ in stepped(model, 5):
+        seen.append([weight.numpy() for weight in model.generator.weights])
+    weights = np.array([0.9**4, 0.9**3, 0.9**2, 0.9, 1.0])
+    for average, values in zip(model.decoder.weights, zip(*seen, strict=True), strict=True):
+        expected = np.average(np.stack(values), axis=0, weights=weights)
+        np.testing.assert_allclose(average.numpy(), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_lazy_penalty_is_due_in_every_update_of_its_step():
+    model = built(discriminator_updates=2, r1_interval=3, minibatch_standard_deviation=False)
+    due = []
+    penalty = model.penalty
+    model.penalty = lambda *given: due.append(float(penalty(*given))) or penalty(*given)
+    for _ in stepped(model, 6):
+        pass
+    assert [value > 0 for value in due] == [True, True, False, False, False, False] * 2
+
+
+def test_the_decay_of_the_average_matters_in_a_short_run():
+    short, long = (genlab.fit("dcgan", steps=20, average_decay=decay, **TINY) for decay in (0.5, 0.998))
+    drawn = [run.model.sample(run.model.sample_latents(range(4))).numpy() for run in (short, long)]
+    assert np.abs(drawn[0] - drawn[1]).max() > 1e-3
+    for name in ("generator", "discriminator"):  # of training itself the average is no part
+        for first, second in zip(*(run.model.networks[name].get_weights() for run in (short, long)), strict=True):
+            np.testing.assert_array_equal(first, second)
