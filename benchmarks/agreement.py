@@ -18,7 +18,10 @@ import torch
 from torch_fidelity import metric_fid, metric_isc, metric_kid, metric_prc
 
 import genlab
-from genlab.metrics import classes, distances, extractors, neighbours
+from genlab.evaluate.metrics import classes
+from genlab.evaluate.metrics import distances
+from genlab.evaluate import extractors
+from genlab.evaluate.metrics import neighbours
 
 
 def main() -> None:

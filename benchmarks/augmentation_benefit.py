@@ -16,7 +16,8 @@ import numpy as np
 import results
 
 import genlab
-from genlab import benefit, comparison
+from genlab.augment import study as benefit
+from genlab.evaluate import comparison
 
 KEPT = "augmentation_benefit"
 RECIPE = {"differentiable_augmentation": ("translation",)}

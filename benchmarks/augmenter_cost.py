@@ -16,7 +16,8 @@ import numpy as np
 import results
 
 import genlab
-from genlab.backend import keras, tf
+from genlab.backend import keras
+from genlab.backend import tf
 
 KEPT = "augmenter_cost"
 IMAGES = 4096

@@ -16,10 +16,12 @@ import numpy as np
 import results
 
 import genlab
-from genlab import averaging, evaluation
+from genlab.networks import averaging
+from genlab.evaluate import evaluation
 from genlab.backend import tf
 from genlab.data.dataset import to_model_range
-from genlab.metrics import distances, extractors
+from genlab.evaluate.metrics import distances
+from genlab.evaluate import extractors
 from genlab.models import base
 
 KEPT = "averages"

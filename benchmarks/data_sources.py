@@ -25,7 +25,9 @@ import results
 from PIL import Image
 
 import genlab
-from genlab.data import DataOptions, Records, shards
+from genlab.data import DataOptions
+from genlab.data import Records
+from genlab.data import shards
 
 KEPT = "data_sources"
 CACHE = results.CACHE / KEPT

@@ -14,7 +14,8 @@ import time
 import results
 
 import genlab
-from genlab.metrics import classifier, extractors
+from genlab.evaluate import classifier
+from genlab.evaluate import extractors
 
 
 def main() -> None:

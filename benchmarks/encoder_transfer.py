@@ -15,7 +15,9 @@ import quality
 import results
 
 import genlab
-from genlab import comparison, few_labels, transfer
+from genlab.evaluate import comparison
+from genlab.transfer import study as few_labels
+from genlab.transfer import __main__ as transfer
 
 KEPT = "encoder_transfer"
 

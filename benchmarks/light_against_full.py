@@ -14,7 +14,8 @@ import results
 from scipy import stats
 
 import genlab
-from genlab import evaluation, plots
+from genlab.evaluate import evaluation
+from genlab import plots
 
 KEPT = "light_against_full"
 EVERY, LIGHT, FULL = 250, 2000, 10_000

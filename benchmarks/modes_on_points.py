@@ -13,7 +13,7 @@ import numpy as np
 import results
 
 import genlab
-from genlab.metrics.modes import mode_figures
+from genlab.evaluate.metrics.modes import mode_figures
 
 KEPT = "modes_on_points"
 MODELS = ("gan", "minibatch_gan")

@@ -20,7 +20,9 @@ import results
 from sklearn.decomposition import PCA
 
 import genlab
-from genlab import evaluation, models, train
+from genlab.evaluate import evaluation
+from genlab import models
+from genlab.train import __main__ as train
 from genlab import run as runs
 
 KEPT = "quality"

@@ -14,9 +14,11 @@ import numpy as np
 import results
 
 import genlab
-from genlab import evaluation, train
+from genlab.evaluate import evaluation
+from genlab.train import __main__ as train
 from genlab import run as runs
-from genlab.metrics import distances, extractors
+from genlab.evaluate.metrics import distances
+from genlab.evaluate import extractors
 
 KEPT = "small_data"
 POLICIES = ("none", "translation", "translation+cutout", "color+translation+cutout")

@@ -16,10 +16,11 @@ import quality
 import results
 
 import genlab
-from genlab import benefit, comparison
+from genlab.augment import study as benefit
+from genlab.evaluate import comparison
 from genlab.backend import keras
 from genlab.data import __main__ as data_command
-from genlab.metrics import classifier
+from genlab.evaluate import classifier
 
 KEPT = "synthetic_pretraining"
 GENERATED = 20_000

@@ -80,7 +80,7 @@ def keep(folder: pathlib.Path, seconds: float, images: np.ndarray) -> None:
 
 
 def train_genlab(arguments: argparse.Namespace, folder: pathlib.Path) -> None:
-    from genlab import evaluation
+    from genlab.evaluate import evaluation
 
     clock = Clock()
     every = arguments.steps // 30
@@ -106,7 +106,8 @@ def train_tutorial(arguments: argparse.Namespace, folder: pathlib.Path) -> None:
     clock = Clock()
     import rivals
 
-    from genlab.backend import keras, tf
+    from genlab.backend import keras
+    from genlab.backend import tf
 
     images = genlab.data.load(arguments.data).images
     generator, discriminator = rivals.tutorial_generator(), rivals.tutorial_discriminator()
@@ -199,7 +200,8 @@ def repeat(batches, train, draw, clock: Clock, seconds: float, folder: pathlib.P
 
 
 def score(contender: str, folder: pathlib.Path, arguments: argparse.Namespace) -> None:
-    from genlab.metrics import distances, extractors
+    from genlab.evaluate.metrics import distances
+    from genlab.evaluate import extractors
 
     dataset = genlab.data.load(arguments.data)
     extractor = extractors.load("digits", dataset)

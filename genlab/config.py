@@ -6,10 +6,13 @@ import dataclasses
 import typing
 from typing import Any, Literal
 
-from genlab import models, profiling
+from genlab import models
+from genlab.train import profiling
 from genlab.data.options import DataOptions
-from genlab.errors import GenlabError, UsageError, closest
-from genlab.precision import Precision
+from genlab.errors import GenlabError
+from genlab.errors import UsageError
+from genlab.errors import closest
+from genlab.networks.precision import Precision
 
 
 @dataclasses.dataclass(frozen=True)

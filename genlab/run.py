@@ -16,12 +16,15 @@ from typing import Any
 import filelock
 
 from genlab import data as sources
-from genlab import models, precision
+from genlab import models
+from genlab.networks import precision
 from genlab.backend import tf
 from genlab.config import Config
 from genlab.data import Dataset
-from genlab.errors import GenlabError, UsageError
-from genlab.models.base import DataSpec, GenerativeModel
+from genlab.errors import GenlabError
+from genlab.errors import UsageError
+from genlab.models.base import DataSpec
+from genlab.models.base import GenerativeModel
 
 log = logging.getLogger("genlab")
 log.setLevel(logging.INFO)

@@ -9,7 +9,10 @@ import pytest
 from conftest import TINY_FLAGS, fails
 
 import genlab
-from genlab import augment, benefit, comparison, train
+from genlab.augment import __main__ as augment
+from genlab.augment import study as benefit
+from genlab.evaluate import comparison
+from genlab.train import __main__ as train
 
 LINES = comparison.Setting(
     20,

@@ -7,7 +7,7 @@ import pytest
 from conftest import TINY
 
 import genlab
-from genlab import augmentation
+from genlab.networks import augmentation
 from genlab.backend import tf
 
 SEED = tf.constant([3, 4])

@@ -8,9 +8,9 @@ import pytest
 from conftest import TINY
 
 import genlab
-from genlab.augmenter import Augmenter
+from genlab.augment.augmenter import Augmenter
 from genlab.backend import tf
-from genlab.decoders import TrainedDecoder
+from genlab.augment.decoders import TrainedDecoder
 
 SHAPE = (12, 10, 1)
 

@@ -11,8 +11,9 @@ import pytest
 from conftest import TINY, fails
 
 import genlab
-from genlab import export, exporting
-from genlab.augmenter import Augmenter
+from genlab.export import __main__ as export
+from genlab.export import formats as exporting
+from genlab.augment.augmenter import Augmenter
 
 FORMATS = ("keras", "savedmodel", "litert", "litert-float16", "litert-int8", "onnx")
 WITHOUT_GENLAB = "import sys; sys.modules['genlab'] = None\n"

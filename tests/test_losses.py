@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from genlab import losses
+from genlab.networks import losses
 
 REAL, FAKE = tf.constant([[2.0], [-1.0]]), tf.constant([[0.0], [1.0]])
 

@@ -10,8 +10,10 @@ import pytest
 import tensorflow as tf
 
 from genlab.errors import UsageError
-from genlab.metrics import classes, distances, neighbours
-from genlab.metrics.reconstruction import reconstruction_figures
+from genlab.evaluate.metrics import classes
+from genlab.evaluate.metrics import distances
+from genlab.evaluate.metrics import neighbours
+from genlab.evaluate.metrics.reconstruction import reconstruction_figures
 
 
 def features(count, size=6, mean=0.0, scale=1.0, seed=0):

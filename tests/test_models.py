@@ -13,8 +13,13 @@ import tensorflow_probability as tfp
 from conftest import fails, state_of
 
 import genlab
-from genlab import config, engine, losses, models, sample, train
-from genlab.metrics.modes import mode_figures
+from genlab import config
+from genlab.train import loop as engine
+from genlab.networks import losses
+from genlab import models
+from genlab import sample
+from genlab.train import __main__ as train
+from genlab.evaluate.metrics.modes import mode_figures
 from genlab.models.base import DataSpec
 
 SMALL = {
@@ -573,7 +578,7 @@ def test_label_option_by_name_and_number(small_images, capsys):
 
 
 def test_minibatch_discrimination_by_hand():
-    from genlab.layers import MinibatchDiscrimination
+    from genlab.networks.layers import MinibatchDiscrimination
 
     layer = MinibatchDiscrimination(kernels=2, size=1)
     layer.build((None, 1))

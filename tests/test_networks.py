@@ -8,11 +8,16 @@ import pytest
 import tensorflow as tf
 
 import genlab.layers
-from genlab import blocks, losses, models
-from genlab.averaging import WeightAverage
-from genlab.layers import ByteDropout, FusedBatchNormalization, MinibatchStandardDeviation, SamplingDropout
+from genlab.networks import blocks
+from genlab.networks import losses
+from genlab import models
+from genlab.networks.averaging import WeightAverage
+from genlab.networks.layers import ByteDropout
+from genlab.networks.layers import FusedBatchNormalization
+from genlab.networks.layers import MinibatchStandardDeviation
+from genlab.networks.layers import SamplingDropout
 from genlab.models.base import DataSpec
-from genlab.optimizers import FusedAdam
+from genlab.networks.optimizers import FusedAdam
 
 STYLE = blocks.Style(normalization="batch")
 

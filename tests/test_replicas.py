@@ -12,7 +12,8 @@ import sys
 import pytest
 from conftest import TINY_FLAGS, fails
 
-from genlab import models, train
+from genlab import models
+from genlab.train import __main__ as train
 
 BEGIN = """
 import json, sys

@@ -9,7 +9,7 @@ import pytest
 from conftest import TINY, TINY_FLAGS, fails, state_of
 
 import genlab
-from genlab import train
+from genlab.train import __main__ as train
 
 
 def same(first, second):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import genlab
-from genlab import train
+from genlab.train import __main__ as train
 
 STORED = pathlib.Path(__file__).parent / "stored"
 

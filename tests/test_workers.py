@@ -15,7 +15,7 @@ import pytest
 from conftest import TINY, TINY_FLAGS, fails
 
 import genlab
-from genlab import train
+from genlab.train import __main__ as train
 
 COMMAND = ["gan", "--log-every", "2", "--checkpoint-every", "4", "--seed", "5", *TINY_FLAGS]
 

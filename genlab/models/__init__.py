@@ -7,7 +7,9 @@ import inspect
 import pkgutil
 from typing import TYPE_CHECKING
 
-from genlab.errors import GenlabError, UsageError, closest
+from genlab.errors import GenlabError
+from genlab.errors import UsageError
+from genlab.errors import closest
 
 if TYPE_CHECKING:
     from genlab.models.base import GenerativeModel

@@ -7,8 +7,12 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from genlab import blocks, latents, pictures, precision
-from genlab.backend import keras, tf
+from genlab.networks import blocks
+from genlab.networks import priors as latents
+from genlab import pictures
+from genlab.networks import precision
+from genlab.backend import keras
+from genlab.backend import tf
 from genlab.models import base
 
 CODES_PER_NUMBER = 3
@@ -184,7 +188,7 @@ class EncoderDecoder(base.GenerativeModel):
     def discriminator_distance(self, images, reconstructions):
         """Mean square distance between a trained discriminator's features; its run is opened at the first step only."""
         if self._distance is None:
-            from genlab import features
+            from genlab.networks import features
 
             with tf.init_scope():  # the first step is traced; networks and checkpoints live outside its graph
                 self._distance = features.discriminator_distance(self.hparams.discriminator, self.spec)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar, Literal
 
-from genlab import losses
+from genlab.networks import losses
 from genlab.backend import tf
-from genlab.models import _encoder_decoder, base
+from genlab.models import _encoder_decoder
+from genlab.models import base
 
 
 @dataclasses.dataclass(frozen=True)

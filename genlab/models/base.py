@@ -10,9 +10,11 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from genlab import replicas
-from genlab.averaging import WeightAverage
-from genlab.backend import LazyModule, keras, tf
+from genlab.networks import replicas
+from genlab.networks.averaging import WeightAverage
+from genlab.backend import LazyModule
+from genlab.backend import keras
+from genlab.backend import tf
 from genlab.errors import UsageError
 
 optimizers = LazyModule("genlab.optimizers")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar, Literal
 
-from genlab.models import base, dcgan, gan
+from genlab.models import base
+from genlab.models import dcgan
+from genlab.models import gan
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar, Literal
 
-from genlab.models import base, gan
+from genlab.models import base
+from genlab.models import gan
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,119 @@
+"""Command line: `python -m genlab.augment RUN` says whether a run's images help to train a classifier."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+
+import tyro
+
+from genlab.console import console_log
+from genlab.errors import Harmful
+from genlab.errors import UsageError
+from genlab.errors import reported
+
+PROGRAM = "python -m genlab.augment"
+PAIR = ("generated", "real")
+"""The conditions whose difference is the answer."""
+COUNTED = "real images a class"
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Train a classifier on real images alone, with classical augmentation, with generated images, and with both.
+
+    Tests them on real held-out images, and says whether the generated images help, make no difference, or harm (exit
+    status 4). Writes augment.json and augment.png into the run's folder.
+    """
+
+    run: tyro.conf.Positional[str] = "latest"
+    """Run that generates, by classes (cgan): folder, number, or latest."""
+    runs: str = "runs"
+    """Folder of the runs."""
+    data: str = ""
+    """Real images with labels; by default those that the run was trained on."""
+    per_class: str = ""
+    """How many real images a class the classifier is trained on: 20,50,100. By default all."""
+    seeds: int = 5
+    """Trainings of each kind; the spread over them decides what is a difference."""
+    fraction: float = 0.5
+    """Share of generated images in a batch."""
+    steps: int = 1000
+    """Training steps of each classifier."""
+    candidates: int = 1
+    """Images that are generated for each that is used: the best by --select."""
+    select: str = "none"
+    """discriminator or classifier, with --candidates."""
+    checkpoint: str = "latest"
+    """Whose weights generate: latest, best, or a step."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    with reported(PROGRAM):
+        arguments = tyro.cli(Arguments, args=sys.argv[1:] if argv is None else argv, prog=PROGRAM)
+        counts = _counts(arguments.per_class)
+        if arguments.seeds < 1 or arguments.steps < 1 or not 0 < arguments.fraction <= 1:
+            raise UsageError("--seeds and --steps must be at least 1, and --fraction above 0 and at most 1.")
+        with console_log():
+            _study(arguments, counts)
+
+
+def _counts(text: str) -> list[int | None]:
+    if not text:
+        return [None]
+    try:
+        counts: list[int | None] = [int(word) for word in text.split(",")]
+    except ValueError:
+        raise UsageError(f"--per-class {text}: numbers are needed, like 20,50,100.") from None
+    if min(count for count in counts if count is not None) < 1:
+        raise UsageError(f"--per-class {text}: at least 1 image of each class is needed.")
+    return counts
+
+
+def _study(arguments: Arguments, counts: list[int | None]) -> None:
+    from genlab.augment import study as benefit
+    from genlab.evaluate import comparison
+    from genlab import run as runs
+    from genlab.augment.augmenter import Augmenter
+
+    run = runs.open(arguments.run, arguments.runs, checkpoint=arguments.checkpoint)
+    dataset = run.data(arguments.data)
+    real, test = comparison.parts(dataset)
+    augment = Augmenter.from_run(run, candidates=arguments.candidates, select=arguments.select)
+    classes = dataset.spec.num_classes
+    if classes != run.model.spec.num_classes:
+        raise UsageError(f"{dataset.name} has {classes} classes, and the run draws {run.model.spec.num_classes}.")
+    generated = augment.generate(min(benefit.POOL, arguments.steps * benefit.BATCH))
+    seen = run.config.dataset["train_images"]
+    largest = max((count or 0) for count in counts) * classes or len(real[0])
+    settings = benefit.study(
+        generated,
+        real,
+        test,
+        classes,
+        per_class=counts,
+        seeds=arguments.seeds,
+        fraction=arguments.fraction,
+        steps=arguments.steps,
+    )
+    comparison.report(
+        run, dataset, settings, name="augment", images=COUNTED, pair=PAIR, arguments=arguments, generator_saw=seen
+    )
+    if seen > largest:
+        print(
+            f"The generator was trained on {seen:,} images, more than these classifiers: so this is what it is worth to someone "
+            "who has it and few images, not what it gets out of those few."
+        )
+    for each in settings:
+        name = "all images" if each.images is None else f"{each.name} a class"
+        gain, _ = each.difference(*PAIR)
+        print(f"With {name}, generated images {each.verdict(*PAIR)}: {100 * gain:+.2f} points of accuracy.")
+    print(f"{run.path / 'augment.json'} and augment.png have all of it.")
+    if any(each.verdict(*PAIR) == "harm" for each in settings):
+        raise Harmful(
+            "generated images of this run make the classifier worse. Leave them out, or train the run longer."
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""A trained decoder with all that drawing images of given labels takes. Importing this module imports Keras."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import os
+import pathlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from genlab.networks import priors as latents
+from genlab.backend import keras
+from genlab.backend import tf
+from genlab.errors import UsageError
+
+if TYPE_CHECKING:  # an exported decoder draws without what trained it
+    from genlab import run as runs
+
+SELECTIONS = ("none", "discriminator", "classifier")
+
+
+@dataclasses.dataclass
+class TrainedDecoder:
+    """A decoder, what its latents are drawn from, and what its images are judged by."""
+
+    network: Any
+    """Keras model latents [B, latent], or [latents, labels [B]], -> images [B, H, W, C] in [-1, 1]."""
+    prior: str = "normal"
+    """normal, uniform or fitted: see genlab.latents."""
+    mixture: tuple[np.ndarray, ...] | None = None
+    """Of a fitted prior."""
+    encoder: Any = None
+    """Keras model images -> latents, where there is one."""
+    num_classes: int = 0
+    """How many classes it draws by label; 0: it draws without."""
+    judge: Any = None
+    """Discriminator or classifier, for `select`: images, or [images, labels], -> logits [B, 1]; images -> logits [B, K]."""
+
+    @classmethod
+    def of_run(cls, run: runs.Run, select: str = "none") -> TrainedDecoder:
+        """Of a run, with the judge that `select` names. Raises UsageError where it has none, or draws points."""
+        model = run.model
+        if len(model.spec.shape) != 3:
+            raise UsageError(f"{run.path} draws points, not images.")
+        mixture = None if model.mixture is None else tuple(np.asarray(part) for part in model.mixture)
+        classes = model.spec.num_classes if model.conditional else 0
+        return cls(model.decoder, model.prior, mixture, model.encoder, classes, _judge(run, select))
+
+    @classmethod
+    def of_export(cls, folder: str | os.PathLike) -> TrainedDecoder:
+        """Of a folder that `python -m genlab.export` wrote. Raises UsageError where it is no such export."""
+        path = pathlib.Path(folder)
+        if not (path / "metadata.json").exists() or not (path / "decoder.keras").exists():
+            raise UsageError(
+                f"{path} has no metadata.json and decoder.keras: python -m genlab.export RUN --formats keras writes them."
+            )
+        facts = json.loads((path / "metadata.json").read_text())
+        if facts["images"]["range"] is None:
+            raise UsageError(f"{path} draws points, not images.")
+        mixture = None
+        if "mixture" in facts["latents"]:
+            with np.load(path / facts["latents"]["mixture"]) as arrays:
+                mixture = tuple(arrays[name] for name in ("weights", "means", "scales"))
+        load = functools.partial(keras.saving.load_model, compile=False)
+        encoder = load(path / "encoder.keras") if facts["has_encoder"] else None
+        return cls(
+            load(path / "decoder.keras"), facts["latents"]["prior"], mixture, encoder, len(facts["classes"] or ())
+        )
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width, channels."""
+        return tuple(self.network.output_shape[1:])
+
+    @property
+    def latent_size(self) -> int:
+        return self.network.inputs[0].shape[-1]
+
+    def draw(self, labels: Any, seed: Any, candidates: int = 1, select: str = "none") -> Any:
+        """Images [n, H, W, C] in [-1, 1] of the labels [n], each the one of its candidates that the judge likes best."""
+        repeated = tf.repeat(labels, candidates)
+        count = tf.size(repeated)
+        seeds = tf.stack([tf.fill([count], seed[0]), seed[1] + tf.range(count)], axis=1)
+        codes = tf.map_fn(
+            lambda each: latents.draw_one(self.prior, self.latent_size, each, self.mixture),
+            seeds,
+            fn_output_signature=tf.TensorSpec([self.latent_size], tf.float32),
+        )
+        images = self.network([codes, repeated] if len(self.network.inputs) == 2 else codes, training=False)
+        if select == "none":
+            return images
+        scores = self.judge([images, repeated] if len(self.judge.inputs) == 2 else images, training=False)
+        if select == "classifier":
+            scores = tf.gather(tf.nn.log_softmax(scores), repeated, axis=1, batch_dims=1)
+        best = tf.argmax(tf.reshape(scores, [-1, candidates]), axis=1)
+        groups = tf.reshape(images, [-1, candidates, *images.shape[1:]])
+        return tf.gather(groups, best, axis=1, batch_dims=1)
+
+    def code_scale(self) -> np.ndarray:
+        """Standard deviation [latent] of codes: 1 under N(0, I), else of the density that was fitted to them."""
+        if self.mixture is None:
+            return np.ones(self.latent_size, np.float32)
+        weights, means, scales = self.mixture
+        within = np.square(scales).sum(axis=2)
+        mean = weights @ means
+        return np.sqrt(weights @ (within + np.square(means - mean))).astype(np.float32)
+
+    def get_config(self) -> dict[str, Any]:
+        """Everything as what JSON holds, but the weights."""
+        networks = {name: getattr(self, name) for name in ("network", "encoder", "judge")}
+        return {
+            "prior": self.prior,
+            "mixture": None if self.mixture is None else [np.asarray(part).tolist() for part in self.mixture],
+            "num_classes": self.num_classes,
+            **{name: keras.saving.serialize_keras_object(each) for name, each in networks.items()},  # None is None
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> TrainedDecoder:
+        networks = {name: config[name] for name in ("network", "encoder", "judge")}
+        mixture = config["mixture"]
+        return cls(
+            prior=config["prior"],
+            mixture=None if mixture is None else tuple(np.asarray(part, np.float32) for part in mixture),
+            num_classes=config["num_classes"],
+            **{name: keras.saving.deserialize_keras_object(each) for name, each in networks.items()},
+        )
+
+
+def _judge(run: runs.Run, select: str) -> Any:
+    """What `select` goes by: the run's discriminator, or a classifier of its data."""
+    if select == "discriminator":
+        found = getattr(run.model, "discriminator", None)
+        if found is None or found.output_shape[-1] != 1:
+            raise UsageError(
+                f"select 'discriminator': {run.config.model} has no discriminator that gives images a score."
+            )
+        return found
+    if select == "classifier":
+        from genlab.evaluate import extractors
+
+        extractor = extractors.load("auto", run.data())
+        if extractor.num_classes != run.model.spec.num_classes:
+            raise UsageError(
+                "select 'classifier': no classifier of the run's classes is at hand; its data needs labels."
+            )
+        return keras.Model(extractor.network.inputs[0], extractor.network.outputs[1])
+    return None

@@ -1,0 +1,130 @@
+"""Does a trained generator help a classifier? The same one is trained with and without generated images, and compared."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from genlab.networks import augmentation
+from genlab.backend import keras
+from genlab.backend import tf
+from genlab.evaluate.comparison import Setting
+from genlab.data.dataset import to_model_range
+from genlab.errors import UsageError
+from genlab.evaluate import classifier
+
+log = logging.getLogger("genlab")
+
+CONDITIONS = ("real", "classical", "generated", "both")
+"""Real images alone; shifted, turned and zoomed at random; with generated ones among them; both."""
+CLASSICAL = ("shift", "rotate", "zoom")
+BATCH = 64
+LEARNING_RATE = 2e-3
+POOL = 20_000
+"""Generated images that batches are filled from, at most."""
+
+
+def study(
+    generated: tuple[np.ndarray, np.ndarray],
+    real: tuple[np.ndarray, np.ndarray],
+    test: tuple[np.ndarray, np.ndarray],
+    num_classes: int,
+    *,
+    per_class: Sequence[int | None] = (None,),
+    seeds: int = 5,
+    fraction: float = 0.5,
+    steps: int = 1000,
+    conditions: Sequence[str] = CONDITIONS,
+) -> list[Setting]:
+    """Train a small classifier under each condition, with each number of real images a class, and each seed.
+
+    All images are uint8 [N, H, W, C] with integer labels [N]. Every training takes the same number of steps on batches
+    of 64, of which `fraction` are generated where there are any. A seed draws the real images, the initial weights and
+    the order, the same ones for all conditions: the differences are paired. Raises UsageError where a class has too few images.
+    """
+    counts = np.bincount(real[1], minlength=num_classes)
+    settings = []
+    for count in per_class:
+        if count is not None and counts.min() < count:
+            raise UsageError(f"--per-class {count}: a class has {counts.min():,} training images alone.")
+    for count in per_class:
+        setting = Setting(count)
+        for seed in range(seeds):
+            rows = chosen_rows(real[1], count, seed)
+            few = real[0][rows], real[1][rows]
+            answers = answers_by_condition(
+                generated, few, test[0], num_classes, fraction=fraction, steps=steps, seed=seed, conditions=conditions
+            )
+            setting.add(answers, test[1], num_classes)
+            log.info(f"{'all' if count is None else count} a class, seed {seed}: {setting.newest()}")
+        settings.append(setting)
+    return settings
+
+
+def answers_by_condition(
+    generated: tuple[np.ndarray, np.ndarray],
+    real: tuple[np.ndarray, np.ndarray],
+    test: np.ndarray,
+    num_classes: int,
+    *,
+    fraction: float,
+    steps: int,
+    seed: int,
+    conditions: Sequence[str] = CONDITIONS,
+) -> dict[str, np.ndarray]:
+    """The classes that a classifier takes the test images for after training under each condition; see `study`."""
+    answers = {}
+    for condition in conditions:
+        network = trained(
+            real,
+            generated if condition in ("generated", "both") else None,
+            num_classes,
+            classical=condition in ("classical", "both"),
+            fraction=fraction,
+            steps=steps,
+            seed=seed,
+        )
+        answers[condition] = classifier.predicted(network, test)
+    return answers
+
+
+def chosen_rows(labels: np.ndarray, per_class: int | None, seed: int) -> np.ndarray:
+    """That many rows of each class, drawn at random; all rows with None."""
+    order = np.random.default_rng(seed).permutation(len(labels))
+    if per_class is None:
+        return order
+    return np.concatenate([order[labels[order] == label][:per_class] for label in np.unique(labels)])
+
+
+def trained(
+    real: tuple[np.ndarray, np.ndarray],
+    generated: tuple[np.ndarray, np.ndarray] | None,
+    num_classes: int,
+    *,
+    classical: bool,
+    fraction: float,
+    steps: int,
+    seed: int,
+) -> Any:
+    """The classifier, images in [-1, 1] -> logits [B, K], trained for so many steps."""
+    keras.utils.set_random_seed(seed)
+    made = 0 if generated is None else round(BATCH * fraction)
+    parts = [classifier.batches(*real, BATCH - made, seed)] if made < BATCH else []
+    if generated is not None and made:
+        parts.append(classifier.batches(*generated, made, seed + 1))
+
+    def changed(number: Any, batch: Any) -> Any:
+        images, labels = batch
+        seeds = tf.stack([tf.cast(number, tf.int32), seed])
+        return augmentation.augmented(images, seeds, CLASSICAL), labels
+
+    stream = classifier.mixed(*parts).map(lambda images, labels: (to_model_range(images), labels))
+    if classical:
+        stream = stream.enumerate().map(changed)
+    network = classifier.build(real[0].shape[1:], num_classes)
+    model = keras.Model(network.inputs[0], network.outputs[1])
+    classifier.fit(model, stream.prefetch(4), steps, LEARNING_RATE)
+    return model

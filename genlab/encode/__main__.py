@@ -1,0 +1,195 @@
+"""Command line: `python -m genlab.encode RUN` turns images into codes and back, and draws the latent space."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+import sys
+from typing import Any, Literal
+
+import numpy as np
+import tyro
+
+from genlab import plots
+from genlab.errors import UsageError
+from genlab.errors import reported
+
+PROGRAM = "python -m genlab.encode"
+PLOTTED = 5000
+"""Codes in a plot or in the projector, at most."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Encode images with an autoencoder or a vae; say how small the codes are and what is left of the images.
+
+    Writes codes.npz and encode.json into the run's folder. --decode turns such a file into images again.
+    """
+
+    run: tyro.conf.Positional[str] = "latest"
+    """The run: folder, number, or latest."""
+    runs: str = "runs"
+    """Folder of the runs."""
+    data: str = ""
+    """Images to encode; by default those that the run was trained on."""
+    split: Literal["test", "validation", "train"] = "test"
+    """Which part of the data."""
+    bits: int = 8
+    """Bits a number of the code: 1 to 16, or 32 for float32 as it is."""
+    out: str = ""
+    """File to write instead of codes.npz (with --decode: images.npz) in the run's folder."""
+    decode: str = ""
+    """A file of codes that this run wrote, to be decoded."""
+    plot: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Draw the codes in the plane, coloured by label, as codes.png."""
+    projection: Literal["pca", "tsne"] = "pca"
+    """How codes of more than two numbers are brought to the plane."""
+    projector: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Write the codes for TensorBoard's projector into projector/."""
+    checkpoint: str = "latest"
+    """Whose weights: latest, best, or a step that was kept."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    with reported(PROGRAM):
+        arguments = tyro.cli(Arguments, args=sys.argv[1:] if argv is None else argv, prog=PROGRAM)
+        from genlab import run as runs
+
+        run = runs.open(arguments.run, arguments.runs, checkpoint=arguments.checkpoint)
+        if len(run.model.spec.shape) != 3:
+            raise UsageError(f"{run.path} was trained on points, not images.")
+        if arguments.decode:
+            print(_decode(run, arguments))
+        else:
+            _encode(run, arguments)
+
+
+def _decode(run: Any, arguments: Arguments) -> pathlib.Path:
+    from genlab.encode import codec as coding
+
+    codes, more = coding.load(arguments.decode)
+    written_by = (str(more.get("run")), int(more.get("step", -1)))
+    if written_by != (run.name, run.step):
+        raise UsageError(
+            f"{arguments.decode} was encoded by step {written_by[1]} of {written_by[0]}; {run.name} at step {run.step} would "
+            "decode it wrongly. Name that run (and --checkpoint)."
+        )
+    out = pathlib.Path(arguments.out or run.path / "images.npz")
+    arrays = {"images": coding.decode(run.model, codes.values())}
+    arrays |= {"labels": more["labels"]} if "labels" in more else {}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with out.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+    return out
+
+
+def _encode(run: Any, arguments: Arguments) -> None:
+    from genlab.encode import codec as coding
+    from genlab.data.dataset import FIELDS
+    from genlab.run import write_text
+
+    if run.model.encoder is None:
+        raise UsageError(f"{run.config.model} has no encoder: train an autoencoder or a vae to encode images.")
+    dataset = run.data(arguments.data)
+    chosen, labels = (getattr(dataset, field) for field in FIELDS[arguments.split])
+    if chosen is None or not len(chosen):
+        raise UsageError(f"{dataset.name} has no {arguments.split} images; --split train takes those it has.")
+    images = chosen[:]
+    values = coding.encode(run.model.encoder, images)
+    codes = coding.quantize(values, arguments.bits)
+    out = pathlib.Path(arguments.out or run.path / "codes.npz")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    codes.save(out, run=run.name, step=run.step, **({} if labels is None else {"labels": labels}))
+    rows = coding.compare(run.model, images, dataset.images[: coding.FITTED], codes)
+    print(table(rows, images[0].size, images.shape[1] * images.shape[2]))
+    kept = {
+        "run": run.name,
+        "step": run.step,
+        "data": dataset.name,
+        "data_sha256": dataset.sha256,
+        "split": arguments.split,
+        "images": len(images),
+        "bits": arguments.bits,
+        "rows": [dataclasses.asdict(row) for row in rows],
+    }
+    write_text(run.path / "encode.json", json.dumps(kept, indent=2) + "\n")
+    print(f"{out} has the codes of {len(images):,} {arguments.split} images of {dataset.name}")
+    if arguments.plot:
+        path = run.path / "codes.png"
+        names = dataset.class_names
+        plot(values[:PLOTTED], None if labels is None else labels[:PLOTTED], names, arguments.projection, path)
+        print(path)
+    if arguments.projector:
+        folder = run.path / "projector"
+        project(values[:PLOTTED], images[:PLOTTED], labels, dataset.class_names, folder)
+        print(f"tensorboard --logdir {folder}")
+
+
+def table(rows: list[Any], raw_bytes: int, pixels: int) -> str:
+    """What each way of storing takes and leaves, by row; errors on the scale from 0 to 1."""
+    cells = [["", "bytes an image", "ratio", "bits a pixel", "mse", "psnr, dB", "ssim"]]
+    for row in rows:
+        size = row.bytes_per_image
+        figures = [f"{row.figures['mse']:.5f}", f"{row.figures['psnr']:.2f}", f"{row.figures['ssim']:.4f}"]
+        cells.append([row.name, f"{size:.1f}", f"{raw_bytes / size:.1f}", f"{8 * size / pixels:.3f}", *figures])
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells
+    )
+
+
+def plot(codes: np.ndarray, labels: Any, names: tuple[str, ...], projection: str, path: pathlib.Path) -> None:
+    """Codes [N, latent] as points in the plane, a colour for each class."""
+    axes_names = ("first number", "second number")
+    if codes.shape[1] > 2 and projection == "pca":
+        from sklearn.decomposition import PCA
+
+        fitted = PCA(2, random_state=0).fit(codes)
+        codes = fitted.transform(codes)
+        first, second = fitted.explained_variance_ratio_
+        axes_names = (f"component 1 ({first:.0%} of the variance)", f"component 2 ({second:.0%} of the variance)")
+    elif codes.shape[1] > 2:
+        from sklearn.manifold import TSNE
+
+        codes = TSNE(2, random_state=0).fit_transform(codes)
+        axes_names = ("t-SNE 1", "t-SNE 2")
+    codes = codes if codes.shape[1] > 1 else np.column_stack([codes, np.zeros(len(codes))])
+    with plots.axes(path, 7, 6) as axes:
+        if labels is None:
+            axes.scatter(codes[:, 0], codes[:, 1], s=4)
+        else:
+            for label in np.unique(labels):
+                axes.scatter(codes[labels == label, 0], codes[labels == label, 1], s=4, label=names[label])
+            if len(names) <= 20:
+                axes.legend(markerscale=3)
+        axes.set(xlabel=axes_names[0], ylabel=axes_names[1])
+
+
+def project(codes: np.ndarray, images: np.ndarray, labels: Any, names: tuple[str, ...], folder: pathlib.Path) -> None:
+    """Write vectors, labels and a sheet of the images for TensorBoard's projector."""
+    from tensorboard.plugins import projector
+
+    from genlab import grids
+
+    folder.mkdir(parents=True, exist_ok=True)
+    np.savetxt(folder / "codes.tsv", codes, delimiter="\t", fmt="%.5g")
+    config = projector.ProjectorConfig()
+    embedding = config.embeddings.add(tensor_name="codes", tensor_path="codes.tsv")
+    if labels is not None:
+        (folder / "labels.tsv").write_text("".join(f"{names[label]}\n" for label in labels[: len(codes)]))
+        embedding.metadata_path = "labels.tsv"
+    side = int(np.ceil(np.sqrt(len(images))))
+    height, width = images.shape[1:3]
+    if side * max(height, width) <= 8192:  # the largest sheet that the projector takes
+        sheet = np.zeros((side * side, *images.shape[1:]), np.uint8)
+        sheet[: len(images)] = images
+        rows = sheet.reshape(side, side, *images.shape[1:]).transpose(0, 2, 1, 3, 4)
+        grids.save_image(rows.reshape(side * height, side * width, -1), folder / "images.png")
+        embedding.sprite.image_path = "images.png"
+        embedding.sprite.single_image_dim.extend([width, height])
+    projector.visualize_embeddings(str(folder), config)
+
+
+if __name__ == "__main__":
+    main()

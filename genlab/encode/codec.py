@@ -1,0 +1,186 @@
+"""Images as short codes of so many bits, and back: what an encoder makes of compression, beside JPEG and PCA."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from genlab.data.dataset import to_model_range
+from genlab.data.dataset import to_pixels
+from genlab.errors import GenlabError
+from genlab.errors import UsageError
+from genlab.evaluate.metrics.reconstruction import reconstruction_figures
+
+CHUNK = 500
+FLOAT_BITS = 32
+LARGEST = 16
+"""Bits of a quantized number, at most."""
+FITTED = 20_000
+"""Training images that principal components are fitted to, at most."""
+BLOCK = 8
+"""JPEG works on squares of so many pixels."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Codes:
+    """Codes of images, quantized to a number of bits."""
+
+    packed: np.ndarray
+    """uint8: the levels, one after another with no bit between them; float32 [N, size] with 32 bits."""
+    count: int
+    size: int
+    """Numbers in a code."""
+    bits: int
+    """Bits a number: 1 to 16, or 32 for float32 as it is."""
+    low: np.ndarray
+    """float32 [size]: what level 0 stands for."""
+    high: np.ndarray
+    """float32 [size]: what the highest level stands for."""
+
+    @property
+    def bytes_per_image(self) -> float:
+        """With each image's share of `low` and `high`."""
+        bounds = 0 if self.bits == FLOAT_BITS else self.low.nbytes + self.high.nbytes
+        return (self.packed.nbytes + bounds) / self.count
+
+    def values(self) -> np.ndarray:
+        """The codes as float32 [N, size], as near as the bits allow."""
+        if self.bits == FLOAT_BITS:
+            return self.packed
+        planes = np.unpackbits(self.packed, count=self.count * self.size * self.bits).reshape(-1, self.bits)
+        levels = planes.astype(np.int64) @ (1 << np.arange(self.bits - 1, -1, -1))
+        share = levels.reshape(self.count, self.size) / (2**self.bits - 1)
+        return (self.low + share * (self.high - self.low)).astype(np.float32)
+
+    def save(self, path: str | os.PathLike, **more: Any) -> None:
+        """Write an .npz with these fields and `more`."""
+        with pathlib.Path(path).open("wb") as file:
+            np.savez(file, allow_pickle=False, **dataclasses.asdict(self), **more)
+
+
+def quantize(values: np.ndarray, bits: int) -> Codes:
+    """float32 [N, size] -> Codes: evenly spaced levels from the smallest to the largest of each number.
+
+    Raises UsageError for bits other than 1 to 16, or 32.
+    """
+    if bits != FLOAT_BITS and not 1 <= bits <= LARGEST:
+        raise UsageError(f"--bits {bits}: 1 to {LARGEST}, or {FLOAT_BITS} for no quantization, is needed.")
+    values = np.asarray(values, np.float32)
+    count, size = values.shape
+    low, high = values.min(axis=0), values.max(axis=0)
+    if bits == FLOAT_BITS:
+        return Codes(values, count, size, bits, low, high)
+    span = np.where(high > low, high - low, 1)
+    levels = np.rint((values - low) / span * (2**bits - 1)).astype(np.int64)
+    planes = (levels.reshape(-1, 1) >> np.arange(bits - 1, -1, -1)) & 1
+    return Codes(np.packbits(planes.astype(np.uint8)), count, size, bits, low, high)
+
+
+def load(path: str | os.PathLike) -> tuple[Codes, dict[str, np.ndarray]]:
+    """What `Codes.save` wrote. Raises GenlabError for a file that it did not write."""
+    names = [field.name for field in dataclasses.fields(Codes)]
+    try:
+        with np.load(path) as arrays:
+            content = dict(arrays)
+        fields = {name: content.pop(name) for name in names}
+    except (OSError, ValueError, KeyError) as error:
+        raise GenlabError(f"{path} is no file of codes that python -m genlab.encode wrote ({error}).") from None
+    numbers = {name: int(fields[name]) for name in ("count", "size", "bits")}
+    return Codes(**fields | numbers), content
+
+
+def encode(encoder: Any, images: np.ndarray) -> np.ndarray:
+    """uint8 [N, H, W, C] -> codes, float32 [N, ...]: what a network of images in [-1, 1] makes of them."""
+    return _in_chunks(lambda part: encoder(to_model_range(part), training=False), images)
+
+
+def decode(model: Any, codes: np.ndarray) -> np.ndarray:
+    """Codes [N, latent] -> uint8 [N, H, W, C]."""
+    return _in_chunks(lambda part: to_pixels(model.decoder(part, training=False)), codes)
+
+
+def _in_chunks(function: Any, values: np.ndarray) -> np.ndarray:
+    return np.concatenate(
+        [np.asarray(function(values[start : start + CHUNK])) for start in range(0, len(values), CHUNK)]
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One way to store the images, and what is left of them."""
+
+    name: str
+    bytes_per_image: float
+    figures: dict[str, float]
+    """mse, psnr in dB, ssim; see genlab.metrics.reconstruction."""
+
+
+def compare(model: Any, images: np.ndarray, training: np.ndarray, codes: Codes) -> list[Row]:
+    """The codes beside principal components (of training images) of as many numbers and bits, and JPEG of their size.
+
+    Images are uint8 [N, H, W, C].
+    """
+    decoded = decode(model, codes.values())
+    rows = [Row("codes", codes.bytes_per_image, _figures(images, decoded))]
+    components = min(codes.size, len(training), images[0].size)
+    rows.append(Row(f"PCA of {components}", *_principal_components(images, training, components, codes.bits)))
+    quality, size, decoded = jpeg(images, codes.bytes_per_image)
+    rows.append(Row(f"JPEG, quality {quality}", size, _figures(images, decoded)))
+    return rows
+
+
+def _figures(images: np.ndarray, decoded: np.ndarray) -> dict[str, float]:
+    return reconstruction_figures(*(np.asarray(to_model_range(part)) for part in (images, decoded)))
+
+
+def _principal_components(
+    images: np.ndarray, training: np.ndarray, count: int, bits: int
+) -> tuple[float, dict[str, float]]:
+    from sklearn.decomposition import PCA
+
+    pca = PCA(count, random_state=0).fit(training[:FITTED].reshape(len(training[:FITTED]), -1) / 255.0)
+    codes = quantize(pca.transform(images.reshape(len(images), -1) / 255.0), bits)
+    rebuilt = np.clip(pca.inverse_transform(codes.values()), 0, 1).reshape(images.shape)
+    return codes.bytes_per_image, _figures(images, np.rint(rebuilt * 255).astype(np.uint8))
+
+
+def jpeg(images: np.ndarray, bytes_per_image: float) -> tuple[int, float, np.ndarray]:
+    """JPEG at the highest quality (1 to 95) that takes no more bytes an image; at quality 1 where even that takes more.
+
+    All images are tiled into one picture, each filled up to whole blocks with its last row and column: a file for each
+    would be headers for the most part. Returns the quality, the bytes an image, and the images as decoded.
+    """
+    from PIL import Image
+
+    count, height, width, channels = images.shape
+    pad_rows, pad_columns = -height % BLOCK, -width % BLOCK
+    if channels not in (1, 3):
+        raise UsageError(f"images have {channels} channels; JPEG is compared for grey and colour ones.")
+    padded = np.pad(images, ((0, 0), (0, pad_rows), (0, pad_columns), (0, 0)), "edge")
+    columns = max(1, min(count, 60_000 // padded.shape[2], int(np.ceil(np.sqrt(count)))))
+    rows = -(-count // columns)
+    tiles = np.zeros((rows * columns, *padded.shape[1:]), np.uint8)
+    tiles[:count] = padded
+    tiles = tiles.reshape(rows, columns, *padded.shape[1:]).transpose(0, 2, 1, 3, 4)
+    picture = Image.fromarray(tiles.reshape(rows * padded.shape[1], columns * padded.shape[2], channels).squeeze())
+
+    def stored(quality: int) -> bytes:
+        file = io.BytesIO()
+        picture.save(file, "JPEG", quality=quality, optimize=True)
+        return file.getvalue()
+
+    low, high = 1, 95
+    while low < high:  # sizes rise with quality
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if len(stored(middle)) <= bytes_per_image * count else (low, middle - 1)
+    content = stored(low)
+    decoded = np.asarray(Image.open(io.BytesIO(content))).reshape(
+        rows, padded.shape[1], columns, padded.shape[2], channels
+    )
+    decoded = decoded.transpose(0, 2, 1, 3, 4).reshape(-1, *padded.shape[1:])[:count, :height, :width]
+    return low, len(content) / count, decoded

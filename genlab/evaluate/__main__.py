@@ -1,0 +1,98 @@
+"""Command line: `python -m genlab.evaluate [RUN ...]` measures trained runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from typing import Annotated, Any
+
+import tyro
+
+from genlab.console import console_log
+from genlab.errors import reported
+
+PROGRAM = "python -m genlab.evaluate"
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Measure trained runs: figures of their samples beside the same figures of real images, and how they were taken.
+
+    Each run's folder gets evaluation.json and a picture of the samples that are nearest to training images.
+    """
+
+    run: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    """Runs: folders or numbers. By default the newest. Several are shown side by side, the best figures marked."""
+    runs: str = "runs"
+    """Folder of the runs."""
+    samples: int = 10_000
+    """Images to draw, at most as many as there are training images."""
+    extractor: str = "auto"
+    """Where features come from: digits, classifier, inception, or a Keras model's path. auto: digits for 28x28 digits,
+    classifier for other data with labels, else inception."""
+    seed: int = 0
+    """First seed of the samples; picks the real images too."""
+    importance_samples: int = 100
+    """Samples per image for the likelihood of a model that has one."""
+    checkpoint: str = "latest"
+    """Whose weights: latest, best, or a step that was kept."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    with reported(PROGRAM):
+        arguments = tyro.cli(Arguments, args=argv, prog=PROGRAM)
+        from genlab.evaluate import evaluation
+        from genlab import run as runs
+
+        opened = [
+            runs.open(each, arguments.runs, checkpoint=arguments.checkpoint) for each in arguments.run or ("latest",)
+        ]
+        with console_log():
+            done = [
+                evaluation.evaluate(
+                    run,
+                    samples=arguments.samples,
+                    extractor=arguments.extractor,
+                    seed=arguments.seed,
+                    importance_samples=arguments.importance_samples,
+                )
+                for run in opened
+            ]
+        evaluation.comparable(done)
+        print(table(done))
+        for run in opened:
+            print(f"{run.path / 'evaluation.json'} has these figures and how they were taken")
+
+
+def table(evaluations: list[Any]) -> str:
+    """Figures by row, runs by column, real images last; * marks the best of several runs."""
+    from genlab.evaluate.evaluation import LOWER_IS_BETTER
+    from genlab.evaluate.evaluation import NEITHER_IS_BETTER
+
+    names = list(dict.fromkeys(name for each in evaluations for name in each.figures))
+    rows = [["", *(each.run for each in evaluations), "real images"]]
+    for name in names:
+        figures = [each.figures.get(name) for each in evaluations]
+        values = [figure.value for figure in figures if figure is not None]
+        best = (
+            None if len(values) < 2 or name in NEITHER_IS_BETTER else (min if name in LOWER_IS_BETTER else max)(values)
+        )
+        cells = ["" if figure is None else _cell(figure, figure.value == best) for figure in figures]
+        floor = next((figure.floor for figure in figures if figure is not None), None)
+        rows.append([name.replace("_", " "), *cells, "–" if floor is None else f"{floor:.4g}"])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    protocol = evaluations[0].protocol
+    told = f"{protocol['generated']:,} samples and {protocol['real']:,} real images ({protocol['split']}) of {protocol['data']}"
+    if "extractor" in protocol:
+        told += f", features of {protocol['extractor']} {protocol['extractor_sha256'][:8]}"
+    return "\n".join([*lines, "", told])
+
+
+def _cell(figure: Any, best: bool) -> str:
+    spread = "" if figure.spread is None else f" ± {figure.spread:.2g}"
+    return f"{figure.value:.4g}{spread}{' *' if best else ''}"
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,107 @@
+"""A small convolutional classifier, trained in a minute or two: the source of features, and the judge of samples."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+
+from genlab.networks import blocks
+from genlab.backend import keras
+from genlab.backend import tf
+from genlab.data.dataset import to_model_range
+
+FEATURES = 64
+"""Size of the last hidden layer, whose activations are the features."""
+
+
+def train(
+    images: np.ndarray,
+    labels: np.ndarray,
+    num_classes: int,
+    *,
+    epochs: float = 12,
+    batch_size: int = 128,
+    shift: int = 0,
+    learning_rate: float = 2e-3,
+    seed: int = 0,
+):
+    """A Keras model, images [B, H, W, C] in [-1, 1] -> (features [B, 64], logits [B, K]), trained on uint8 images.
+
+    `shift` moves each training image by up to so many pixels either way. Small data sets are gone through more often:
+    at least 1,000 steps are trained with 12 epochs, and in proportion otherwise.
+    """
+    keras.utils.set_random_seed(seed)
+    network = build(images.shape[1:], num_classes)
+    steps = max(1, round(epochs * max(len(images) / batch_size, 1000 / 12)))
+    stream = batches(images, labels, batch_size, seed)
+
+    def prepared(batch, answers):
+        batch = to_model_range(batch)
+        if shift:
+            padded = tf.pad(batch, [[0, 0], [shift, shift], [shift, shift], [0, 0]], "SYMMETRIC")
+            batch = tf.image.random_crop(padded, tf.shape(batch))
+        return batch, answers
+
+    stream = stream.map(prepared).prefetch(4)
+    trained = keras.Model(network.inputs[0], network.outputs[1])
+    fit(trained, stream, steps, learning_rate)
+    return network
+
+
+def batches(images: np.ndarray, labels: np.ndarray, size: int, seed: int) -> Any:
+    """An endless shuffled tf.data stream of (images, labels) in batches of that size."""
+    stream = tf.data.Dataset.from_tensor_slices((images, labels.astype(np.int32)))
+    return stream.shuffle(len(images), seed=seed).repeat().batch(size)
+
+
+def stream(images: np.ndarray, labels: np.ndarray, size: int, seed: int) -> Any:
+    """The same with images in [-1, 1], to train on."""
+    return batches(images, labels, size, seed).map(lambda batch, classes: (to_model_range(batch), classes)).prefetch(4)
+
+
+def mixed(*streams: Any) -> Any:
+    """A stream whose batches (images [B, H, W, C], labels [B]) are those of one or several streams put together."""
+    return tf.data.Dataset.zip(streams).map(
+        lambda *batches: tuple(tf.concat(parts, axis=0) for parts in zip(*batches, strict=True))
+    )
+
+
+def fit(model: Any, stream: Any, steps: int, learning_rate: float) -> None:
+    """Train a model images -> logits for so many batches of the stream, by Adam with a rate that falls to 0."""
+    model.compile(
+        keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(learning_rate, steps)),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+    logger = logging.getLogger("tensorflow")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # it warns of one model after another being traced, which is what is wanted
+    try:
+        model.fit(stream, epochs=1, steps_per_epoch=steps, shuffle=False, verbose=0)
+    finally:
+        logger.setLevel(level)
+
+
+def predicted(model: Any, images: np.ndarray) -> np.ndarray:
+    """The class that the classifier takes each image for, [N]."""
+    parts = [
+        np.asarray(model(to_model_range(images[start : start + 500]), training=False)).argmax(axis=1)
+        for start in range(0, len(images), 500)
+    ]
+    return np.concatenate(parts)
+
+
+def build(shape: tuple[int, ...], num_classes: int):
+    """Three or more strided convolutions and two dense layers."""
+    images = keras.Input(tuple(shape), name="images")
+    x = images
+    for index in range(max(2, len(blocks.resolutions(shape)))):
+        x = keras.layers.Conv2D(min(128, 32 * 2**index), 3, strides=2, padding="same", use_bias=False)(x)
+        x = keras.layers.BatchNormalization(momentum=0.9)(x)
+        x = keras.layers.Activation("relu")(x)
+    x = keras.layers.Flatten()(x)
+    x = keras.layers.Dropout(0.3)(x)
+    features = keras.layers.Dense(FEATURES, activation="relu", name="features")(x)
+    logits = keras.layers.Dense(num_classes, name="logits")(features)
+    return keras.Model(images, [features, logits], name="classifier")

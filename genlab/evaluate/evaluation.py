@@ -1,0 +1,346 @@
+"""From a trained run to figures with their protocol: what was measured, on what, by what, beside what real images give."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+import logging
+import time
+from typing import Any
+
+import numpy as np
+
+from genlab import __version__
+from genlab import grids
+from genlab import pictures
+from genlab import run as runs
+from genlab.data import Dataset
+from genlab.data.dataset import to_model_range
+from genlab.errors import GenlabError
+from genlab.errors import UsageError
+from genlab.evaluate.metrics import classes
+from genlab.evaluate import classifier
+from genlab.evaluate.metrics import distances
+from genlab.evaluate import extractors
+from genlab.evaluate.metrics import modes
+from genlab.evaluate.metrics import neighbours
+from genlab.evaluate.metrics.reconstruction import reconstruction_figures
+from genlab.models.base import GenerativeModel
+
+log = logging.getLogger("genlab")
+
+CHUNK = 1024
+"""How many samples are drawn at once."""
+MEMORY_IMAGES = 200_000
+"""How many training images the nearest ones are looked for among, at most."""
+LABEL_EPOCHS = 4
+"""Epochs of the classifiers that learn from generated and from real images."""
+NLL_IMAGES = 1000
+"""How many held-out images likelihoods are estimated on, at most."""
+LOWER_IS_BETTER = (
+    "frechet_distance",
+    "kernel_distance",
+    "memorization",
+    "class_kl",
+    "modes_kl",
+    "mse",
+    "nll",
+    "negative_elbo",
+    "bits_per_dimension",
+)
+NEITHER_IS_BETTER = ("reconstruction", "kl", "active_units")
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure:
+    """One figure of a run."""
+
+    value: float
+    floor: float | None = None
+    """The same figure of real training images in the place of the generated ones; None where that has no meaning."""
+    spread: float | None = None
+    """Standard deviation over subsets or splits, or the standard error, where the metric has one."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Every figure of a run, with the protocol that a comparison needs."""
+
+    run: str
+    model: str
+    step: int
+    protocol: dict[str, Any]
+    figures: dict[str, Figure]
+    facts: dict[str, Any]
+    """Date, seconds, version: what does not touch the figures."""
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Images:
+    """Images or vectors, uint8 or float32 [N, ...], with labels where there are some."""
+
+    images: np.ndarray
+    labels: np.ndarray | None = None
+
+    def features(self, extractor: extractors.Extractor) -> _Features:
+        return _Features(*extractor(self.images))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Features:
+    features: np.ndarray
+    logits: np.ndarray | None
+
+    @property
+    def classes(self) -> np.ndarray:
+        assert self.logits is not None
+        return self.logits.argmax(axis=1)
+
+
+def evaluate(
+    run: runs.Run, *, samples: int = 10_000, extractor: str = "auto", seed: int = 0, importance_samples: int = 100
+) -> Evaluation:
+    """Measure a run and write `evaluation.json` into its folder, with a picture of the nearest training images.
+
+    `samples` images are drawn, of the seeds from `seed` on, at most as many as there are training images; so many
+    training images are measured beside them as the floor; both against the held-out images. Raises UsageError where
+    there are too few images for a figure, or the extractor does not fit.
+    """
+    started = time.perf_counter()
+    if samples < 2 or importance_samples < 1 or seed < 0:
+        raise UsageError("--samples must be at least 2, --importance-samples at least 1, and --seed at least 0.")
+    dataset = run.data()
+    reference, training, split = _real_images(dataset, samples, seed)
+    seeds = np.arange(seed, seed + len(training.images))
+    drawn = draw(run.model, seeds)
+    protocol = {
+        "data": dataset.name,
+        "data_sha256": dataset.sha256,
+        "split": split,
+        "real": len(reference.images),
+        "generated": len(seeds),
+        "seed": seed,
+    }
+    if len(dataset.spec.shape) == 1:
+        figures = _point_figures(dataset, drawn.images, training.images)
+    else:
+        judge = extractors.load(extractor, dataset)
+        protocol |= judge.protocol(dataset.spec.shape)
+        figures = _sample_figures(run, dataset, judge, reference, training, drawn, seed)
+        if run.model.encoder is not None:
+            figures |= _reconstruction_figures(run, reference.images)
+        likelihood = run.model.likelihood_figures(
+            to_model_range(reference.images[:NLL_IMAGES]), importance_samples, seed
+        )
+        if likelihood:
+            protocol |= {
+                "importance_samples": importance_samples,
+                "likelihood_images": min(NLL_IMAGES, len(reference.images)),
+            }
+            figures |= {name: Figure(value, spread=spread) for name, (value, spread) in likelihood.items()}
+    facts = {
+        "date": datetime.date.today().isoformat(),
+        "seconds": round(time.perf_counter() - started, 1),
+        "genlab": __version__,
+    }
+    evaluation = Evaluation(run.name, run.config.model, run.step, protocol, figures, facts)
+    runs.write_text(run.path / "evaluation.json", json.dumps(evaluation.to_json(), indent=2) + "\n")
+    return evaluation
+
+
+def draw(model: GenerativeModel, seeds: np.ndarray) -> _Images:
+    """The samples of those seeds: uint8 images [N, H, W, C], or vectors, with the labels that they were drawn of."""
+    labels = model.default_labels(seeds)
+    parts = []
+    for start in range(0, len(seeds), CHUNK):
+        part = slice(start, start + CHUNK)
+        drawn = model.sample(model.sample_latents(seeds[part]), None if labels is None else labels[part]).numpy()
+        parts.append(drawn if drawn.ndim == 2 else grids.as_pixels(drawn))
+    return _Images(np.concatenate(parts), labels)
+
+
+class QuickEvaluation:
+    """A few figures of a model in training, against real images whose features are taken once."""
+
+    def __init__(self, dataset: Dataset, samples: int, seed: int) -> None:
+        self.dataset = dataset
+        reference, training, _ = _real_images(dataset, samples, seed, validation=True)
+        self.seeds = np.arange(len(training.images))
+        self.extractor = None if dataset.modes is not None else extractors.load("auto", dataset)
+        if self.extractor is not None:
+            self.real = reference.features(self.extractor)
+            # Refuses counts that are too small before any training is done.
+            self.floor = distances.frechet_distance(training.features(self.extractor).features, self.real.features)
+
+    @property
+    def real_classes(self) -> int:
+        """How many classes the extractor finds in the real images."""
+        assert self.extractor is not None
+        return len(np.unique(self.real.classes)) if self.extractor.num_classes else 0
+
+    def __call__(self, model: GenerativeModel) -> dict[str, float]:
+        """Figures by name; the first one is what the best checkpoint is chosen by, the lowest."""
+        drawn = draw(model, self.seeds)
+        if self.extractor is None:
+            assert self.dataset.modes is not None
+            figures = modes.mode_figures(drawn.images, self.dataset.modes, self.dataset.deviation)
+            return {name: figures[name] for name in ("modes_kl", "modes", "high_quality")}
+        fake = drawn.features(self.extractor)
+        figures = {"frechet_distance": distances.frechet_distance(fake.features, self.real.features)}
+        if self.extractor.num_classes:
+            figures["classes"] = float(len(np.unique(fake.classes)))
+        return figures
+
+
+def comparable(evaluations: list[Evaluation]) -> None:
+    """Raise UsageError, with the difference, where the protocols of evaluations differ."""
+    first, *others = evaluations
+    for other in others:
+        differing = [
+            f"{name} ({first.protocol.get(name)} and {other.protocol.get(name)})"
+            for name in {**first.protocol, **other.protocol}
+            if first.protocol.get(name) != other.protocol.get(name)
+            and name in first.protocol
+            and name in other.protocol
+        ]
+        if differing:
+            raise UsageError(
+                f"the figures of {first.run} and {other.run} cannot be compared: they differ in {', '.join(differing)}."
+            )
+
+
+def _real_images(
+    dataset: Dataset, samples: int, seed: int, *, validation: bool = False
+) -> tuple[_Images, _Images, str]:
+    """What samples are measured against, what stands in for them in the floor, and how the two were split.
+
+    With `validation` they are the images held out for decisions in training, where there are some.
+    """
+    random = np.random.default_rng(seed)
+    order = random.permutation(len(dataset.images))
+    images, labels = dataset.test_images, dataset.test_labels
+    if validation and dataset.validation_images is not None:
+        images, labels = dataset.validation_images, dataset.validation_labels
+    if images is not None:
+        held_out = random.permutation(len(images))[:samples]
+        reference = _Images(*_rows(images, labels, held_out))
+        return reference, _Images(*_rows(dataset.images, dataset.labels, order[:samples])), "held out"
+    half = len(order) // 2
+    first, second = (
+        _Images(*_rows(dataset.images, dataset.labels, part))
+        for part in (order[:half][:samples], order[half:][:samples])
+    )
+    return first, second, "two halves of the training images: none are held out"
+
+
+def _rows(images, labels, rows):
+    return images[rows], None if labels is None else labels[rows]
+
+
+def _point_figures(dataset: Dataset, drawn: np.ndarray, real: np.ndarray) -> dict[str, Figure]:
+    if dataset.modes is None:
+        raise UsageError("vectors are measured by the Gaussians that they were drawn from, and this data names none.")
+    values, floors = (modes.mode_figures(points, dataset.modes, dataset.deviation) for points in (drawn, real))
+    return {name: Figure(value, floors[name]) for name, value in values.items()}
+
+
+def _sample_figures(
+    run: runs.Run,
+    dataset: Dataset,
+    extractor: extractors.Extractor,
+    reference: _Images,
+    training: _Images,
+    drawn: _Images,
+    seed: int,
+) -> dict[str, Figure]:
+    real, floor, fake = (images.features(extractor) for images in (reference, training, drawn))
+    figures = {
+        "frechet_distance": Figure(
+            distances.frechet_distance(fake.features, real.features),
+            distances.frechet_distance(floor.features, real.features),
+        )
+    }
+    value, spread = distances.kernel_distance(fake.features, real.features, seed=seed)
+    figures["kernel_distance"] = Figure(
+        value, distances.kernel_distance(floor.features, real.features, seed=seed)[0], spread
+    )
+    for names, measure in (
+        (("precision", "recall"), neighbours.precision_and_recall),
+        (("density", "coverage"), neighbours.density_and_coverage),
+    ):
+        values, floors = measure(real.features, fake.features), measure(real.features, floor.features)
+        figures |= {name: Figure(*pair) for name, *pair in zip(names, values, floors, strict=True)}
+    if extractor.num_classes:
+        figures |= _class_figures(extractor.num_classes, real, floor, fake)
+    figures |= _label_figures(dataset, reference, training, drawn, fake, extractor, seed)
+    seen = dataset.images if len(dataset.images) <= MEMORY_IMAGES else dataset.examples(MEMORY_IMAGES)[0]
+    memory = neighbours.memorization(extractor(seen)[0], real.features, fake.features)
+    # By its definition a hundredth of held-out images are nearer than their own hundredth quantile.
+    figures["memorization"] = Figure(memory.share, 0.01)
+    pairs = pictures.reconstructions(drawn.images[memory.generated[:32]], seen[memory.training[:32]])
+    grids.save_image(pairs, run.path / "evaluation-nearest.png")
+    return figures
+
+
+def _class_figures(num_classes: int, real: _Features, floor: _Features, fake: _Features) -> dict[str, Figure]:
+    assert fake.logits is not None and floor.logits is not None
+    value, spread = classes.inception_score(fake.logits)
+    figures = {"inception_score": Figure(value, classes.inception_score(floor.logits)[0], spread)}
+    values, floors = (classes.balance(each.classes, real.classes, num_classes) for each in (fake, floor))
+    figures |= {name: Figure(value, floors[name]) for name, value in values.items()}
+    counts = [classes.captured(each.classes, real.classes, num_classes) for each in (fake, floor)]
+    for index, name in enumerate(("classes", "class_kl")):
+        figures[name] = Figure(float(counts[0][index]), float(counts[1][index]))
+    return figures
+
+
+def _label_figures(
+    dataset: Dataset,
+    reference: _Images,
+    training: _Images,
+    drawn: _Images,
+    fake: _Features,
+    extractor: extractors.Extractor,
+    seed: int,
+) -> dict[str, Figure]:
+    """Agreement with the labels asked for, and what a classifier learns from the generated images."""
+    count = dataset.spec.num_classes
+    agree = extractor.num_classes == count
+    if reference.labels is None or training.labels is None or not (agree or drawn.labels is not None):
+        return {}
+    figures = {}
+    if drawn.labels is not None and agree:
+        figures["label_accuracy"] = Figure(
+            float((fake.classes == drawn.labels).mean()), extractor.accuracy_on(training.images, training.labels)
+        )
+    # Where a model draws without labels, the extractor names the classes.
+    labels = fake.classes if drawn.labels is None else drawn.labels
+    accuracies = []
+    for images, answers in ((drawn.images, labels), (training.images, training.labels)):
+        network = classifier.train(images, answers, count, epochs=LABEL_EPOCHS, seed=seed)
+        judge = extractors.Extractor("classifier", network, dataset.spec.shape)
+        accuracies.append(judge.accuracy_on(reference.images, reference.labels))
+    return figures | {"train_on_fake": Figure(*accuracies)}
+
+
+def _reconstruction_figures(run: runs.Run, images: np.ndarray) -> dict[str, Figure]:
+    scaled = np.asarray(to_model_range(images))
+    parts = [np.asarray(run.model.reconstruct(scaled[start : start + CHUNK])) for start in range(0, len(scaled), CHUNK)]
+    return {name: Figure(value) for name, value in reconstruction_figures(scaled, np.concatenate(parts)).items()}
+
+
+def read(run: runs.Run) -> Evaluation:
+    """What `evaluate` wrote. Raises GenlabError where it has not been, or the file cannot be read."""
+    path = run.path / "evaluation.json"
+    try:
+        stored = json.loads(path.read_text())
+        figures = {name: Figure(**figure) for name, figure in stored["figures"].items()}
+        return Evaluation(**stored | {"figures": figures})
+    except FileNotFoundError:
+        raise GenlabError(f"{run.name} has not been evaluated. Do: python -m genlab.evaluate {run.path}") from None
+    except (json.JSONDecodeError, TypeError, KeyError) as error:
+        raise GenlabError(f"{path} cannot be read: {error}.") from error

@@ -1,0 +1,326 @@
+"""Writes a run's decoder (and encoder) as files that other programs run, and runs each to see that it gives the same."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import importlib
+import json
+import os
+import pathlib
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from genlab import __version__
+from genlab import grids
+from genlab.export import model_card
+from genlab import pictures
+from genlab import run as runs
+from genlab.backend import keras
+from genlab.backend import quiet
+from genlab.backend import tf
+from genlab.errors import GenlabError
+from genlab.errors import UsageError
+from genlab.errors import closest
+
+Format = Literal["keras", "savedmodel", "litert", "litert-float16", "litert-int8", "onnx"]
+FORMATS: tuple[str, ...] = get_args(Format)
+TOLERANCE = 1e-5
+"""Largest difference from the run's own output that float32 files may show; codes are divided by their largest, if above 1."""
+COMPARED = 16
+"""How many samples are compared."""
+CALIBRATION = 256
+"""How many samples the ranges of an int8 file are taken from."""
+METADATA = "metadata.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Exported:
+    """One file that was written, run, and compared with the run."""
+
+    file: str
+    format: str
+    bytes: int
+    sha256: str
+    largest_difference: float
+    """Of COMPARED outputs; see TOLERANCE."""
+    mean_difference: float
+    runtime: str
+    """What ran it, with its version."""
+
+    @property
+    def exact(self) -> bool:
+        """Whether the file computes in float32 and must agree with the run."""
+        return self.format not in ("litert-float16", "litert-int8")
+
+
+def export(
+    run: runs.Run, formats: Sequence[str] = ("keras", "savedmodel"), out: str | os.PathLike | None = None
+) -> tuple[pathlib.Path, list[Exported]]:
+    """Write the formats into `out`, by default `export` in the run's folder, with `metadata.json` and `MODEL_CARD.md`.
+
+    An earlier export there is replaced, once the new one is whole. Raises GenlabError where a float32 file does not give
+    what the run gives, and UsageError for an unknown format, one whose library is not installed, or a folder that holds
+    something else.
+    """
+    for each in formats:
+        if each not in FORMATS:
+            raise UsageError(f"--formats {each}{closest(each, FORMATS)} Known: {', '.join(FORMATS)}.")
+    if not formats:
+        raise UsageError(f"--formats is empty. Known: {', '.join(FORMATS)}.")
+    folder = pathlib.Path(out) if out is not None else run.path / "export"
+    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / METADATA).exists())):
+        raise UsageError(f"{folder} holds something other than an export. Choose another folder with --out.")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as name:
+        scratch = pathlib.Path(name) / "export"
+        scratch.mkdir()
+        written = [each for format_ in dict.fromkeys(formats) for each in _write(run, format_, scratch)]
+        _write_metadata(run, written, scratch)
+        grids.save_image(_grid(run), scratch / "grid.png")
+        runs.write_text(scratch / "MODEL_CARD.md", model_card.text(run, written))
+        if folder.exists():
+            folder.rename(pathlib.Path(name) / "before")
+        scratch.rename(folder)
+    return folder, written
+
+
+# -- the formats -------------------------------------------------------------------------------------------------------
+
+
+def _write(run: runs.Run, format_: str, folder: pathlib.Path) -> Iterator[Exported]:
+    """Files of one format: a decoder and, where the run has one, an encoder; a SavedModel holds both."""
+    if format_ == "savedmodel":
+        path = folder / "saved_model"
+        write_saved_model(run, path)
+        loaded = tf.saved_model.load(str(path))  # kept while its signatures are used
+        pairs = []
+        for name, feed, expected in _examples(run):
+            signature = loaded.signatures["sample" if name == "decoder" else "encode"]
+            got = signature(**{key: tf.constant(value) for key, value in feed.items()})
+            pairs.append((next(iter(got.values())), expected))
+        yield _compared(run, path, format_, f"tensorflow {tf.__version__}", pairs)
+        return
+    for name, feed, expected in _examples(run):
+        network = getattr(run.model, name)
+        if format_ == "keras":
+            path = folder / f"{name}.keras"
+            got, runtime = _keras(network, feed, path)
+        elif format_ == "onnx":
+            path = folder / f"{name}.onnx"
+            got, runtime = _onnx(network, feed, path)
+        else:
+            path = folder / f"{name}{format_.removeprefix('litert')}.tflite"
+            got, runtime = _litert(run, name, format_, feed, path)
+        yield _compared(run, path, format_, runtime, [(got, expected)])
+
+
+def _keras(network: Any, feed: dict[str, np.ndarray], path: pathlib.Path) -> tuple[Any, str]:
+    own = sorted({type(layer).__name__ for layer in network.layers if type(layer).__module__.startswith("genlab")})
+    if own:
+        raise UsageError(
+            f"a .keras file is of stock layers only, to be loaded without genlab, and this network has {', '.join(own)}. "
+            "Take --formats savedmodel."
+        )
+    network.save(path)
+    loaded = keras.saving.load_model(path, compile=False)
+    inputs = list(feed.values())
+    return loaded(inputs if len(inputs) > 1 else inputs[0], training=False), f"keras {keras.__version__}"
+
+
+def write_saved_model(run: runs.Run, path: pathlib.Path) -> None:
+    """A SavedModel with the signatures `sample`, `sample_seeds` and, of a model with an encoder, `encode` and `reconstruct`.
+
+    sample(latents [N, latent][, labels [N]]) and sample_seeds(seeds [N] int64[, labels [N]]) give images [N, H, W, C] in
+    [-1, 1]; the seeds are those of `python -m genlab.sample`. encode(images) gives codes [N, latent]; reconstruct(images)
+    gives images. `sample` is the default.
+    """
+    model = run.model
+    latents = tf.TensorSpec([None, model.hparams.latent_size], tf.float32, name="latents")
+    seeds = tf.TensorSpec([None], tf.int64, name="seeds")
+    labels = [tf.TensorSpec([None], tf.int32, name="labels")] if model.conditional else []
+    images = tf.TensorSpec([None, *model.spec.shape], tf.float32, name="images")
+
+    def decode(codes, *labels):
+        return {"images": model.decoder([codes, *labels] if labels else codes, training=False)}
+
+    def signature(function, *specs):
+        return tf.function(function, input_signature=specs, autograph=False)
+
+    module = tf.Module()
+    # Keras' own variables, not what wraps them: a converter finds no values for those.
+    module.weights = [
+        weight.value for network in (model.decoder, model.encoder) if network for weight in network.weights
+    ]
+    module.mixture = model.mixture
+    module.sample = signature(decode, latents, *labels)
+    module.sample_seeds = signature(lambda seeds, *labels: decode(model.sample_latents(seeds), *labels), seeds, *labels)
+    signatures = {"sample": module.sample, "sample_seeds": module.sample_seeds, "serving_default": module.sample}
+    if model.encoder is not None:
+        module.encode = signature(lambda images: {"codes": model.encoder(images, training=False)}, images)
+        module.reconstruct = signature(lambda images: decode(model.encoder(images, training=False)), images)
+        signatures |= {"encode": module.encode, "reconstruct": module.reconstruct}
+    with quiet():
+        tf.saved_model.save(module, str(path), signatures=signatures)
+
+
+def _litert(
+    run: runs.Run, name: str, format_: str, feed: dict[str, np.ndarray], path: pathlib.Path
+) -> tuple[np.ndarray, str]:
+    interpreter = _library("ai_edge_litert.interpreter", "ai-edge-litert", "litert")
+    key = "sample" if name == "decoder" else "encode"
+    with tempfile.TemporaryDirectory() as folder, quiet():
+        write_saved_model(run, pathlib.Path(folder))
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[key])
+        if format_ != "litert":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if format_ == "litert-float16":
+            converter.target_spec.supported_types = [tf.float16]
+        if format_ == "litert-int8":
+            converter.representative_dataset = _calibration(run, name, key)
+        path.write_bytes(converter.convert())
+        runner = interpreter.Interpreter(model_path=str(path)).get_signature_runner(key)
+        got = next(iter(runner(**feed).values()))
+    return got, f"ai-edge-litert {_version('ai-edge-litert')}"
+
+
+def _calibration(run: runs.Run, name: str, key: str) -> Callable[[], Iterator[tuple[str, dict[str, np.ndarray]]]]:
+    """What a network meets: latents of the prior, or samples where images go in. Never the samples that are compared."""
+    feed, images = _sampled(run, range(COMPARED, COMPARED + CALIBRATION))
+    fed = feed if name == "decoder" else {"images": images}
+
+    def examples() -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+        for row in range(CALIBRATION):
+            yield key, {name: values[row : row + 1] for name, values in fed.items()}
+
+    return examples
+
+
+def _onnx(network: Any, feed: dict[str, np.ndarray], path: pathlib.Path) -> tuple[np.ndarray, str]:
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it would write into the home folder
+    onnxruntime = _library("onnxruntime", "onnxruntime", "onnx")
+    tf2onnx = _library("tf2onnx", "tf2onnx", "onnx")
+    specs = [tf.TensorSpec([None, *values.shape[1:]], values.dtype, name=key) for key, values in feed.items()]
+    function = tf.function(
+        lambda *inputs: network(list(inputs) if len(inputs) > 1 else inputs[0], training=False),
+        input_signature=specs,
+        autograph=False,
+    )
+    with quiet():
+        tf2onnx.convert.from_function(
+            function, specs, opset=17, output_path=str(path), custom_op_handlers={"Erfc": (_erfc_to_onnx, [])}
+        )
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        got = session.run(None, feed)[0]
+    return got, f"onnxruntime {onnxruntime.__version__}"
+
+
+def _erfc_to_onnx(context: Any, node: Any, name: str, _: Any) -> None:
+    """erfc(x) as 1 - erf(x), which ONNX has: TensorFlow's gelu is made of erfc."""
+    node.type, node.domain = "Erf", ""
+    one = context.make_const(f"{name}_one", np.ones((), np.float32))
+    difference = context.insert_new_node_on_output("Sub", node.output[0], name=f"{name}_difference")
+    context.replace_inputs(difference, [one.output[0], node.output[0]])
+
+
+def _library(module: str, package: str, extra: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise UsageError(
+            f'--formats {extra} needs {package}, which is not installed: pip install "genlab[{extra}]".'
+        ) from None
+
+
+def _version(package: str) -> str:
+    from importlib import metadata
+
+    return metadata.version(package)
+
+
+# -- the comparison ----------------------------------------------------------------------------------------------------
+
+
+def _sampled(run: runs.Run, seeds: Sequence[int]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """The decoder's inputs by name, of those seeds, and the run's own images of them."""
+    latents, labels = np.asarray(run.model.sample_latents(list(seeds))), run.model.default_labels(list(seeds))
+    feed = {"latents": latents} | ({} if labels is None else {"labels": np.asarray(labels, np.int32)})
+    return feed, run.model.sample(latents, labels).numpy()
+
+
+def _examples(run: runs.Run) -> Iterator[tuple[str, dict[str, np.ndarray], np.ndarray]]:
+    """For each network that is exported its name, inputs by name, and what the run's own gives for them."""
+    feed, images = _sampled(run, range(COMPARED))
+    yield "decoder", feed, images
+    if run.model.encoder is not None:
+        yield "encoder", {"images": images}, run.model.encoder(images, training=False).numpy()
+
+
+def _compared(
+    run: runs.Run, path: pathlib.Path, format_: str, runtime: str, pairs: Sequence[tuple[Any, np.ndarray]]
+) -> Exported:
+    """Of pairs of what the file and what the run gave."""
+    scaled = [np.abs(np.asarray(got) - expected) / max(1.0, float(np.abs(expected).max())) for got, expected in pairs]
+    differences = np.concatenate([each.ravel() for each in scaled])
+    files = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
+    exported = Exported(
+        file=path.name,
+        format=format_,
+        bytes=sum(each.stat().st_size for each in files),
+        sha256=hashlib.sha256(b"".join(each.read_bytes() for each in files)).hexdigest(),
+        largest_difference=float(differences.max()),
+        mean_difference=float(differences.mean()),
+        runtime=runtime,
+    )
+    if not exported.largest_difference <= (TOLERANCE if exported.exact else np.inf):
+        raise GenlabError(
+            f"{path.name}, run by {runtime}, gives other images than {run.name}: they differ by "
+            f"{exported.largest_difference:.1e}, and at most {TOLERANCE:.0e} was expected. Nothing was exported."
+        )
+    return exported
+
+
+# -- what stands beside the files --------------------------------------------------------------------------------------
+
+
+def _write_metadata(run: runs.Run, written: list[Exported], folder: pathlib.Path) -> None:
+    """What a program needs to use the files: ranges, layout, what latents are drawn from, the classes."""
+    model, facts = run.model, run.config.dataset
+    image = len(model.spec.shape) == 3
+    content: dict[str, Any] = {
+        "genlab": __version__,
+        "model": run.config.model,
+        "run": run.name,
+        "step": run.step,
+        "latents": {"size": model.hparams.latent_size, "prior": model.prior},
+        "images": {
+            "shape": list(model.spec.shape),
+            "layout": "NHWC" if image else "ND",
+            "dtype": "float32",
+            "range": [-1, 1] if image else None,
+        },
+        "classes": facts["class_names"] if model.conditional else None,
+        "has_encoder": model.encoder is not None,
+        "files": [dataclasses.asdict(each) for each in written],
+    }
+    if model.mixture is not None:
+        names = ("weights", "means", "scales")
+        parts = {n: np.asarray(part) for n, part in zip(names, model.mixture, strict=True)}
+        np.savez(folder / "prior.npz", allow_pickle=False, **parts)
+        content["latents"]["mixture"] = "prior.npz"
+    runs.write_text(folder / METADATA, json.dumps(content, indent=2) + "\n")
+
+
+def _grid(run: runs.Run) -> np.ndarray:
+    """The samples that `python -m genlab.sample` draws by default."""
+    count, columns = pictures.layout(run.model)
+    _, drawn = _sampled(run, range(count))
+    real = None
+    if len(run.model.spec.shape) == 1:
+        with contextlib.suppress(GenlabError):  # real points are drawn under the generated ones, where they are at hand
+            real = run.data().images
+    return pictures.samples(drawn, columns, real)

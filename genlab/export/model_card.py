@@ -1,0 +1,138 @@
+"""MODEL_CARD.md: what someone who is handed an exported model must know, filled in from the run."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from genlab import __version__
+from genlab import models
+from genlab import run as runs
+
+
+def text(run: runs.Run, exported: Sequence[Any] = ()) -> str:
+    """The card as Markdown. `exported` are the files beside it (genlab.exporting.Exported); the grid is `grid.png` there."""
+    sections = [
+        _model(run),
+        _data(run),
+        _training(run),
+        _figures(run),
+        _use(run),
+        _files(exported),
+        _limits(run),
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _model(run: runs.Run) -> str:
+    summary = (models.load(run.config.model).__doc__ or "").strip().splitlines()[0]
+    return f"# {run.name}\n\n`{run.config.model}`: {summary}\n\n![Samples](grid.png)"
+
+
+def _data(run: runs.Run) -> str:
+    facts = run.config.dataset
+    shape = "×".join(map(str, facts["shape"]))
+    lines = [
+        "## Data",
+        "",
+        f"{facts['name']}: {facts['train_images']:,} training examples of {shape}, SHA-256 `{facts['sha256']}`.",
+    ]
+    if facts["num_classes"]:
+        names = facts["class_names"]
+        shown = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+        lines.append(f"Classes: {shown}.")
+    return "\n".join(lines)
+
+
+def _training(run: runs.Run) -> str:
+    options = run.config.options
+    lines = [
+        "## Training",
+        "",
+        f"{run.step:,} steps of {run.config.hparams.batch_size}, seed {options.seed}, computed in {options.precision}, preset "
+        f"{run.config.preset}, genlab {__version__}.",
+        "",
+        _table(["setting", "value"], dataclasses.asdict(run.config.hparams).items()),
+    ]
+    return "\n".join(lines)
+
+
+def _figures(run: runs.Run) -> str:
+    path = run.path / "evaluation.json"
+    if not path.exists():
+        return f"## Figures\n\nNot measured: `python -m genlab.evaluate {run.path.name}` does it."
+    found = json.loads(path.read_text())
+    lines = ["## Figures", ""]
+    if found["step"] != run.step:
+        lines += [f"These are of step {found['step']:,}, not of the weights here.", ""]
+    rows = []
+    for name, figure in found["figures"].items():
+        spread = "" if figure["spread"] is None else f" ± {figure['spread']:.2g}"
+        floor = "" if figure["floor"] is None else f"{figure['floor']:.4g}"
+        rows.append([name.replace("_", " "), f"{figure['value']:.4g}{spread}", floor])
+    lines.append(_table(["", "this model", "real images"], rows))
+    protocol = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in found["protocol"].items())
+    return "\n".join([*lines, "", f"How they were taken: {protocol}."])
+
+
+def _use(run: runs.Run) -> str:
+    model = run.model
+    drawn = {
+        "normal": "N(0, 1), each number on its own",
+        "uniform": "U(-1, 1), each number on its own",
+        "fitted": "the mixture of Gaussians in `prior.npz` (weights [K], means [K, latent], Cholesky factors [K, latent, latent])",
+    }[model.prior]
+    labels = ", and a class, an integer from 0 on in the order above" if model.conditional else ""
+    out = (
+        "images [N, height, width, channels], float32 from -1 (black) to 1 (white)"
+        if len(model.spec.shape) == 3
+        else "vectors [N, size], float32"
+    )
+    return f"## Use\n\nIn go latents [N, {model.hparams.latent_size}], drawn from {drawn}{labels}. Out come {out}."
+
+
+def _files(exported: Sequence[Any]) -> str:
+    if not exported:
+        return ""
+    head = ["file", "run by", "largest difference from the run", "SHA-256"]
+    rows = [
+        [f"`{each.file}`", each.runtime, f"{each.largest_difference:.1e}", f"`{each.sha256[:16]}…`"]
+        for each in exported
+    ]
+    return f"## Files\n\n{_table(head, rows)}"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
+def _limits(run: runs.Run) -> str:
+    facts = run.config.dataset
+    lines = [
+        "## Limits",
+        "",
+        f"- It draws images like those of {facts['name']}, with their gaps and their bias, and nothing else.",
+        "- It was not checked for likeness to single training images beyond the figures above; do not take its samples for "
+        "anonymous data.",
+    ]
+    if facts["train_images"] < 5000:
+        lines.append(
+            f"- {facts['train_images']:,} training examples are few: samples may repeat them or miss what they lack."
+        )
+    path = run.path / "augment.json"
+    if path.exists():
+        found = json.loads(path.read_text())
+        for each in found["settings"]:
+            count = "all images" if each["images"] is None else f"{each['images']:,} images a class"
+            gain = 100 * each["gain"]
+            lines.append(
+                f"- As augmentation of {found['data']}, {count}: {gain:+.2f} points of a classifier's accuracy, p {each['p']:.2g}."
+            )
+    else:
+        lines.append(
+            "- Whether its samples help to train a classifier was not measured (`python -m genlab.augment` does it)."
+        )
+    return "\n".join(lines)

@@ -1,0 +1,362 @@
+"""The shared networks: generator, discriminator, encoder and decoder of any height, width and channels.
+
+Every builder returns an ordinary functional Keras model with named layers (`up1_conv`, `down2_norm`, ...). Channels
+are given per resolution, finest first; the last one repeats where the image asks for more resolutions. How many
+there are follows from the shape alone: height and width are halved, rounding up, until the smaller is below 8
+(28x28: 28, 14, 7; 32x32: 32, 16, 8, 4; 33x17: 33x17, 17x9, 9x5).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import random
+from collections.abc import Sequence
+
+from genlab.networks import replicas
+from genlab.backend import LazyModule
+from genlab.backend import keras
+from genlab.backend import tf
+
+layers = LazyModule("genlab.layers")
+
+
+@dataclasses.dataclass(frozen=True)
+class Style:
+    """What the layers of a network have in common."""
+
+    activation: str = "relu"
+    """relu, leaky_relu (slope 0.2), elu, gelu, tanh."""
+    normalization: str = "none"
+    """batch or none."""
+    initializer: str = "he"
+    """he (He et al. 2015; Glorot's on the output), glorot (Glorot & Bengio 2010), or dcgan: N(0, 0.02)."""
+    kernel_size: int = 4
+    """Height and width of the convolutions, in pixels."""
+    upsampling: str = "transpose"
+    """transpose: convolutions of stride 2 turned round; nearest: every pixel doubled, then a convolution."""
+    residual_blocks: int = 0
+    """Blocks x + conv(act(conv(x))) after the convolution of each resolution but the image's (He et al. 2016)."""
+    dropout: float = 0.0
+    """Share of activations set to zero after each hidden layer, in training."""
+    spectral_normalization: bool = False
+    """Divide each weight matrix by its largest singular value (Miyato et al. 2018)."""
+    fused: bool = False
+    """Layers of genlab's that train faster in the place of Keras' own (see `stock`)."""
+    seed: int = 0
+    """Seeds every initial weight of the network."""
+
+
+class _Layers:
+    """Makes the layers of one network in its style, each with a seed of its own."""
+
+    def __init__(self, style: Style, latents=None) -> None:
+        """`latents`, [B, latent], choose what dropout drops, in sampling too; without them it is for training alone."""
+        self.style = style
+        self.latents = latents
+        self._seeds = random.Random(style.seed)
+
+    def _seed(self) -> int:
+        return self._seeds.randrange(2**31)
+
+    def _initializer(self, fan_in: float, fan_out: float, output: bool):
+        """Normal weights whose variance keeps activations of order one; He's factor only where a relu follows.
+
+        Keras takes a transposed convolution's inputs for its outputs, which saturates the generator's tanh from the
+        start: so the fans are counted here, as connections of one output and of one input.
+        """
+        if self.style.initializer == "dcgan":
+            deviation = 0.02
+        elif self.style.initializer == "he" and not output:
+            deviation = math.sqrt(2 / fan_in)
+        else:
+            deviation = math.sqrt(2 / (fan_in + fan_out))
+        return keras.initializers.RandomNormal(stddev=deviation, seed=self._seed())
+
+    def _spectral(self, layer):
+        if self.style.spectral_normalization:
+            return keras.layers.SpectralNormalization(layer, name=f"{layer.name}_spectral")
+        return layer
+
+    def dense(self, x, units: int, name: str, *, output: bool = False, **keywords):
+        initializer = self._initializer(x.shape[-1], units, output)
+        return self._spectral(keras.layers.Dense(units, kernel_initializer=initializer, name=name, **keywords))(x)
+
+    def conv(self, x, channels: int, name: str, *, strides: int = 1, output: bool = False, **keywords):
+        size = self.style.kernel_size
+        initializer = self._initializer(size**2 * x.shape[-1], (size / strides) ** 2 * channels, output)
+        fused = self.style.fused and strides > 1 and x.shape[-1] <= layers.FEW_CHANNELS
+        layer = (layers.FewChannelsConv2D if fused else keras.layers.Conv2D)(
+            channels, size, strides, padding="same", kernel_initializer=initializer, name=name, **keywords
+        )
+        return self._spectral(layer)(x)
+
+    def conv_transpose(self, x, channels: int, name: str, *, strides: int = 2, output: bool = False, **keywords):
+        size = self.style.kernel_size
+        initializer = self._initializer((size / strides) ** 2 * x.shape[-1], size**2 * channels, output)
+        fused = self.style.fused and strides > 1 and channels <= layers.FEW_CHANNELS
+        layer = (layers.FewChannelsConv2DTranspose if fused else keras.layers.Conv2DTranspose)(
+            channels, size, strides, padding="same", kernel_initializer=initializer, name=name, **keywords
+        )
+        return self._spectral(layer)(x)
+
+    def embed(self, labels, num_classes: int, size: int, deviation: float = 1.0):
+        """Labels [B] -> learned vectors [B, size]."""
+        initializer = keras.initializers.RandomNormal(stddev=deviation, seed=self._seed())
+        return keras.layers.Embedding(num_classes, size, embeddings_initializer=initializer, name="label_embedding")(
+            labels
+        )
+
+    def minibatch_discrimination(self, x, kernels: int, size: int):
+        return layers.MinibatchDiscrimination(kernels, size, seed=self._seed(), name="minibatch_discrimination")(x)
+
+    def upsample(self, x, channels: int, name: str, size: tuple[int, int], *, output: bool = False, **keywords):
+        """Twice the height and width, less what is over `size`: sizes were halved rounding up."""
+        if self.style.upsampling == "nearest":
+            x = keras.layers.UpSampling2D(2, interpolation="nearest", name=f"{name}_double")(x)
+            x = self.conv(x, channels, f"{name}_conv", output=output, **keywords)
+        else:
+            x = self.conv_transpose(x, channels, f"{name}_conv", output=output, **keywords)
+        surplus = (x.shape[1] - size[0], x.shape[2] - size[1])
+        if any(surplus):
+            x = keras.layers.Cropping2D(((0, surplus[0]), (0, surplus[1])), name=f"{name}_crop")(x)
+        return x
+
+    def features(self, x, widths: Sequence[int], network: str):
+        """Images [B, H, W, C] or vectors [B, D] -> features [B, ...] by strided convolutions or dense layers.
+
+        No normalization on the first layer (Radford et al. 2016, section 3).
+        """
+        convolutional = network == "conv" and len(x.shape) == 4
+        if not convolutional:
+            x = keras.layers.Flatten(name="flat")(x)
+        count = len(resolutions(x.shape[1:])) - 1 if convolutional else len(widths)
+        for index, channels in enumerate(_channels(widths, count)):
+            stage = f"down{index + 1}" if convolutional else f"dense{index + 1}"
+            normalize = index > 0
+            use_bias = not (normalize and self.normalized)
+            if convolutional:
+                x = self.conv(x, channels, f"{stage}_conv", strides=2, use_bias=use_bias)
+            else:
+                x = self.dense(x, channels, stage, use_bias=use_bias)
+            x = self.activate(x, stage, normalize)
+            if convolutional:
+                x = self.residual(x, stage)
+        return x
+
+    def residual(self, x, name: str):
+        """The style's residual blocks."""
+        for index in range(self.style.residual_blocks):
+            stage = f"{name}_residual{index + 1}"
+            y = self.conv(x, x.shape[-1], f"{stage}_conv1", use_bias=not self.normalized)
+            y = self.activate(y, stage)
+            y = self.conv(y, x.shape[-1], f"{stage}_conv2", output=True)
+            x = keras.layers.Add(name=f"{stage}_sum")([x, y])
+        return x
+
+    def activate(self, x, name: str, normalize: bool = True):
+        """Normalization, activation and dropout, in this order."""
+        if normalize and self.normalized:
+            # Statistics are of the whole batch, however many replicas share it.
+            shared = replicas.count() > 1
+            kind = (
+                layers.FusedBatchNormalization if self.style.fused and not shared else keras.layers.BatchNormalization
+            )
+            # Keras' default momentum of 0.99 lags behind in runs of a few hundred steps.
+            x = kind(momentum=0.9, epsilon=1e-5, synchronized=shared, name=f"{name}_norm")(x)
+        if self.style.activation == "leaky_relu":
+            x = keras.layers.LeakyReLU(negative_slope=0.2, name=f"{name}_act")(x)
+        else:
+            x = keras.layers.Activation(self.style.activation, name=f"{name}_act")(x)
+        if self.style.dropout and self.latents is not None:
+            dropout = layers.SamplingDropout(self.style.dropout, seed=self._seed(), name=f"{name}_dropout")
+            x = dropout([x, self.latents])
+        elif self.style.dropout:
+            # Keras' own drops the same places on every replica.
+            kind = layers.ByteDropout if self.style.fused or replicas.count() > 1 else keras.layers.Dropout
+            x = kind(self.style.dropout, seed=self._seed(), name=f"{name}_dropout")(x)
+        return x
+
+    def finished(self, model):
+        """The model, with the vectors that Keras draws from an unseeded generator drawn again from a seeded one."""
+        for layer in model.layers:
+            if isinstance(layer, keras.layers.SpectralNormalization):
+                layer.vector_u.assign(
+                    tf.random.stateless_normal(layer.vector_u.shape, [self._seed(), 0], stddev=0.02, alg="philox")
+                )
+        return model
+
+    @property
+    def normalized(self) -> bool:
+        return self.style.normalization == "batch"
+
+
+def stock(network):
+    """A copy of a network, weights and all, with Keras' own layers in the place of genlab's faster ones."""
+    twins = {
+        layers.FusedBatchNormalization: keras.layers.BatchNormalization,
+        layers.ByteDropout: keras.layers.Dropout,
+        layers.FewChannelsConv2D: keras.layers.Conv2D,
+        layers.FewChannelsConv2DTranspose: keras.layers.Conv2DTranspose,
+    }
+
+    def twin(layer):
+        if isinstance(layer, keras.layers.SpectralNormalization):
+            return keras.layers.SpectralNormalization(
+                twin(layer.layer), layer.power_iterations, name=layer.name, dtype=layer.dtype_policy
+            )
+        return twins.get(type(layer), type(layer)).from_config(layer.get_config())
+
+    copy = keras.models.clone_model(network, clone_function=twin)
+    copy.set_weights(network.get_weights())
+    return copy
+
+
+def resolutions(shape: Sequence[int]) -> list[tuple[int, int]]:
+    """Heights and widths from the image's own to the coarsest one, in pixels."""
+    height, width = shape[:2]
+    sizes = [(height, width)]
+    while min(height, width) >= 8:
+        height, width = (height + 1) // 2, (width + 1) // 2
+        sizes.append((height, width))
+    return sizes
+
+
+def _channels(widths: Sequence[int], count: int) -> list[int]:
+    """`count` widths, finest first; the last one repeats."""
+    return [widths[min(index, len(widths) - 1)] for index in range(count)]
+
+
+def generator(
+    shape: Sequence[int],
+    latent_size: int,
+    widths: Sequence[int],
+    style: Style,
+    *,
+    network: str = "conv",
+    num_classes: int = 0,
+    hidden_units: int = 0,
+    output_activation: str | None = None,
+    sampling_dropout: bool = False,
+    name: str = "generator",
+):
+    """Latents [B, latent] -> images [B, H, W, C] or vectors [B, D], float32 whatever the precision.
+
+    `conv`: a dense layer at the coarsest resolution, then up-sampling convolutions; `mlp`, and always for vectors:
+    dense layers. `hidden_units` puts one more dense layer before all that. The output activation is by default tanh for
+    images, which are in [-1, 1], and none for vectors. With `num_classes` the input is [latents, labels [B]], and a
+    learned embedding of the label is concatenated to the latents. `sampling_dropout` keeps the style's dropout on
+    outside of training, where the latents choose what is dropped. No normalization on the output, no bias before one (Radford et al. 2016, section 3).
+    """
+    latents = keras.Input((latent_size,), name="latents")
+    make = _Layers(style, latents if sampling_dropout else None)
+    inputs, x = latents, latents
+    if num_classes:
+        labels = keras.Input((), dtype="int32", name="labels")
+        inputs = [latents, labels]
+        x = keras.layers.Concatenate(name="latents_and_label")([latents, make.embed(labels, num_classes, num_classes)])
+    if hidden_units:
+        x = make.activate(make.dense(x, hidden_units, "hidden", use_bias=not make.normalized), "hidden")
+    if len(shape) == 3 and network == "conv":
+        x = _upsampled(make, x, shape, widths)
+    else:
+        for index, units in enumerate(reversed(widths)):
+            x = make.activate(
+                make.dense(x, units, f"dense{index + 1}", use_bias=not make.normalized), f"dense{index + 1}"
+            )
+        x = make.dense(x, math.prod(shape), "image_dense", output=True)
+        x = keras.layers.Reshape(tuple(shape), name="image_reshape")(x)
+    activation = output_activation or ("tanh" if len(shape) == 3 else "linear")
+    images = keras.layers.Activation(activation, dtype="float32", name="image")(x)
+    return make.finished(keras.Model(inputs, images, name=name))
+
+
+def _upsampled(make: _Layers, x, shape: Sequence[int], widths: Sequence[int]):
+    sizes = resolutions(shape)
+    channels = _channels(widths, len(sizes) - 1) or [widths[0]]
+    height, width = sizes[-1]
+    x = make.dense(x, height * width * channels[-1], "project", use_bias=not make.normalized)
+    x = keras.layers.Reshape((height, width, channels[-1]), name="project_reshape")(x)
+    x = make.residual(make.activate(x, "project"), "project")
+    for index in range(len(sizes) - 2, 0, -1):
+        stage = f"up{len(sizes) - 1 - index}"
+        x = make.upsample(x, channels[index - 1], stage, sizes[index], use_bias=not make.normalized)
+        x = make.residual(make.activate(x, stage), stage)
+    return make.upsample(x, shape[2], "image", sizes[0], output=True)
+
+
+def discriminator(
+    shape: Sequence[int],
+    widths: Sequence[int],
+    style: Style,
+    *,
+    network: str = "conv",
+    num_classes: int = 0,
+    projection: bool = False,
+    hidden_units: int = 0,
+    minibatch_standard_deviation: bool = False,
+    minibatch_discrimination: tuple[int, int] = (0, 0),
+    name: str = "discriminator",
+):
+    """Images [B, H, W, C] in [-1, 1] or vectors [B, D] -> logits [B, 1], float32.
+
+    With `num_classes` the input is [images, labels [B]]. The label comes in by projection (Miyato & Koyama 2018,
+    https://arxiv.org/abs/1802.05637: its embedding times the features is added to the logit), or else a learned
+    embedding of it is concatenated to the image as one more channel (to a vector or a flat image as more numbers).
+    `hidden_units` puts one more dense layer before the logit. `minibatch_discrimination` is (kernels, size of each); no
+    kernels: none.
+    """
+    make = _Layers(style)
+    images = keras.Input(tuple(shape), name="images")
+    inputs, x, labels = images, images, None
+    if num_classes:
+        labels = keras.Input((), dtype="int32", name="labels")
+        inputs = [images, labels]
+    if num_classes and not projection:
+        if network == "conv" and len(shape) == 3:
+            plane = make.embed(labels, num_classes, shape[0] * shape[1])
+            plane = keras.layers.Reshape((*shape[:2], 1), name="label_plane")(plane)
+        else:
+            x = keras.layers.Flatten(name="flat_image")(x)
+            plane = make.embed(labels, num_classes, num_classes)
+        x = keras.layers.Concatenate(name="image_and_label")([x, plane])
+    x = make.features(x, widths, network)
+    if minibatch_standard_deviation:
+        x = layers.MinibatchStandardDeviation(name="minibatch_standard_deviation")(x)
+    x = keras.layers.Flatten(name="features")(x)
+    if hidden_units:
+        x = make.activate(make.dense(x, hidden_units, "hidden", use_bias=not make.normalized), "hidden")
+    if minibatch_discrimination[0]:
+        x = make.minibatch_discrimination(x, *minibatch_discrimination)
+    logits = make.dense(x, 1, "logit_dense", output=True, dtype="float32")
+    if num_classes and projection:
+        embedding = make.embed(labels, num_classes, x.shape[-1], deviation=x.shape[-1] ** -0.5)
+        product = keras.layers.Dot(1, dtype="float32", name="projection")([x, embedding])
+        logits = keras.layers.Add(dtype="float32", name="logit_and_projection")([logits, product])
+    logits = keras.layers.Identity(dtype="float32", name="logit")(logits)
+    return make.finished(keras.Model(inputs, logits, name=name))
+
+
+def encoder(
+    shape: Sequence[int],
+    latent_size: int,
+    widths: Sequence[int],
+    style: Style,
+    *,
+    network: str = "conv",
+    heads: Sequence[str] = ("codes",),
+    hidden_units: int = 0,
+    name: str = "encoder",
+):
+    """Images [B, H, W, C] in [-1, 1] or vectors [B, D] -> for each head [B, latent], linear, float32.
+
+    `hidden_units` puts one more dense layer before the heads. One head gives a model with a single output.
+    """
+    make = _Layers(style)
+    images = keras.Input(tuple(shape), name="images")
+    x = make.features(images, widths, network)
+    x = keras.layers.Flatten(name="features")(x)
+    if hidden_units:
+        x = make.activate(make.dense(x, hidden_units, "hidden", use_bias=not make.normalized), "hidden")
+    outputs = [make.dense(x, latent_size, head, output=True, dtype="float32") for head in heads]
+    return make.finished(keras.Model(images, outputs[0] if len(outputs) == 1 else outputs, name=name))

@@ -1,0 +1,241 @@
+"""Layers that Keras lacks, or has slower. Importing this module imports Keras: take it lazily (see genlab.blocks)."""
+
+from __future__ import annotations
+
+import math
+
+import keras
+import tensorflow as tf
+
+from genlab.networks import replicas
+
+FEW_CHANNELS = 4
+"""Up to so many, as images have, `few_channels_convolution_transpose` is faster than TensorFlow's own."""
+
+
+@keras.saving.register_keras_serializable(package="genlab")
+class FusedBatchNormalization(keras.layers.BatchNormalization):
+    """Keras' batch normalization over the last axis, whose training pass over images is TensorFlow's fused operation.
+
+    The same weights and, to float tolerance, the same results in about half the time. Statistics are of this replica's part of
+    the batch: where replicas share one, take Keras' with `synchronized`.
+    """
+
+    def call(self, inputs, training=None, mask=None):
+        if not (training and self.trainable) or len(inputs.shape) != 4:  # vectors are quicker Keras' way
+            return super().call(inputs, training=training, mask=mask)
+        outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
+            tf.convert_to_tensor(inputs), self.gamma.value, self.beta.value, epsilon=self.epsilon, is_training=True
+        )
+        count = tf.cast(tf.size(inputs) // tf.shape(inputs)[-1], tf.float32)
+        variance *= (count - 1.0) / count  # the operation divides by the count less one, Keras by the count
+        for moving, new in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            moving.assign(moving * self.momentum + new * (1.0 - self.momentum))
+        return tf.cast(outputs, self.compute_dtype)
+
+
+def few_channels_convolution(images, kernel, stride: int):
+    """TensorFlow's convolution with "SAME" padding, whose gradient by the images is the faster one below.
+
+    Images [B, H, W, channels] of static height and width, kernel [size, size, channels, filters], a stride of at least 2.
+    """
+    height, width = images.shape[1:3]
+
+    @tf.custom_gradient
+    def convolved(images, kernel):
+        def gradients(upstream):
+            by_images = few_channels_convolution_transpose(upstream, kernel, stride, height, width)
+            return by_images, _kernel_gradient(images, kernel, upstream, stride)
+
+        return tf.nn.conv2d(images, kernel, stride, "SAME"), gradients
+
+    return convolved(images, kernel)
+
+
+def few_channels_convolution_transpose(features, kernel, stride: int, height: int, width: int):
+    """TensorFlow's transposed convolution with "SAME" padding, in a third to a half of its time where channels are few.
+
+    Features [B, h, w, filters], kernel [size, size, channels, filters], a stride of at least 2 -> [B, height, width, channels].
+    Each stride x stride block of the result depends on ceil(size / stride) neighbours by side: so it is an ordinary
+    convolution of that size to stride^2 times the channels, as many operations, and its channels laid out as pixels (Shi et
+    al. 2016, https://arxiv.org/abs/1609.07009). TensorFlow's own takes as long for 1 channel as for 4.
+    """
+    size = kernel.shape[0]
+    reach = math.ceil(size / stride)
+
+    @tf.custom_gradient
+    def convolved(features, kernel):
+        def gradients(upstream):
+            by_features = tf.nn.conv2d(upstream, kernel, stride, "SAME")
+            return by_features, _kernel_gradient(upstream, kernel, features, stride)
+
+        channels, filters = kernel.shape[2:]
+        room = [0, reach * stride - size]
+        blocks = tf.reshape(
+            tf.pad(kernel, [room, room, [0, 0], [0, 0]]), [reach, stride, reach, stride, channels, filters]
+        )
+        blocks = tf.transpose(blocks, [0, 2, 5, 1, 3, 4])  # neighbour by neighbour, filters, pixel by pixel, channels
+        blocks = tf.reverse(tf.reshape(blocks, [reach, reach, filters, stride**2 * channels]), [0, 1])
+        margin = [reach - 1, reach - 1]
+        laid_out = tf.nn.depth_to_space(tf.nn.conv2d(features, blocks, 1, [[0, 0], margin, margin, [0, 0]]), stride)
+        # What the padding of the convolution that this is the transpose of covers, is cut off.
+        top, left = (
+            max((small - 1) * stride + size - large, 0) // 2
+            for small, large in zip(features.shape[1:3], (height, width), strict=True)
+        )
+        return laid_out[:, top : top + height, left : left + width], gradients
+
+    return convolved(features, kernel)
+
+
+def _kernel_gradient(images, kernel, upstream, stride: int):
+    return tf.raw_ops.Conv2DBackpropFilter(
+        input=images,
+        filter_sizes=kernel.shape,
+        out_backprop=upstream,
+        strides=[1, stride, stride, 1],
+        padding="SAME",
+    )
+
+
+@keras.saving.register_keras_serializable(package="genlab")
+class FewChannelsConv2D(keras.layers.Conv2D):
+    """Keras' strided convolution with "same" padding of images [B, H, W, C] with few channels, quicker to differentiate."""
+
+    def convolution_op(self, inputs, kernel):
+        return few_channels_convolution(inputs, tf.convert_to_tensor(kernel), self.strides[0])
+
+
+@keras.saving.register_keras_serializable(package="genlab")
+class FewChannelsConv2DTranspose(keras.layers.Conv2DTranspose):
+    """Keras' strided transposed convolution with "same" padding to images [B, H, W, C] with few channels, faster."""
+
+    def call(self, inputs):
+        height, width = (size * self.strides[0] for size in inputs.shape[1:3])
+        kernel = tf.convert_to_tensor(self.kernel)
+        outputs = few_channels_convolution_transpose(inputs, kernel, self.strides[0], height, width)
+        if self.use_bias:
+            outputs = tf.nn.bias_add(outputs, tf.convert_to_tensor(self.bias))
+        return self.activation(outputs)
+
+
+@keras.saving.register_keras_serializable(package="genlab")
+class MinibatchStandardDeviation(keras.layers.Layer):
+    """Appends one channel that holds the mean standard deviation over the batch: [B, ..., C] -> [B, ..., C + 1].
+
+    Karras et al. 2018, "Progressive Growing of GANs" (https://arxiv.org/abs/1710.10196), section 3. The statistic is
+    taken over groups of `group_size` examples that follow each other in the batch, in float32; a batch that groups do not
+    fill is one group. A batch of one gives zeros. Under data-parallel training the batch is that of the replica.
+    """
+
+    def __init__(self, group_size: int = 4, **kwargs):
+        super().__init__(**kwargs)
+        self.group_size = group_size
+
+    def call(self, inputs):
+        batch = tf.shape(inputs)[0]
+        group = tf.where(tf.equal(batch % self.group_size, 0), tf.minimum(self.group_size, batch), batch)
+        values = tf.cast(tf.reshape(inputs, [batch // group, group, -1]), tf.float32)  # [groups, group, features]
+        variance = tf.math.reduce_variance(values, axis=1)
+        # The epsilon keeps the root's gradient finite where all examples agree.
+        deviation = tf.reduce_mean(tf.sqrt(variance + 1e-8), axis=-1)  # [groups]
+        each = tf.broadcast_to(tf.cast(deviation, inputs.dtype)[:, tf.newaxis], [batch // group, group])
+        column = tf.reshape(each, tf.concat([[batch], tf.ones([tf.rank(inputs) - 1], tf.int32)], axis=0))
+        shape = tf.concat([tf.shape(inputs)[:-1], [1]], axis=0)
+        return tf.concat([inputs, tf.broadcast_to(column, shape)], axis=-1)
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], input_shape[-1] + 1)
+
+    def get_config(self):
+        return super().get_config() | {"group_size": self.group_size}
+
+
+@keras.saving.register_keras_serializable(package="genlab")
+class MinibatchDiscrimination(keras.layers.Layer):
+    """Appends to each example's features how near the other examples of its batch are: [B, A] -> [B, A + kernels].
+
+    Salimans et al. 2016, "Improved Techniques for Training GANs" (https://arxiv.org/abs/1606.03498), section 3.2:
+    M = f T, [B, kernels, size]; o_i,b = sum over j != i of exp(-|M_i,b - M_j,b|_1). The example itself is left out, so
+    a batch of one gives zeros. Computed in float32 whatever the precision; under data-parallel training the batch is
+    that of the replica.
+    """
+
+    def __init__(self, kernels: int = 100, size: int = 5, seed: int | None = None, **kwargs):
+        super().__init__(**kwargs)
+        self.kernels = kernels
+        self.size = size
+        self.seed = seed
+
+    def build(self, input_shape):
+        initializer = keras.initializers.RandomNormal(stddev=0.05, seed=self.seed)
+        self.tensor = self.add_weight(
+            shape=(input_shape[-1], self.kernels * self.size), initializer=initializer, name="tensor"
+        )
+
+    def call(self, inputs):
+        products = tf.reshape(tf.matmul(inputs, tf.cast(self.tensor, inputs.dtype)), [-1, self.kernels, self.size])
+        products = tf.cast(products, tf.float32)
+        # [B, 1, kernels, size] - [1, B, kernels, size], summed over size
+        distances = tf.reduce_sum(tf.abs(products[:, tf.newaxis] - products[tf.newaxis]), axis=-1)
+        nearness = tf.reduce_sum(tf.exp(-distances), axis=1) - 1.0  # less the example's own exp(0)
+        return tf.concat([inputs, tf.cast(nearness, inputs.dtype)], axis=-1)
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], input_shape[-1] + self.kernels)
+
+    def get_config(self):
+        return super().get_config() | {"kernels": self.kernels, "size": self.size, "seed": self.seed}
+
+
+@keras.saving.register_keras_serializable(package="genlab")
+class ByteDropout(keras.layers.Dropout):
+    """Keras' dropout with a quarter of the random numbers: a byte for each activation, other ones on every replica.
+
+    The rate is rounded to a multiple of 1/256, from 1/256 to 255/256; what is kept is divided by what that leaves.
+    """
+
+    def call(self, inputs, training=False):
+        if not training or self.rate == 0:
+            return inputs
+        seed = tf.cast(self.seed_generator.next(), tf.int32)
+        if replicas.count() > 1:
+            own = tf.distribute.get_replica_context().replica_id_in_sync_group
+            seed = tf.random.fold_in(seed, own, alg="philox")
+        size = tf.size(inputs)
+        words = tf.random.stateless_uniform([(size + 3) // 4], seed, None, None, tf.int32, alg="philox")
+        drawn = tf.reshape(tf.reshape(tf.bitcast(words, tf.uint8), [-1])[:size], tf.shape(inputs))
+        dropped = min(max(round(256 * self.rate), 1), 255)
+        return inputs * tf.cast(drawn >= dropped, inputs.dtype) * (256 / (256 - dropped))
+
+
+@keras.saving.register_keras_serializable(package="genlab")
+class SamplingDropout(keras.layers.Layer):
+    """Dropout that is on in sampling too: ([B, ...], latents [B, latent]) -> [B, ...]; each example's latents choose.
+
+    What an example loses follows from its first two latent numbers and the layer's seed alone, so that a latent vector
+    still names one image, whatever else is drawn with it. What is kept is divided by 1 - rate. A latent vector of one
+    number seeds with it twice.
+    """
+
+    def __init__(self, rate: float, seed: int = 0, **kwargs):
+        super().__init__(**kwargs)
+        self.rate = rate
+        self.seed = seed
+
+    def call(self, inputs):
+        values, latents = inputs
+        first_and_second = tf.gather(latents, [0, min(1, latents.shape[1] - 1)], axis=1)
+        seeds = tf.bitcast(tf.cast(first_and_second, tf.float32), tf.int32) ^ tf.constant([self.seed, 0])
+        uniform = tf.map_fn(
+            lambda seed: tf.random.stateless_uniform(values.shape[1:], seed, alg="philox"),
+            seeds,
+            fn_output_signature=tf.TensorSpec(values.shape[1:], tf.float32),
+        )
+        return tf.where(uniform < self.rate, tf.zeros_like(values), values / (1.0 - self.rate))
+
+    def compute_output_shape(self, input_shape):
+        return input_shape[0]
+
+    def get_config(self):
+        return super().get_config() | {"rate": self.rate, "seed": self.seed}

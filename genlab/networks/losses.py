@@ -1,0 +1,95 @@
+"""Losses of the adversarial models: pure functions on logits, each a mean over the batch in nats.
+
+Logits are float32 [B, 1] or [B]; nothing here takes probabilities, so nothing saturates to NaN.
+"""
+
+from __future__ import annotations
+
+from genlab.networks import replicas
+from genlab.backend import tf
+
+
+def non_saturating_discriminator(real_logits, fake_logits):
+    """-E log D(x) - E log(1 - D(G(z))), D = sigmoid(logit). Goodfellow et al. 2014, equation 1, with the sign turned."""
+    return tf.reduce_mean(tf.nn.softplus(-real_logits)) + tf.reduce_mean(tf.nn.softplus(fake_logits))
+
+
+def non_saturating_generator(fake_logits):
+    """-E log D(G(z)): Goodfellow et al. 2014, section 3, the form that keeps its gradient while D wins."""
+    return tf.reduce_mean(tf.nn.softplus(-fake_logits))
+
+
+def minimax_generator(fake_logits):
+    """E log(1 - D(G(z))): Goodfellow et al. 2014, equation 1; its gradient vanishes while D wins."""
+    return -tf.reduce_mean(tf.nn.softplus(fake_logits))
+
+
+def hinge_discriminator(real_logits, fake_logits):
+    """E max(0, 1 - D(x)) + E max(0, 1 + D(G(z))): Miyato et al. 2018, equation 16, with the sign turned."""
+    return tf.reduce_mean(tf.nn.relu(1.0 - real_logits)) + tf.reduce_mean(tf.nn.relu(1.0 + fake_logits))
+
+
+def hinge_generator(fake_logits):
+    """-E D(G(z)): Miyato et al. 2018, equation 17, with the sign turned."""
+    return -tf.reduce_mean(fake_logits)
+
+
+def squared_gradient_norm(discriminator, images):
+    """E |grad_x D(x)|^2 over all of H, W and C, for the R1 penalty (Mescheder et al. 2018, equation 9, without gamma/2).
+
+    `discriminator` maps images [B, ...] to logits; `images` are float32 and real.
+    """
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(images)
+        total = tf.reduce_sum(discriminator(images))
+    gradient = tape.gradient(total, images)
+    return tf.reduce_mean(tf.reduce_sum(tf.square(gradient), axis=list(range(1, len(images.shape)))))
+
+
+def critic(real_scores, fake_scores):
+    """E D(G(z)) - E D(x), to be minimized by the critic: minus the Wasserstein estimate. Arjovsky et al. 2017, equation 2."""
+    return tf.reduce_mean(fake_scores) - tf.reduce_mean(real_scores)
+
+
+def gradient_penalty(critic_function, real, fake, seed):
+    """E (|grad D(x_hat)| - 1)^2 at x_hat = alpha x + (1 - alpha) G(z), alpha ~ U[0, 1] one for each example.
+
+    Gulrajani et al. 2017 (https://arxiv.org/abs/1704.00028), equation 3, without lambda. The norm is over all of H, W
+    and C. `critic_function` maps [B, ...] to scores.
+    """
+    ones = [1] * (len(real.shape) - 1)
+    alpha = replicas.own_rows(
+        lambda rows: tf.random.stateless_uniform([rows, *ones], seed, alg="philox"), tf.shape(real)[0]
+    )
+    between = alpha * real + (1.0 - alpha) * fake
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(between)
+        total = tf.reduce_sum(critic_function(between))
+    squares = tf.reduce_sum(tf.square(tape.gradient(total, between)), axis=list(range(1, len(real.shape))))
+    # The epsilon keeps the root's gradient finite where the critic is flat.
+    return tf.reduce_mean(tf.square(tf.sqrt(squares + 1e-12) - 1.0))
+
+
+def pull_away(codes):
+    """Mean squared cosine between the codes [B, K] of different examples, 0 to 1: high where a generator has collapsed.
+
+    Zhao, Mathieu & LeCun 2017, "Energy-based Generative Adversarial Network" (https://arxiv.org/abs/1609.03126),
+    equation 4. A batch of one gives 0.
+    """
+    directions = tf.math.l2_normalize(codes, axis=1, epsilon=1e-12)
+    squares = tf.square(tf.matmul(directions, directions, transpose_b=True))
+    count = tf.cast(tf.shape(codes)[0], codes.dtype)
+    return tf.math.divide_no_nan(tf.reduce_sum(squares) - tf.linalg.trace(squares), count * (count - 1.0))
+
+
+def gaussian_kl(mean, log_variance):
+    """KL(N(mean, exp(log_variance)) || N(0, 1)) in nats, element by element. Kingma & Welling 2014, appendix B."""
+    return 0.5 * (tf.square(mean) + tf.exp(log_variance) - log_variance - 1.0)
+
+
+def pixel_cross_entropy(images, raw):
+    """Binary cross-entropy per pixel, in nats, of images in [-1, 1] taken as probabilities (1 + x) / 2.
+
+    `raw` is the decoder's output before its tanh: (1 + tanh(raw)) / 2 is the sigmoid of 2 raw.
+    """
+    return tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(0.5 * (images + 1.0), 2.0 * raw))

@@ -1,0 +1,178 @@
+"""Command line: `python -m genlab.train MODEL` trains a model and leaves a run folder."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import logging
+import sys
+from typing import Any
+
+import tyro
+
+from genlab import config
+from genlab import models
+from genlab.config import Options
+from genlab.console import console_log
+from genlab.data import points
+from genlab.data.options import DataOptions
+from genlab.errors import UsageError
+from genlab.errors import reported
+
+log = logging.getLogger("genlab")
+
+PROGRAM = "python -m genlab.train"
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """What to do."""
+
+    preset: str = "default"
+    """Settings to begin from; single options override it. Points begin from `points` where the model has that."""
+    resume: str | None = None
+    """Go on with a run: its folder, its number, or `latest` (also when nothing follows). Give --steps for more steps."""
+    dry_run: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Print the resolved configuration and stop."""
+    debug: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Run step by step in Python (slow), so that a debugger and print work inside a model."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    with reported(PROGRAM):
+        if not arguments or arguments[0] in ("-h", "--help"):
+            print(overview())
+            return
+        with console_log():
+            run_command(arguments)
+
+
+def overview() -> str:
+    """The models with a line each."""
+    width = max(len(name) for name in models.names())
+    lines = [f"usage: {PROGRAM} MODEL [options]", "", "Models:"]
+    lines += [f"  {name:{width}}  {models.summary(name)}" for name in models.names()]
+    lines += ["", f"Options of a model: {PROGRAM} MODEL --help", f"Go on with a run:   {PROGRAM} --resume [RUN]"]
+    return "\n".join(lines)
+
+
+def run_command(arguments: list[str]) -> None:
+    early, rest = _read_early(arguments)
+    if early.resume is None:
+        if early.model is None:
+            raise UsageError(f"no model is named. Models: {', '.join(models.names())}.")
+        preset = config.preset_for(early.model, early.preset, points=early.data in points.NAMES)
+        hparams = config.starting_hparams(early.model, preset)
+        begin = (Options(), DataOptions(), hparams, Command(preset=preset))
+        _train(early.model, *_parse(early.model, rest, *begin))
+    else:
+        _resume(early, rest)
+
+
+def _read_early(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """The model, --preset, --data and --resume: what the other options' defaults depend on."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    model = None if arguments[0].startswith("-") else arguments[0]
+    if model is not None:
+        models.load(model)  # raises for a name that no model has
+        arguments = arguments[1:]
+    parser.add_argument("--preset")
+    parser.add_argument("--resume", nargs="?", const="latest")
+    early, rest = parser.parse_known_args(arguments)
+    early.model, early.data = model, _peek(rest, "--data", "digits")
+    return early, rest
+
+
+def _peek(arguments: list[str], flag: str, default: str) -> str:
+    """The value of a flag among arguments that are yet to be parsed."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument(flag, nargs="?", default=default, dest="value")
+    return parser.parse_known_args(arguments)[0].value
+
+
+def _parse(
+    model: str, arguments: list[str], options: Options, data_options: DataOptions, hparams: Any, command: Command
+):
+    """The options, hyper-parameters and command that the arguments give, beginning from those handed in."""
+    presets = ", ".join(["default", *models.load(model).presets])
+    kind = dataclasses.make_dataclass(
+        "Arguments",
+        [("command", Command), ("training", Options), ("data_options", DataOptions), ("model", type(hparams))],
+        frozen=True,
+    )
+    try:
+        parsed = tyro.cli(
+            kind,
+            args=arguments,
+            default=kind(command, options, data_options, hparams),
+            prog=f"{PROGRAM} {model}",
+            description=f"{models.summary(model)}\n\nPresets: {presets}.",
+            config=(tyro.conf.OmitArgPrefixes,),
+        )
+    except ValueError as error:
+        raise UsageError(f"{error}. See {PROGRAM} {model} --help.") from error
+    return parsed.training, parsed.data_options, parsed.model, parsed.command
+
+
+def _train(model: str, options: Options, data_options: DataOptions, hparams: Any, command: Command) -> None:
+    from genlab import data
+    from genlab.train import distribution
+    from genlab.train import fit as training
+
+    distribution.prepare(options)
+    dataset = data.load(options.data, options=data_options)
+    settings = training.resolve(model, command.preset, hparams, options, dataset, data_options)
+    if command.dry_run:
+        print(json.dumps(settings.to_json(), indent=2))
+        return
+    run = training.start(settings, dataset, debug=command.debug)
+    if distribution.is_chief(options):
+        _farewell(run)
+
+
+def _resume(early: argparse.Namespace, rest: list[str]) -> None:
+    from genlab.train import distribution
+    from genlab.train import fit as training
+    from genlab import run as runs
+
+    run = runs.open(early.resume, _peek(rest, "--out", "runs"), early.model)
+    stored = run.config
+    if early.model not in (None, stored.model):
+        raise UsageError(f"{run.path} is a run of {stored.model}, not of {early.model}.")
+    if early.preset not in (None, stored.preset):
+        raise UsageError(f"{run.path} began from the preset {stored.preset}, not {early.preset}.")
+    begin = Command(preset=stored.preset, resume=early.resume)
+    # The stored settings are the defaults here: what differs after parsing was asked for.
+    by_epochs = any(argument.partition("=")[0] == "--epochs" for argument in rest)
+    default = dataclasses.replace(stored.options, steps=None) if by_epochs else stored.options
+    parsed = _parse(stored.model, rest, default, stored.data_options, stored.hparams, begin)
+    options, data_options, hparams, command = parsed
+    changes = config.difference(stored.options, options, config.MAY_CHANGE)
+    changes += config.difference(stored.data_options, data_options)
+    changes += config.difference(stored.hparams, hparams)
+    if changes:
+        raise UsageError(
+            f"{run.path} cannot go on with other settings. "
+            + "; ".join(changes)
+            + ". Leave them out, or begin a new run."
+        )
+    if command.dry_run:
+        print(json.dumps(dataclasses.replace(stored, options=options).to_json(), indent=2))
+        return
+    distribution.prepare(options)
+    run = training.resume(run, options, debug=command.debug)
+    if distribution.is_chief(options):
+        _farewell(run)
+
+
+def _farewell(run: Any) -> None:
+    log.info(
+        f"done    {run.samples / 'progress.gif'} is the film, {run.samples} has the grids, {run.checkpoints} the weights"
+    )
+    log.info(f"next    python -m genlab.sample --run {run.path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,193 @@
+"""Which devices share a batch: tf.distribute's strategies, as --strategy names them."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import pathlib
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from genlab import backend
+from genlab.networks import replicas
+from genlab.backend import tf
+from genlab.config import Options
+from genlab.errors import GenlabError
+from genlab.errors import UsageError
+
+
+class Distribution:
+    """Runs a step on every replica, or plainly where there is one."""
+
+    def __init__(self, options: Options, batch_size: int) -> None:
+        """Raises UsageError where there are too few devices or the batch cannot be shared evenly."""
+        self.strategy: Any = None
+        if options.strategy == "none":
+            return
+        if options.strategy == "multiworker":
+            self.strategy = _multiworker(options.worker_timeout)
+        else:
+            self.strategy = _mirrored(tuple(_devices(options.replicas)))
+        if batch_size % self.replicas:
+            raise UsageError(
+                f"--batch-size {batch_size} cannot be shared by {self.replicas} replicas: take a multiple of {self.replicas}."
+            )
+
+    @property
+    def replicas(self) -> int:
+        return 1 if self.strategy is None else self.strategy.num_replicas_in_sync
+
+    @property
+    def chief(self) -> bool:
+        """Whether this process writes the run's folder: the only one, or the first of several."""
+        return self.workers == 1 or self.strategy.cluster_resolver.task_id == 0
+
+    @property
+    def workers(self) -> int:
+        """How many processes train together."""
+        resolver = None if self.strategy is None else self.strategy.cluster_resolver
+        return 1 if resolver is None else len(_workers(resolver.cluster_spec().as_dict()))
+
+    def agree(self, count: int, stop: bool) -> tuple[int, bool]:
+        """How many steps all workers take next, and whether one of them was asked to stop: the same answer on each."""
+        if self.workers == 1:
+            return count, stop
+        least, stops = self._agreement(tf.constant(count), tf.constant(int(stop))).numpy()
+        return max(1, int(least)), bool(stops)
+
+    @contextlib.contextmanager
+    def watched(self, path: pathlib.Path) -> Iterator[None]:
+        """Raises GenlabError where another worker is lost meanwhile; nobody can join a training again."""
+        lost = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.InternalError)
+        try:
+            yield
+        except lost as error:
+            if self.workers == 1:
+                raise
+            raise GenlabError(
+                f"another worker was lost ({type(error).__name__}). The newest checkpoint is kept: start all workers again with "
+                f"--resume{f' {path}' if self.chief else ''}."
+            ) from None
+
+    @functools.cached_property
+    def _agreement(self) -> Any:
+        def on_replica(count, stop):
+            reduce = tf.distribute.get_replica_context().all_reduce
+            sums = reduce(tf.distribute.ReduceOp.SUM, tf.stack([count, stop]))
+            return tf.stack([sums[0] // self.replicas, sums[1]])
+
+        def agreement(count, stop):
+            return self.strategy.experimental_local_results(self.strategy.run(on_replica, args=(count, stop)))[0]
+
+        return tf.function(agreement, autograph=False)
+
+    def scope(self) -> Any:
+        """Where variables are made."""
+        return contextlib.nullcontext() if self.strategy is None else self.strategy.scope()
+
+    def run(
+        self, step: Callable[[list[Any], Any], dict[str, Any]], batches: list[tuple[Any, Any]], seed: Any
+    ) -> dict[str, Any]:
+        """`step` of the batches [B, ...] and a seed; with several replicas on each one's share of them.
+
+        The figures that it returns are means over the batch, so those of replicas are averaged.
+        """
+        if self.strategy is None:
+            return step(batches, seed)
+
+        def share() -> dict[str, Any]:
+            own = [(replicas.share(images), replicas.share(labels)) for images, labels in batches]
+            return {name: replicas.mean(tf.cast(value, tf.float32)) for name, value in step(own, seed).items()}
+
+        figures = self.strategy.run(share)
+        return {name: self.strategy.experimental_local_results(value)[0] for name, value in figures.items()}
+
+
+def prepare(options: Options) -> None:
+    """What must be said before TensorFlow begins. Raises UsageError where TF_CONFIG does not say who takes part."""
+    if options.strategy == "mirrored" and options.replicas > 1:
+        backend.show_cpus(options.replicas)
+    if options.strategy == "multiworker":
+        _task()
+        backend.leave_devices()
+        _multiworker(options.worker_timeout)
+
+
+def is_chief(options: Options) -> bool:
+    """Whether this process writes the run's folder."""
+    return options.strategy != "multiworker" or _task()[1] == 0
+
+
+def _task() -> tuple[list[str], int]:
+    """The addresses of all workers and this one's place among them, by TF_CONFIG."""
+    text = os.environ.get("TF_CONFIG", "")
+    example = '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}'
+    try:
+        content = json.loads(text)
+        workers = _workers(content["cluster"])
+        index = int(content["task"]["index"])
+        if content["task"]["type"] == "worker" and "chief" in content["cluster"]:
+            index += 1
+        if content["task"]["type"] in ("worker", "chief") and 0 <= index < len(workers):
+            return workers, index
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise UsageError(f"--strategy multiworker: TF_CONFIG must name all workers and this one, like {example}.")
+
+
+def _workers(cluster: dict[str, list[str]]) -> list[str]:
+    """Addresses, the chief's first."""
+    return [*cluster.get("chief", []), *cluster.get("worker", [])]
+
+
+# Ends a process that waits where Python's own threads cannot run, unless it closes the pipe in time.
+WATCHDOG = """
+import os, signal, sys, threading, time
+def give_up():
+    print(sys.argv[3], file=sys.stderr, flush=True)
+    os.kill(int(sys.argv[1]), signal.SIGTERM)
+    time.sleep(2)
+    os.kill(int(sys.argv[1]), getattr(signal, "SIGKILL", signal.SIGTERM))
+timer = threading.Timer(float(sys.argv[2]), give_up)
+timer.daemon = True
+timer.start()
+sys.stdin.read()
+"""
+
+
+@functools.cache
+def _multiworker(limit: int) -> Any:
+    """Join the other workers, who must come within `limit` seconds."""
+    workers, index = _task()
+    message = (
+        f"genlab: error: the workers {', '.join(workers)} did not all come within {limit} s; this is number {index}. "
+        "Start all of them, with the same TF_CONFIG but for the index, or raise --worker-timeout."
+    )
+    arguments = [sys.executable, "-c", WATCHDOG, str(os.getpid()), str(limit), message]
+    with subprocess.Popen(arguments, stdin=subprocess.PIPE):  # leaving this block closes the pipe
+        try:
+            return tf.distribute.MultiWorkerMirroredStrategy()
+        except tf.errors.OpError as error:
+            raise GenlabError(
+                f"worker {index} cannot listen at {workers[index]} ({error.message}). Is the port taken, or TF_CONFIG's index wrong?"
+            ) from None
+
+
+@functools.cache
+def _mirrored(devices: tuple[str, ...]) -> Any:
+    """One strategy a process: a second one would count its reductions from the start, and mix them up with the first one's."""
+    return tf.distribute.MirroredStrategy(list(devices))
+
+
+def _devices(count: int) -> list[str]:
+    """Names of so many GPUs, or all; of the CPU's parts where there is no GPU."""
+    kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
+    found = [device.name for device in tf.config.list_logical_devices(kind)]
+    if count > len(found):
+        hint = " The CPU can only be parted before TensorFlow begins: in a new process." if kind == "CPU" else ""
+        raise UsageError(f"--replicas {count}: {len(found)} {kind} is what TensorFlow has here.{hint}")
+    return found[: count or len(found)]

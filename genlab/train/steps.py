@@ -1,0 +1,127 @@
+"""Training steps, several in one call: batches drawn and scaled, the model's step run, every figure of each step kept."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+
+from genlab.networks import augmentation
+from genlab.backend import tf
+from genlab.config import Config
+from genlab.data.dataset import Dataset
+from genlab.data.dataset import to_model_range
+from genlab.train.distribution import Distribution
+from genlab.models.base import GenerativeModel
+from genlab.run import State
+
+
+class Steps:
+    """The training steps that follow where a model's state stands."""
+
+    def __init__(
+        self,
+        config: Config,
+        model: GenerativeModel,
+        state: State,
+        dataset: Dataset,
+        distribution: Distribution,
+        *,
+        debug: bool = False,
+    ) -> None:
+        """With `debug` steps are run eagerly, one by one."""
+        self.metric_names: list[str] = []
+        """What the model's figures are called; known once a step has been run."""
+        start = int(state.batches.numpy())
+        self._batches = iter(dataset.stream(config.hparams.batch_size, config.options.seed, start))
+        self._ahead = [next(self._batches) for _ in range(config.hparams.batches_per_step)]
+        # A rollback goes on with other noise.
+        seed = tf.constant([config.options.seed, 0x67656E + int(state.rollbacks.numpy())], tf.int32)
+        train_step = model.train_step
+        if config.options.jit:
+            train_step = tf.function(train_step, autograph=False, jit_compile=True)
+        one_step = functools.partial(_step, config, train_step, state, distribution, seed, self.metric_names)
+        self._run = functools.partial(_run_eagerly, one_step) if debug else _compiled(one_step, config, dataset)
+
+    def __call__(self, count: int) -> np.ndarray:
+        """Every figure of the next `count` steps, [count, metrics + 1].
+
+        The last one is how long a step waited for its batches, in seconds.
+        """
+        # The iterator is handed in, not captured: its threads and its data are to go when training ends, and a function's
+        # captures live as long as anything of its graph does.
+        history, self._ahead = self._run(self._batches, self._ahead, tf.constant(count))
+        return history.numpy()
+
+
+def _step(
+    config: Config,
+    train_step: Any,
+    state: State,
+    distribution: Distribution,
+    seed: Any,
+    names: list[str],
+    batches: list[tuple[Any, Any]],
+    free: Any,
+) -> tuple[Any, Any]:
+    """Figures of a step, and when it ended; `free` is when the one before did."""
+    options, count = config.data_options, config.hparams.batches_per_step
+    with tf.control_dependencies([images for images, _ in batches]):
+        ready = tf.timestamp()
+    # All noise comes from this seed: generators wait for the batch too, and what is timed is the waiting alone.
+    with tf.control_dependencies([ready]):
+        step_seed = tf.random.fold_in(seed, state.step, alg="philox")
+    changes = tf.unstack(tf.random.split(tf.random.fold_in(step_seed, 1, alg="philox"), count, alg="philox"))
+    batches = [
+        (augmentation.augmented(to_model_range(images), change, options.augment, options.flip), labels)
+        for (images, labels), change in zip(batches, changes, strict=True)
+    ]
+    metrics = distribution.run(train_step, batches, step_seed)
+    state.step.assign_add(1)
+    state.batches.assign_add(count)
+    names[:] = metrics
+    with tf.control_dependencies(_updates()):
+        ended = tf.timestamp()
+    waited = tf.maximum(ready - free, 0.0)
+    return tf.stack([tf.cast(value, tf.float32) for value in (*metrics.values(), waited)]), ended
+
+
+def _run_eagerly(one_step: Any, iterator: Any, ahead: list[Any], count: Any) -> tuple[Any, list[Any]]:
+    rows = []
+    for _ in range(int(count)):
+        rows.append(one_step(ahead, tf.timestamp())[0])
+        ahead = [next(iterator) for _ in ahead]
+    return tf.stack(rows), ahead
+
+
+def _compiled(one_step: Any, config: Config, dataset: Dataset) -> Any:
+    def turn(iterator, index, history, free, batches):
+        ahead = [next(iterator) for _ in batches]  # for the next step, fetched while this one is computed
+        row, ended = one_step(batches, free)
+        return index + 1, history.write(index, row), ended, ahead
+
+    def run(iterator, ahead, count):
+        # Every step is a turn of the loop, the first one too: the same arithmetic wherever a call begins.
+        _, history, _, ahead = tf.while_loop(
+            lambda index, *_: index < count,
+            functools.partial(turn, iterator),
+            (0, tf.TensorArray(tf.float32, count), tf.timestamp(), ahead),
+            parallel_iterations=1,
+        )
+        return history.stack(), ahead
+
+    size = config.hparams.batch_size
+    images = tf.TensorSpec((size, *dataset.images.shape[1:]), dataset.images.dtype)
+    batch = (images, tf.TensorSpec([size], tf.int32))
+    signature = [tf.data.IteratorSpec(batch), [batch] * config.hparams.batches_per_step, tf.TensorSpec([], tf.int32)]
+    # Not converted by AutoGraph: a step reads as it is written, and may use any Python syntax.
+    return tf.function(run, input_signature=signature, autograph=False)
+
+
+def _updates() -> list[Any]:
+    """The operations of the graph at hand that have changed a variable."""
+    if tf.executing_eagerly():
+        return []
+    operations = tf.compat.v1.get_default_graph().get_operations()
+    return [each for each in operations if each.type.startswith(("Assign", "ResourceApply"))]

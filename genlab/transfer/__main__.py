@@ -1,0 +1,110 @@
+"""Command line: `python -m genlab.transfer RUN` says what a run's trunk gains a classifier with few labels.
+
+The library calls `classifier`, `freeze`, `unfreeze` and `weights_trained` are to be had from here too.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+
+import tyro
+
+from genlab.console import console_log
+from genlab.errors import UsageError
+from genlab.errors import reported
+from genlab.transfer.backbone import classifier
+from genlab.transfer.backbone import feature_network
+from genlab.transfer.backbone import freeze
+from genlab.transfer.backbone import unfreeze
+from genlab.transfer.backbone import weights_trained
+
+__all__ = ["classifier", "freeze", "unfreeze", "weights_trained"]
+
+PROGRAM = "python -m genlab.transfer"
+COUNTED = "labelled images"
+PAIR = ("fine-tuned", "scratch")
+"""The conditions whose difference is the answer."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Train a classifier on few labels with a run's encoder (or discriminator) as its trunk, and beside it without.
+
+    Compared on real held-out images: the same network from scratch, a linear probe on the frozen codes, a new head on the
+    frozen trunk, and the whole fine-tuned. Writes transfer.json and transfer.png into the run's folder.
+    """
+
+    run: tyro.conf.Positional[str] = "latest"
+    """The run: folder, number, or latest."""
+    runs: str = "runs"
+    """Folder of the runs."""
+    data: str = ""
+    """Labelled images of the same shape; by default those that the run was trained on."""
+    labels: str = "100,1000,all"
+    """How many labelled images to learn from, in all, as many of each class."""
+    seeds: int = 5
+    """Trainings of each kind; each draws other labelled images and other initial weights."""
+    steps: int = 500
+    """Training steps of each classifier."""
+    layers: str = ""
+    """The trunk ends after the last layer whose name matches (comma-separated patterns). By default the last convolution's."""
+    checkpoint: str = "latest"
+    """Whose weights: latest, best, or a step that was kept."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    with reported(PROGRAM):
+        arguments = tyro.cli(Arguments, args=sys.argv[1:] if argv is None else argv, prog=PROGRAM)
+        counts = _counts(arguments.labels)
+        if arguments.seeds < 1 or arguments.steps < 1:
+            raise UsageError("--seeds and --steps must be at least 1.")
+        with console_log():
+            _compare(arguments, counts)
+
+
+def _counts(text: str) -> list[int | None]:
+    words = [word.strip() for word in text.split(",")]
+    if any(word != "all" and not word.isdigit() for word in words):
+        raise UsageError(f"--labels {text}: numbers, or all, are needed, like 100,1000,all.")
+    return [None if word == "all" else int(word) for word in words]
+
+
+def _compare(arguments: Arguments, counts: list[int | None]) -> None:
+    from genlab.evaluate import comparison
+    from genlab.transfer import study as few_labels
+    from genlab import run as runs
+
+    run = runs.open(arguments.run, arguments.runs, checkpoint=arguments.checkpoint)
+    dataset = run.data(arguments.data)
+    real, test = comparison.parts(dataset)
+    model = classifier(run, dataset.spec.num_classes, layers=arguments.layers, trainable="")
+    trained = {"frozen": weights_trained(model), "whole": unfreeze(model)}
+    last = [layer.name for layer in model.layers if layer.name not in ("trunk_features", "class_logits")][-1]
+    print(f"trunk      {feature_network(run).name} of {run.name} up to {last}")
+    print(f"trained    {trained['frozen']:,} weights with the trunk frozen, {trained['whole']:,} in all")
+    settings = few_labels.study(
+        run,
+        real,
+        test,
+        dataset.spec.num_classes,
+        counts=counts,
+        seeds=arguments.seeds,
+        steps=arguments.steps,
+        layers=arguments.layers,
+    )
+    comparison.report(
+        run,
+        dataset,
+        settings,
+        name="transfer",
+        images=COUNTED,
+        pair=PAIR,
+        arguments=arguments,
+        trained_weights=trained,
+    )
+    print(f"{run.path / 'transfer.json'} and transfer.png have all of it.")
+
+
+if __name__ == "__main__":
+    main()
