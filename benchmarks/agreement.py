@@ -18,10 +18,8 @@ import torch
 from torch_fidelity import metric_fid, metric_isc, metric_kid, metric_prc
 
 import genlab
-from genlab.evaluate.metrics import classes
-from genlab.evaluate.metrics import distances
 from genlab.evaluate import extractors
-from genlab.evaluate.metrics import neighbours
+from genlab.evaluate.metrics import classes, distances, neighbours
 
 
 def main() -> None:

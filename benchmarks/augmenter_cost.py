@@ -16,8 +16,7 @@ import numpy as np
 import results
 
 import genlab
-from genlab.backend import keras
-from genlab.backend import tf
+from genlab.backend import keras, tf
 
 KEPT = "augmenter_cost"
 IMAGES = 4096

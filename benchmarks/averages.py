@@ -16,13 +16,12 @@ import numpy as np
 import results
 
 import genlab
-from genlab.networks import averaging
-from genlab.evaluate import evaluation
 from genlab.backend import tf
 from genlab.data.dataset import to_model_range
+from genlab.evaluate import evaluation, extractors
 from genlab.evaluate.metrics import distances
-from genlab.evaluate import extractors
 from genlab.models import base
+from genlab.networks import averaging
 
 KEPT = "averages"
 SAMPLES = 10_000

@@ -25,9 +25,7 @@ import results
 from PIL import Image
 
 import genlab
-from genlab.data import DataOptions
-from genlab.data import Records
-from genlab.data import shards
+from genlab.data import DataOptions, Records, shards
 
 KEPT = "data_sources"
 CACHE = results.CACHE / KEPT

@@ -14,8 +14,7 @@ import time
 import results
 
 import genlab
-from genlab.evaluate import classifier
-from genlab.evaluate import extractors
+from genlab.evaluate import classifier, extractors
 
 
 def main() -> None:

@@ -16,8 +16,8 @@ import results
 
 import genlab
 from genlab.evaluate import comparison
-from genlab.transfer import study as few_labels
 from genlab.transfer import __main__ as transfer
+from genlab.transfer import study as few_labels
 
 KEPT = "encoder_transfer"
 

@@ -14,8 +14,8 @@ import results
 from scipy import stats
 
 import genlab
-from genlab.evaluate import evaluation
 from genlab import plots
+from genlab.evaluate import evaluation
 
 KEPT = "light_against_full"
 EVERY, LIGHT, FULL = 250, 2000, 10_000

@@ -20,10 +20,10 @@ import results
 from sklearn.decomposition import PCA
 
 import genlab
-from genlab.evaluate import evaluation
 from genlab import models
-from genlab.train import __main__ as train
 from genlab import run as runs
+from genlab.evaluate import evaluation
+from genlab.train import __main__ as train
 
 KEPT = "quality"
 AVERAGED = ("encoder", "averaged_encoder", "decoder")

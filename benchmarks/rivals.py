@@ -18,18 +18,15 @@ from typing import Any
 import numpy as np
 import turns
 
-from genlab.networks import blocks
-from genlab import config
-from genlab.train import distribution
-from genlab.networks import layers
-from genlab import models
-from genlab.train import fit as training
+from genlab import config, models
 from genlab import data as sources
 from genlab import run as runs
-from genlab.backend import keras
-from genlab.backend import tf
+from genlab.backend import keras, tf
 from genlab.models import dcgan
+from genlab.networks import blocks, layers
 from genlab.networks.precision import scope
+from genlab.train import distribution
+from genlab.train import fit as training
 from genlab.train.steps import Steps
 
 IMAGES = 4096

@@ -14,11 +14,10 @@ import numpy as np
 import results
 
 import genlab
-from genlab.evaluate import evaluation
-from genlab.train import __main__ as train
 from genlab import run as runs
+from genlab.evaluate import evaluation, extractors
 from genlab.evaluate.metrics import distances
-from genlab.evaluate import extractors
+from genlab.train import __main__ as train
 
 KEPT = "small_data"
 POLICIES = ("none", "translation", "translation+cutout", "color+translation+cutout")

@@ -17,10 +17,9 @@ import results
 
 import genlab
 from genlab.augment import study as benefit
-from genlab.evaluate import comparison
 from genlab.backend import keras
 from genlab.data import __main__ as data_command
-from genlab.evaluate import classifier
+from genlab.evaluate import classifier, comparison
 
 KEPT = "synthetic_pretraining"
 GENERATED = 20_000

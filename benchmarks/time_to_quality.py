@@ -106,8 +106,7 @@ def train_tutorial(arguments: argparse.Namespace, folder: pathlib.Path) -> None:
     clock = Clock()
     import rivals
 
-    from genlab.backend import keras
-    from genlab.backend import tf
+    from genlab.backend import keras, tf
 
     images = genlab.data.load(arguments.data).images
     generator, discriminator = rivals.tutorial_generator(), rivals.tutorial_discriminator()
@@ -200,8 +199,8 @@ def repeat(batches, train, draw, clock: Clock, seconds: float, folder: pathlib.P
 
 
 def score(contender: str, folder: pathlib.Path, arguments: argparse.Namespace) -> None:
-    from genlab.evaluate.metrics import distances
     from genlab.evaluate import extractors
+    from genlab.evaluate.metrics import distances
 
     dataset = genlab.data.load(arguments.data)
     extractor = extractors.load("digits", dataset)

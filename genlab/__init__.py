@@ -15,13 +15,21 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "Augmenter": ("genlab.augmenter", "Augmenter"),
-    "fit": ("genlab.training", "fit"),
+    "Augmenter": ("genlab.augment.augmenter", "Augmenter"),
+    "fit": ("genlab.train.fit", "fit"),
     "load": ("genlab.run", "open"),
     "GenlabError": ("genlab.errors", "GenlabError"),
     "UsageError": ("genlab.errors", "UsageError"),
 }
-_MODULES = ("blocks", "data", "grids", "losses", "models", "sample", "train", "transfer")
+_MODULES = {
+    "blocks": "genlab.networks.blocks",
+    "data": "genlab.data",
+    "grids": "genlab.grids",
+    "losses": "genlab.networks.losses",
+    "models": "genlab.models",
+    "sample": "genlab.sample",
+    "transfer": "genlab.transfer",
+}
 
 __all__ = [*_PUBLIC, *_MODULES]
 
@@ -31,7 +39,7 @@ def __getattr__(name: str) -> Any:
         module, attribute = _PUBLIC[name]
         return getattr(importlib.import_module(module), attribute)
     if name in _MODULES:
-        return importlib.import_module(f"genlab.{name}")
+        return importlib.import_module(_MODULES[name])
     raise AttributeError(f"module 'genlab' has no attribute {name!r}")
 
 

@@ -7,12 +7,10 @@ import typing
 from typing import Any, Literal
 
 from genlab import models
-from genlab.train import profiling
 from genlab.data.options import DataOptions
-from genlab.errors import GenlabError
-from genlab.errors import UsageError
-from genlab.errors import closest
+from genlab.errors import GenlabError, UsageError, closest
 from genlab.networks.precision import Precision
+from genlab.train import profiling
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,14 +17,12 @@ import filelock
 
 from genlab import data as sources
 from genlab import models
-from genlab.networks import precision
 from genlab.backend import tf
 from genlab.config import Config
 from genlab.data import Dataset
-from genlab.errors import GenlabError
-from genlab.errors import UsageError
-from genlab.models.base import DataSpec
-from genlab.models.base import GenerativeModel
+from genlab.errors import GenlabError, UsageError
+from genlab.models.base import DataSpec, GenerativeModel
+from genlab.networks import precision
 
 log = logging.getLogger("genlab")
 log.setLevel(logging.INFO)

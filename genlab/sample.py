@@ -11,11 +11,8 @@ from typing import Any
 import numpy as np
 import tyro
 
-from genlab import grids
-from genlab import pictures
-from genlab.errors import UsageError
-from genlab.errors import closest
-from genlab.errors import reported
+from genlab import grids, pictures
+from genlab.errors import UsageError, closest, reported
 
 PROGRAM = "python -m genlab.sample"
 

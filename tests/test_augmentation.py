@@ -7,8 +7,8 @@ import pytest
 from conftest import TINY
 
 import genlab
-from genlab.networks import augmentation
 from genlab.backend import tf
+from genlab.networks import augmentation
 
 SEED = tf.constant([3, 4])
 

@@ -9,8 +9,8 @@ from conftest import TINY
 
 import genlab
 from genlab.augment.augmenter import Augmenter
-from genlab.backend import tf
 from genlab.augment.decoders import TrainedDecoder
+from genlab.backend import tf
 
 SHAPE = (12, 10, 1)
 

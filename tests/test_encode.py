@@ -11,8 +11,8 @@ from conftest import fails
 from PIL import Image
 
 import genlab
-from genlab.encode import codec as coding
 from genlab.encode import __main__ as encode
+from genlab.encode import codec as coding
 from genlab.train import __main__ as train
 
 SMALL = {"batch_size": 16, "encoder_widths": (4,), "decoder_widths": (4,), "hidden_units": 8, "components": 1}

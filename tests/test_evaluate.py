@@ -10,12 +10,10 @@ import pytest
 from conftest import TINY, fails
 
 import genlab
-from genlab.evaluate import __main__ as evaluate
-from genlab.evaluate import evaluation
-from genlab.backend import keras
-from genlab.backend import tf
+from genlab.backend import keras, tf
 from genlab.data import stacked
-from genlab.evaluate import extractors
+from genlab.evaluate import __main__ as evaluate
+from genlab.evaluate import evaluation, extractors
 from genlab.models.base import DataSpec
 
 

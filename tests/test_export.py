@@ -11,9 +11,9 @@ import pytest
 from conftest import TINY, fails
 
 import genlab
+from genlab.augment.augmenter import Augmenter
 from genlab.export import __main__ as export
 from genlab.export import formats as exporting
-from genlab.augment.augmenter import Augmenter
 
 FORMATS = ("keras", "savedmodel", "litert", "litert-float16", "litert-int8", "onnx")
 WITHOUT_GENLAB = "import sys; sys.modules['genlab'] = None\n"
@@ -146,7 +146,7 @@ import sys
 from genlab import Augmenter
 images, labels = Augmenter.from_export({str(conditional.path / "export")!r}).generate(4, labels=1)
 assert images.shape == (4, 12, 10, 3) and set(labels) == {{1}}
-assert not {{"genlab.engine", "genlab.models", "genlab.run", "genlab.config"}} & set(sys.modules)
+assert not {{"genlab.train", "genlab.models", "genlab.run", "genlab.config"}} & set(sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -10,9 +10,7 @@ import pytest
 import tensorflow as tf
 
 from genlab.errors import UsageError
-from genlab.evaluate.metrics import classes
-from genlab.evaluate.metrics import distances
-from genlab.evaluate.metrics import neighbours
+from genlab.evaluate.metrics import classes, distances, neighbours
 from genlab.evaluate.metrics.reconstruction import reconstruction_figures
 
 

@@ -13,14 +13,12 @@ import tensorflow_probability as tfp
 from conftest import fails, state_of
 
 import genlab
-from genlab import config
-from genlab.train import loop as engine
-from genlab.networks import losses
-from genlab import models
-from genlab import sample
-from genlab.train import __main__ as train
+from genlab import config, models, sample
 from genlab.evaluate.metrics.modes import mode_figures
 from genlab.models.base import DataSpec
+from genlab.networks import losses
+from genlab.train import __main__ as train
+from genlab.train import loop as engine
 
 SMALL = {
     "batch_size": 8,

@@ -7,16 +7,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import genlab.layers
-from genlab.networks import blocks
-from genlab.networks import losses
+import genlab.networks.layers
 from genlab import models
-from genlab.networks.averaging import WeightAverage
-from genlab.networks.layers import ByteDropout
-from genlab.networks.layers import FusedBatchNormalization
-from genlab.networks.layers import MinibatchStandardDeviation
-from genlab.networks.layers import SamplingDropout
 from genlab.models.base import DataSpec
+from genlab.networks import blocks, losses
+from genlab.networks.averaging import WeightAverage
+from genlab.networks.layers import ByteDropout, FusedBatchNormalization, MinibatchStandardDeviation, SamplingDropout
 from genlab.networks.optimizers import FusedAdam
 
 STYLE = blocks.Style(normalization="batch")
@@ -101,7 +97,7 @@ def test_convolutions_of_few_channels_are_keras_own(kind, size, stride, channels
     x, direction = tf.random.stateless_normal(shape, [0, 1]), tf.random.stateless_normal(shape, [0, 2])
     start = keras.initializers.RandomNormal(seed=3)
     found = []
-    for layers in (keras.layers, genlab.layers):
+    for layers in (keras.layers, genlab.networks.layers):
         few = "" if layers is keras.layers else "FewChannels"
         layer = getattr(layers, few + kind)(filters, size, stride, padding="same", kernel_initializer=start)
         layer.build(shape)

@@ -16,13 +16,9 @@ from PIL import Image
 
 import genlab
 from genlab.backend import tf
-from genlab.data import DataOptions
-from genlab.data import Records
-from genlab.data import load
-from genlab.data import shards
+from genlab.data import DataOptions, Records, load, shards
 from genlab.data import __main__ as command
-from genlab.data.frame import Frame
-from genlab.data.frame import flat
+from genlab.data.frame import Frame, flat
 from genlab.errors import explain
 
 RAMP = np.arange(12 * 10, dtype=np.uint8).reshape(12, 10) * 2

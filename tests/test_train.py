@@ -19,9 +19,9 @@ import tensorflow as tf
 from conftest import TINY, TINY_FLAGS, fails, state_of
 
 import genlab
+from genlab import run as runs
 from genlab.networks import precision
 from genlab.train import __main__ as train
-from genlab import run as runs
 from genlab.train.loop import _sample_schedule
 
 

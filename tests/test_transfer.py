@@ -10,8 +10,8 @@ import pytest
 from conftest import TINY, fails
 
 import genlab
-from genlab.transfer import study as few_labels
 from genlab.transfer import __main__ as transfer
+from genlab.transfer import study as few_labels
 
 SMALL = {"batch_size": 16, "latent_size": 6, "encoder_widths": (4, 8), "decoder_widths": (4,), "hidden_units": 8}
 

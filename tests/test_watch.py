@@ -9,13 +9,12 @@ import pytest
 from conftest import TINY, TINY_FLAGS, fails, state_of
 
 import genlab
+from genlab import models, sample
+from genlab.backend import tf
 from genlab.evaluate import evaluation
-from genlab import models
-from genlab import sample
+from genlab.models.base import DataSpec
 from genlab.train import __main__ as train
 from genlab.train import collapse as watch
-from genlab.backend import tf
-from genlab.models.base import DataSpec
 
 
 def quick_lines(run):

@@ -8,9 +8,7 @@ import sys
 import tyro
 
 from genlab.console import console_log
-from genlab.errors import Harmful
-from genlab.errors import UsageError
-from genlab.errors import reported
+from genlab.errors import Harmful, UsageError, reported
 
 PROGRAM = "python -m genlab.augment"
 PAIR = ("generated", "real")
@@ -71,10 +69,10 @@ def _counts(text: str) -> list[int | None]:
 
 
 def _study(arguments: Arguments, counts: list[int | None]) -> None:
-    from genlab.augment import study as benefit
-    from genlab.evaluate import comparison
     from genlab import run as runs
+    from genlab.augment import study as benefit
     from genlab.augment.augmenter import Augmenter
+    from genlab.evaluate import comparison
 
     run = runs.open(arguments.run, arguments.runs, checkpoint=arguments.checkpoint)
     dataset = run.data(arguments.data)

@@ -10,12 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from genlab.augment import conversion
-from genlab.backend import keras
-from genlab.backend import tf
-from genlab.augment.decoders import SELECTIONS
-from genlab.augment.decoders import TrainedDecoder
-from genlab.errors import UsageError
-from genlab.errors import closest
+from genlab.augment.decoders import SELECTIONS, TrainedDecoder
+from genlab.backend import keras, tf
+from genlab.errors import UsageError, closest
 
 if TYPE_CHECKING:  # an exported decoder augments without what trained it
     from genlab import run as runs

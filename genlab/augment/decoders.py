@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from genlab.networks import priors as latents
-from genlab.backend import keras
-from genlab.backend import tf
+from genlab.backend import keras, tf
 from genlab.errors import UsageError
+from genlab.networks import priors as latents
 
 if TYPE_CHECKING:  # an exported decoder draws without what trained it
     from genlab import run as runs
@@ -29,7 +28,7 @@ class TrainedDecoder:
     network: Any
     """Keras model latents [B, latent], or [latents, labels [B]], -> images [B, H, W, C] in [-1, 1]."""
     prior: str = "normal"
-    """normal, uniform or fitted: see genlab.latents."""
+    """normal, uniform or fitted: see genlab.networks.priors."""
     mixture: tuple[np.ndarray, ...] | None = None
     """Of a fitted prior."""
     encoder: Any = None

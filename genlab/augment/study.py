@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from genlab.networks import augmentation
-from genlab.backend import keras
-from genlab.backend import tf
-from genlab.evaluate.comparison import Setting
+from genlab.backend import keras, tf
 from genlab.data.dataset import to_model_range
 from genlab.errors import UsageError
 from genlab.evaluate import classifier
+from genlab.evaluate.comparison import Setting
+from genlab.networks import augmentation
 
 log = logging.getLogger("genlab")
 

@@ -5,23 +5,12 @@ from __future__ import annotations
 import pathlib
 from typing import Any
 
-from genlab.data import arrays
-from genlab.data import digits
-from genlab.data import folder
-from genlab.data import idx
-from genlab.data import named
-from genlab.data import points
-from genlab.data import preparation
-from genlab.data import shards
-from genlab.data import stacked
-from genlab.data import tfds
-from genlab.data.arrays import from_arrays
-from genlab.data.arrays import from_tf_data
+from genlab.data import arrays, digits, folder, idx, named, points, preparation, shards, stacked, tfds
+from genlab.data.arrays import from_arrays, from_tf_data
 from genlab.data.dataset import Dataset
 from genlab.data.options import DataOptions
 from genlab.data.records import Records
-from genlab.errors import UsageError
-from genlab.errors import closest
+from genlab.errors import UsageError, closest
 
 __all__ = ["DataOptions", "Dataset", "Records", "from_arrays", "from_tf_data", "load", "names"]
 

@@ -18,8 +18,7 @@ from genlab.data import shards
 from genlab.data.dataset import Dataset
 from genlab.data.options import DataOptions
 from genlab.data.records import Records
-from genlab.errors import UsageError
-from genlab.errors import reported
+from genlab.errors import UsageError, reported
 
 PROGRAM = "python -m genlab.data"
 SHOWN = 64

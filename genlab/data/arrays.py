@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from genlab.backend import tf
-from genlab.data.dataset import Dataset
-from genlab.data.dataset import to_pixels
+from genlab.data.dataset import Dataset, to_pixels
 from genlab.errors import UsageError
 
 

@@ -11,9 +11,7 @@ from PIL import Image
 
 from genlab.data.dataset import Dataset
 from genlab.data.frame import GREY
-from genlab.data.records import Header
-from genlab.data.records import Reader
-from genlab.data.records import Records
+from genlab.data.records import Header, Reader, Records
 from genlab.errors import UsageError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")

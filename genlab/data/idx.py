@@ -8,8 +8,7 @@ import struct
 
 import numpy as np
 
-from genlab.data.arrays import from_arrays
-from genlab.data.arrays import with_held_out
+from genlab.data.arrays import from_arrays, with_held_out
 from genlab.data.dataset import Dataset
 from genlab.errors import UsageError
 

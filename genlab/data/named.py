@@ -7,8 +7,7 @@ import pathlib
 
 from genlab.backend import keras
 from genlab.data import idx
-from genlab.data.arrays import from_arrays
-from genlab.data.arrays import with_held_out
+from genlab.data.arrays import from_arrays, with_held_out
 from genlab.data.dataset import Dataset
 from genlab.errors import GenlabError
 

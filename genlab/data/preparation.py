@@ -11,15 +11,11 @@ import logging
 import numpy as np
 
 from genlab import files as cache
-from genlab.data.dataset import Dataset
-from genlab.data.dataset import Images
+from genlab.data.dataset import Dataset, Images
 from genlab.data.frame import Frame
 from genlab.data.options import DataOptions
-from genlab.data.records import Records
-from genlab.data.records import by_threads
-from genlab.data.records import refusal
-from genlab.data.selection import part_of
-from genlab.data.selection import select
+from genlab.data.records import Records, by_threads, refusal
+from genlab.data.selection import part_of, select
 from genlab.errors import UsageError
 
 log = logging.getLogger("genlab")

@@ -7,13 +7,10 @@ import hashlib
 
 import numpy as np
 
-from genlab.data.dataset import FIELDS
-from genlab.data.dataset import Dataset
-from genlab.data.dataset import Part
+from genlab.data.dataset import FIELDS, Dataset, Part
 from genlab.data.options import DataOptions
 from genlab.data.records import Records
-from genlab.errors import UsageError
-from genlab.errors import closest
+from genlab.errors import UsageError, closest
 
 
 def select(dataset: Dataset, options: DataOptions) -> Dataset:

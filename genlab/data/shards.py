@@ -17,14 +17,9 @@ import numpy as np
 from PIL import Image
 
 from genlab.backend import tf
-from genlab.data.dataset import FIELDS
-from genlab.data.dataset import Dataset
-from genlab.data.dataset import Part
-from genlab.data.frame import GREY
-from genlab.data.frame import to_picture
-from genlab.data.records import Header
-from genlab.data.records import Reader
-from genlab.data.records import Records
+from genlab.data.dataset import FIELDS, Dataset, Part
+from genlab.data.frame import GREY, to_picture
+from genlab.data.records import Header, Reader, Records
 from genlab.errors import UsageError
 
 INDEX = "index.json"

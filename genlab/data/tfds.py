@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from genlab.data.arrays import from_arrays
-from genlab.data.arrays import with_held_out
+from genlab.data.arrays import from_arrays, with_held_out
 from genlab.data.dataset import Dataset
-from genlab.errors import GenlabError
-from genlab.errors import UsageError
+from genlab.errors import GenlabError, UsageError
 
 
 def load(name: str) -> Dataset:

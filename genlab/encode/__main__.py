@@ -12,8 +12,7 @@ import numpy as np
 import tyro
 
 from genlab import plots
-from genlab.errors import UsageError
-from genlab.errors import reported
+from genlab.errors import UsageError, reported
 
 PROGRAM = "python -m genlab.encode"
 PLOTTED = 5000
@@ -85,8 +84,8 @@ def _decode(run: Any, arguments: Arguments) -> pathlib.Path:
 
 
 def _encode(run: Any, arguments: Arguments) -> None:
-    from genlab.encode import codec as coding
     from genlab.data.dataset import FIELDS
+    from genlab.encode import codec as coding
     from genlab.run import write_text
 
     if run.model.encoder is None:

@@ -10,10 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from genlab.data.dataset import to_model_range
-from genlab.data.dataset import to_pixels
-from genlab.errors import GenlabError
-from genlab.errors import UsageError
+from genlab.data.dataset import to_model_range, to_pixels
+from genlab.errors import GenlabError, UsageError
 from genlab.evaluate.metrics.reconstruction import reconstruction_figures
 
 CHUNK = 500
@@ -117,7 +115,7 @@ class Row:
     name: str
     bytes_per_image: float
     figures: dict[str, float]
-    """mse, psnr in dB, ssim; see genlab.metrics.reconstruction."""
+    """mse, psnr in dB, ssim; see genlab.evaluate.metrics.reconstruction."""
 
 
 def compare(model: Any, images: np.ndarray, training: np.ndarray, codes: Codes) -> list[Row]:

@@ -41,8 +41,8 @@ class Arguments:
 def main(argv: list[str] | None = None) -> None:
     with reported(PROGRAM):
         arguments = tyro.cli(Arguments, args=argv, prog=PROGRAM)
-        from genlab.evaluate import evaluation
         from genlab import run as runs
+        from genlab.evaluate import evaluation
 
         opened = [
             runs.open(each, arguments.runs, checkpoint=arguments.checkpoint) for each in arguments.run or ("latest",)
@@ -66,8 +66,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def table(evaluations: list[Any]) -> str:
     """Figures by row, runs by column, real images last; * marks the best of several runs."""
-    from genlab.evaluate.evaluation import LOWER_IS_BETTER
-    from genlab.evaluate.evaluation import NEITHER_IS_BETTER
+    from genlab.evaluate.evaluation import LOWER_IS_BETTER, NEITHER_IS_BETTER
 
     names = list(dict.fromkeys(name for each in evaluations for name in each.figures))
     rows = [["", *(each.run for each in evaluations), "real images"]]

@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from genlab.networks import blocks
-from genlab.backend import keras
-from genlab.backend import tf
+from genlab.backend import keras, tf
 from genlab.data.dataset import to_model_range
+from genlab.networks import blocks
 
 FEATURES = 64
 """Size of the last hidden layer, whose activations are the features."""

@@ -11,20 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from genlab import __version__
-from genlab import grids
-from genlab import pictures
+from genlab import __version__, grids, pictures
 from genlab import run as runs
 from genlab.data import Dataset
 from genlab.data.dataset import to_model_range
-from genlab.errors import GenlabError
-from genlab.errors import UsageError
-from genlab.evaluate.metrics import classes
-from genlab.evaluate import classifier
-from genlab.evaluate.metrics import distances
-from genlab.evaluate import extractors
-from genlab.evaluate.metrics import modes
-from genlab.evaluate.metrics import neighbours
+from genlab.errors import GenlabError, UsageError
+from genlab.evaluate import classifier, extractors
+from genlab.evaluate.metrics import classes, distances, modes, neighbours
 from genlab.evaluate.metrics.reconstruction import reconstruction_figures
 from genlab.models.base import GenerativeModel
 

@@ -16,13 +16,9 @@ from typing import Any
 import numpy as np
 
 from genlab import files as cache
-from genlab.backend import keras
-from genlab.backend import tf
-from genlab.data.dataset import Dataset
-from genlab.data.dataset import Images
-from genlab.data.dataset import to_model_range
-from genlab.errors import GenlabError
-from genlab.errors import UsageError
+from genlab.backend import keras, tf
+from genlab.data.dataset import Dataset, Images, to_model_range
+from genlab.errors import GenlabError, UsageError
 from genlab.evaluate import classifier
 
 log = logging.getLogger("genlab")

@@ -39,8 +39,8 @@ class Arguments:
 def main(argv: list[str] | None = None) -> None:
     with reported(PROGRAM):
         arguments = tyro.cli(Arguments, args=sys.argv[1:] if argv is None else argv, prog=PROGRAM)
-        from genlab.export import formats as exporting
         from genlab import run as runs
+        from genlab.export import formats as exporting
 
         run = runs.open(arguments.run, arguments.runs, checkpoint=arguments.checkpoint)
         folder, written = exporting.export(run, arguments.formats, arguments.out or None)

@@ -15,17 +15,11 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from genlab import __version__
-from genlab import grids
-from genlab.export import model_card
-from genlab import pictures
+from genlab import __version__, grids, pictures
 from genlab import run as runs
-from genlab.backend import keras
-from genlab.backend import quiet
-from genlab.backend import tf
-from genlab.errors import GenlabError
-from genlab.errors import UsageError
-from genlab.errors import closest
+from genlab.backend import keras, quiet, tf
+from genlab.errors import GenlabError, UsageError, closest
+from genlab.export import model_card
 
 Format = Literal["keras", "savedmodel", "litert", "litert-float16", "litert-int8", "onnx"]
 FORMATS: tuple[str, ...] = get_args(Format)

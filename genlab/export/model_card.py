@@ -7,13 +7,12 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from genlab import __version__
-from genlab import models
+from genlab import __version__, models
 from genlab import run as runs
 
 
 def text(run: runs.Run, exported: Sequence[Any] = ()) -> str:
-    """The card as Markdown. `exported` are the files beside it (genlab.exporting.Exported); the grid is `grid.png` there."""
+    """The card as Markdown. `exported` are the files beside it (genlab.export.formats.Exported); the grid is `grid.png` there."""
     sections = [
         _model(run),
         _data(run),

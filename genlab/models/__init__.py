@@ -7,9 +7,7 @@ import inspect
 import pkgutil
 from typing import TYPE_CHECKING
 
-from genlab.errors import GenlabError
-from genlab.errors import UsageError
-from genlab.errors import closest
+from genlab.errors import GenlabError, UsageError, closest
 
 if TYPE_CHECKING:
     from genlab.models.base import GenerativeModel

@@ -7,13 +7,11 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from genlab.networks import blocks
-from genlab.networks import priors as latents
 from genlab import pictures
-from genlab.networks import precision
-from genlab.backend import keras
-from genlab.backend import tf
+from genlab.backend import keras, tf
 from genlab.models import base
+from genlab.networks import blocks, precision
+from genlab.networks import priors as latents
 
 CODES_PER_NUMBER = 3
 """Codes that a Gaussian of the mixture takes, for each number of a code."""

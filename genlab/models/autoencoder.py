@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar, Literal
 
-from genlab.networks import losses
 from genlab.backend import tf
-from genlab.models import _encoder_decoder
-from genlab.models import base
+from genlab.models import _encoder_decoder, base
+from genlab.networks import losses
 
 
 @dataclasses.dataclass(frozen=True)

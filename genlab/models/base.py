@@ -10,14 +10,12 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from genlab.backend import LazyModule, keras, tf
+from genlab.errors import UsageError
 from genlab.networks import replicas
 from genlab.networks.averaging import WeightAverage
-from genlab.backend import LazyModule
-from genlab.backend import keras
-from genlab.backend import tf
-from genlab.errors import UsageError
 
-optimizers = LazyModule("genlab.optimizers")
+optimizers = LazyModule("genlab.networks.optimizers")
 
 SAMPLE_BATCH = 64
 """How many samples are decoded at once, always."""

@@ -7,14 +7,10 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from genlab.networks import blocks
-from genlab.networks import losses
 from genlab import pictures
-from genlab.networks import precision
-from genlab.networks import replicas
-from genlab.backend import keras
-from genlab.backend import tf
+from genlab.backend import keras, tf
 from genlab.models import base
+from genlab.networks import blocks, losses, precision, replicas
 
 
 @dataclasses.dataclass(frozen=True)

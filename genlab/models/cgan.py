@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar, Literal
 
-from genlab.models import base
-from genlab.models import dcgan
-from genlab.models import gan
+from genlab.models import base, dcgan, gan
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar, Literal
 
-from genlab.models import base
-from genlab.models import gan
+from genlab.models import base, gan
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,14 +5,10 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar, Literal
 
-from genlab.networks import augmentation
-from genlab.networks import blocks
-from genlab.networks import losses
-from genlab.networks import precision
-from genlab.networks import replicas
 from genlab.backend import tf
 from genlab.errors import UsageError
 from genlab.models import base
+from genlab.networks import augmentation, blocks, losses, precision, replicas
 
 DISCRIMINATOR_LOSSES = {
     "non_saturating": losses.non_saturating_discriminator,

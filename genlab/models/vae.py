@@ -8,14 +8,10 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from genlab.networks import losses
-from genlab.networks import replicas
-from genlab.backend import keras
-from genlab.backend import tf
-from genlab.backend import tfp
+from genlab.backend import keras, tf, tfp
 from genlab.errors import UsageError
-from genlab.models import _encoder_decoder
-from genlab.models import base
+from genlab.models import _encoder_decoder, base
+from genlab.networks import losses, replicas
 
 CODES_AT_ONCE = 2000
 """How many codes are decoded at once when a likelihood is estimated."""

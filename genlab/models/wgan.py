@@ -5,11 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar, Literal
 
-from genlab.networks import losses
 from genlab.backend import tf
-from genlab.models import base
-from genlab.models import dcgan
-from genlab.models import gan
+from genlab.models import base, dcgan, gan
+from genlab.networks import losses
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from genlab.networks import replicas
 from genlab.backend import tf
+from genlab.networks import replicas
 
 SHIFT = 1 / 8
 """How far images are moved either way, at most, as a share of their height and width."""

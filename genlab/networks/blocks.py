@@ -13,12 +13,10 @@ import math
 import random
 from collections.abc import Sequence
 
+from genlab.backend import LazyModule, keras, tf
 from genlab.networks import replicas
-from genlab.backend import LazyModule
-from genlab.backend import keras
-from genlab.backend import tf
 
-layers = LazyModule("genlab.layers")
+layers = LazyModule("genlab.networks.layers")
 
 
 @dataclasses.dataclass(frozen=True)

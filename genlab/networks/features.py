@@ -6,8 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from genlab import run as runs
-from genlab.backend import keras
-from genlab.backend import tf
+from genlab.backend import keras, tf
 from genlab.errors import UsageError
 
 

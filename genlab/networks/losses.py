@@ -5,8 +5,8 @@ Logits are float32 [B, 1] or [B]; nothing here takes probabilities, so nothing s
 
 from __future__ import annotations
 
-from genlab.networks import replicas
 from genlab.backend import tf
+from genlab.networks import replicas
 
 
 def non_saturating_discriminator(real_logits, fake_logits):

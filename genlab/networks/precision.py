@@ -7,8 +7,7 @@ import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
-from genlab.backend import keras
-from genlab.backend import tf
+from genlab.backend import keras, tf
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 CPU_INFORMATION = pathlib.Path("/proc/cpuinfo")

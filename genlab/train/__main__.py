@@ -11,14 +11,12 @@ from typing import Any
 
 import tyro
 
-from genlab import config
-from genlab import models
+from genlab import config, models
 from genlab.config import Options
 from genlab.console import console_log
 from genlab.data import points
 from genlab.data.options import DataOptions
-from genlab.errors import UsageError
-from genlab.errors import reported
+from genlab.errors import UsageError, reported
 
 log = logging.getLogger("genlab")
 
@@ -133,9 +131,9 @@ def _train(model: str, options: Options, data_options: DataOptions, hparams: Any
 
 
 def _resume(early: argparse.Namespace, rest: list[str]) -> None:
+    from genlab import run as runs
     from genlab.train import distribution
     from genlab.train import fit as training
-    from genlab import run as runs
 
     run = runs.open(early.resume, _peek(rest, "--out", "runs"), early.model)
     stored = run.config

@@ -13,11 +13,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from genlab import backend
-from genlab.networks import replicas
 from genlab.backend import tf
 from genlab.config import Options
-from genlab.errors import GenlabError
-from genlab.errors import UsageError
+from genlab.errors import GenlabError, UsageError
+from genlab.networks import replicas
 
 
 class Distribution:

@@ -16,22 +16,17 @@ from collections.abc import Iterator
 from importlib import metadata
 from typing import Any
 
-from genlab import config
-from genlab.train import distribution
-from genlab.train import loop as engine
-from genlab import models
-from genlab.networks import precision
-from genlab.train import profiling
+from genlab import config, models
 from genlab import run as runs
-from genlab.backend import keras
-from genlab.backend import tf
-from genlab.config import Config
-from genlab.config import Options
+from genlab.backend import keras, tf
+from genlab.config import Config, Options
 from genlab.data import Dataset
 from genlab.data import load as load_data
 from genlab.data.options import DataOptions
-from genlab.errors import UsageError
-from genlab.errors import closest
+from genlab.errors import UsageError, closest
+from genlab.networks import precision
+from genlab.train import distribution, profiling
+from genlab.train import loop as engine
 
 log = logging.getLogger("genlab")
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from genlab.backend import keras
-from genlab.backend import tf
+from genlab.backend import keras, tf
 
 
 def write(networks: dict[str, Any], inputs: dict[str, Any]) -> None:

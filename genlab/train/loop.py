@@ -19,24 +19,15 @@ from typing import Any
 import numpy as np
 import tqdm
 
-from genlab.train import distribution
-from genlab.evaluate import evaluation
-from genlab import grids
-from genlab.train import histograms
-from genlab import pictures
-from genlab.train import profiling
-from genlab.train import collapse as watch
+from genlab import grids, pictures
 from genlab.backend import tf
-from genlab.data.dataset import Dataset
-from genlab.data.dataset import to_model_range
-from genlab.errors import Collapsed
-from genlab.errors import GenlabError
-from genlab.errors import Interrupted
+from genlab.data.dataset import Dataset, to_model_range
+from genlab.errors import Collapsed, GenlabError, Interrupted
+from genlab.evaluate import evaluation
 from genlab.evaluate.metrics.modes import mode_figures
-from genlab.run import Run
-from genlab.run import State
-from genlab.run import newest_checkpoint
-from genlab.run import to_floats
+from genlab.run import Run, State, newest_checkpoint, to_floats
+from genlab.train import collapse as watch
+from genlab.train import distribution, histograms, profiling
 from genlab.train.steps import Steps
 
 log = logging.getLogger("genlab")

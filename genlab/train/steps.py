@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from genlab.networks import augmentation
 from genlab.backend import tf
 from genlab.config import Config
-from genlab.data.dataset import Dataset
-from genlab.data.dataset import to_model_range
-from genlab.train.distribution import Distribution
+from genlab.data.dataset import Dataset, to_model_range
 from genlab.models.base import GenerativeModel
+from genlab.networks import augmentation
 from genlab.run import State
+from genlab.train.distribution import Distribution
 
 
 class Steps:

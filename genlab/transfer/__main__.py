@@ -11,13 +11,8 @@ import sys
 import tyro
 
 from genlab.console import console_log
-from genlab.errors import UsageError
-from genlab.errors import reported
-from genlab.transfer.backbone import classifier
-from genlab.transfer.backbone import feature_network
-from genlab.transfer.backbone import freeze
-from genlab.transfer.backbone import unfreeze
-from genlab.transfer.backbone import weights_trained
+from genlab.errors import UsageError, reported
+from genlab.transfer.backbone import classifier, feature_network, freeze, unfreeze, weights_trained
 
 __all__ = ["classifier", "freeze", "unfreeze", "weights_trained"]
 
@@ -71,9 +66,9 @@ def _counts(text: str) -> list[int | None]:
 
 
 def _compare(arguments: Arguments, counts: list[int | None]) -> None:
+    from genlab import run as runs
     from genlab.evaluate import comparison
     from genlab.transfer import study as few_labels
-    from genlab import run as runs
 
     run = runs.open(arguments.run, arguments.runs, checkpoint=arguments.checkpoint)
     dataset = run.data(arguments.data)

@@ -6,8 +6,7 @@ import fnmatch
 import math
 from typing import Any
 
-from genlab.errors import UsageError
-from genlab.errors import closest
+from genlab.errors import UsageError, closest
 
 # On 100 labels of MNIST a vae's encoder cut here gains 8 points over its like from scratch; with its dense layer, none.
 TRUNK = "down*_act,dense*_act"
@@ -32,10 +31,10 @@ def classifier(
     trunk has initial weights, of that seed: the same network from scratch. Raises UsageError where a pattern matches
     nothing or the run has no such network.
     """
-    from genlab.networks import blocks
     from genlab import run as runs
     from genlab.backend import keras
     from genlab.models import base
+    from genlab.networks import blocks
 
     opened = run if isinstance(run, runs.Run) else runs.open(run)
     facts = opened.config.dataset

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from genlab.augment import study as benefit
-from genlab.encode import codec as coding
-from genlab.transfer import backbone as trunk
 from genlab import run as runs
+from genlab.augment import study as benefit
 from genlab.backend import keras
-from genlab.evaluate.comparison import Setting
+from genlab.encode import codec as coding
 from genlab.errors import UsageError
 from genlab.evaluate import classifier
+from genlab.evaluate.comparison import Setting
+from genlab.transfer import backbone as trunk
 
 log = logging.getLogger("genlab")
 

@@ -1,0 +1,1 @@
+"""`python -m genlab.augment`: a trained decoder among real images, and whether that helps a classifier."""

@@ -1,0 +1,1 @@
+"""`python -m genlab.encode`: images to short codes and back."""

@@ -1,0 +1,1 @@
+"""`python -m genlab.evaluate`: measure trained runs. `metrics/` are functions of arrays."""

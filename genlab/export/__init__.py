@@ -1,0 +1,1 @@
+"""`python -m genlab.export`: files that other programs run, each checked against the run."""
