@@ -17,7 +17,7 @@ import results
 
 import genlab
 from genlab.backend import tf
-from genlab.data.dataset import to_model_range
+from genlab.data.spec import to_model_range
 from genlab.evaluate import evaluation, extractors
 from genlab.evaluate.metrics import distances
 from genlab.models import base

@@ -22,6 +22,7 @@ from genlab import config, models
 from genlab import data as sources
 from genlab import run as runs
 from genlab.backend import keras, tf
+from genlab.data.spec import DataSpec
 from genlab.models import dcgan
 from genlab.networks import blocks, layers
 from genlab.networks.precision import scope
@@ -132,7 +133,7 @@ def networks(workload: Workload) -> tuple[Any, Any]:
     if workload.of_tutorial:
         return tutorial_generator(), tutorial_discriminator()
     settings = hparams(workload)
-    spec = models.base.DataSpec(workload.shape)
+    spec = DataSpec(workload.shape)
     model = models.load(workload.model)(settings, spec)
     pair = (
         (model.trained_encoder, model.trained_decoder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import typing
 from typing import Any, Literal
 
@@ -10,7 +11,14 @@ from genlab import models
 from genlab.data.options import DataOptions
 from genlab.errors import GenlabError, UsageError, closest
 from genlab.networks.precision import Precision
-from genlab.train import profiling
+
+
+def profiled_steps(span: str) -> tuple[int, int]:
+    """START:STOP -> the two steps. Raises ValueError where it says anything else."""
+    found = re.fullmatch(r"(\d+):(\d+)", span)
+    if found is None or not int(found[1]) < int(found[2]):
+        raise ValueError(f"profile is {span!r}; it must be two steps, the smaller first, like 100:120")
+    return int(found[1]), int(found[2])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +90,7 @@ class Options:
         if self.steps is not None and self.epochs is not None:
             raise ValueError("steps and epochs are both given; the length of the run is one of them")
         if self.profile:
-            profiling.parse(self.profile)
+            profiled_steps(self.profile)
         if not 0 <= self.seed < 2**31:
             raise ValueError(f"seed is {self.seed}; it must be from 0 to {2**31 - 1}")
 

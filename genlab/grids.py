@@ -12,7 +12,7 @@ from typing import Any
 import imageio.v3 as imageio
 import numpy as np
 
-from genlab.data.dataset import to_pixels
+from genlab.data.spec import to_pixels
 from genlab.errors import UsageError
 
 GAP = 2

@@ -28,7 +28,7 @@ PALETTE = np.array(
 
 def layout(model: Any) -> tuple[int, int | None]:
     """How many samples a model's grid shows and in how many columns: 8x8, one column a class, 2,500 points."""
-    if len(model.spec.shape) == 1:
+    if not model.spec.is_image:
         return 2500, None
     return (8 * model.spec.num_classes, model.spec.num_classes) if model.conditional else (64, 8)
 

@@ -20,8 +20,9 @@ from genlab import models
 from genlab.backend import tf
 from genlab.config import Config
 from genlab.data import Dataset
+from genlab.data.spec import DataSpec
 from genlab.errors import GenlabError, UsageError
-from genlab.models.base import DataSpec, GenerativeModel
+from genlab.models.base import GenerativeModel
 from genlab.networks import precision
 
 log = logging.getLogger("genlab")

@@ -71,7 +71,7 @@ def draw(arguments: Arguments) -> list[pathlib.Path]:
     run = runs.open(arguments.run, arguments.runs, checkpoint=arguments.checkpoint)
     model = run.model
     out = pathlib.Path(arguments.out)
-    vectors = len(model.spec.shape) == 1
+    vectors = not model.spec.is_image
     if vectors and (between or arguments.individual):
         raise UsageError(
             f"{run.name} draws points, not images: --interpolate and --individual do not fit; --array does."

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 import genlab
-from genlab.data import dataset as datasets
-from genlab.data import named
+from genlab.data import named, spec
 
 
 def write_idx(path, array, zipped=False):
@@ -115,9 +114,9 @@ def test_a_stream_pairs_images_with_their_labels(small_images):
 
 def test_pixels_survive_the_model_range():
     pixels = np.arange(256, dtype=np.uint8)
-    scaled = datasets.to_model_range(pixels).numpy()
+    scaled = spec.to_model_range(pixels).numpy()
     assert scaled.min() == -1 and scaled.max() == 1
-    np.testing.assert_array_equal(datasets.to_pixels(scaled), pixels)
+    np.testing.assert_array_equal(spec.to_pixels(scaled), pixels)
 
 
 def test_float_arrays_are_taken_in_both_plain_ranges(small_images):

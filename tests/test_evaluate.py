@@ -12,9 +12,9 @@ from conftest import TINY, fails
 import genlab
 from genlab.backend import keras, tf
 from genlab.data import stacked
+from genlab.data.spec import DataSpec
 from genlab.evaluate import __main__ as evaluate
 from genlab.evaluate import evaluation, extractors
-from genlab.models.base import DataSpec
 
 
 @pytest.fixture(scope="module")

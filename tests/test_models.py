@@ -14,8 +14,8 @@ from conftest import fails, state_of
 
 import genlab
 from genlab import config, models, sample
+from genlab.data.spec import DataSpec
 from genlab.evaluate.metrics.modes import mode_figures
-from genlab.models.base import DataSpec
 from genlab.networks import losses
 from genlab.train import __main__ as train
 from genlab.train import loop as engine

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 import genlab.networks.layers
 from genlab import models
-from genlab.models.base import DataSpec
+from genlab.data.spec import DataSpec
 from genlab.networks import blocks, losses
 from genlab.networks.averaging import WeightAverage
 from genlab.networks.layers import ByteDropout, FusedBatchNormalization, MinibatchStandardDeviation, SamplingDropout

@@ -11,7 +11,7 @@ from conftest import TINY
 import genlab
 from genlab import models
 from genlab.backend import tf
-from genlab.models.base import DataSpec
+from genlab.data.spec import DataSpec
 
 
 def built(**settings):

@@ -11,8 +11,8 @@ from conftest import TINY, TINY_FLAGS, fails, state_of
 import genlab
 from genlab import models, sample
 from genlab.backend import tf
+from genlab.data.spec import DataSpec
 from genlab.evaluate import evaluation
-from genlab.models.base import DataSpec
 from genlab.train import __main__ as train
 from genlab.train import collapse as watch
 

@@ -42,7 +42,7 @@ class TrainedDecoder:
     def of_run(cls, run: runs.Run, select: str = "none") -> TrainedDecoder:
         """Of a run, with the judge that `select` names. Raises UsageError where it has none, or draws points."""
         model = run.model
-        if len(model.spec.shape) != 3:
+        if not model.spec.is_image:
             raise UsageError(f"{run.path} draws points, not images.")
         mixture = None if model.mixture is None else tuple(np.asarray(part) for part in model.mixture)
         classes = model.spec.num_classes if model.conditional else 0

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from genlab.backend import keras, tf
-from genlab.data.dataset import to_model_range
+from genlab.data.spec import to_model_range
 from genlab.errors import UsageError
 from genlab.evaluate import classifier
 from genlab.evaluate.comparison import Setting

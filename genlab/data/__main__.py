@@ -155,7 +155,7 @@ def _say_what_training_does(dataset: Dataset, preview: str) -> None:
     print(f"training would see {len(dataset.images):,} images {shape}, {where}; held out: {held_out or 'none'}")
     if not held_out:
         print("  --split 0.9/0.1 holds some out, for figures that mean something")
-    if preview and len(dataset.spec.shape) == 3:
+    if preview and dataset.spec.is_image:
         from genlab import grids
 
         path = grids.save_grid(dataset.examples(SHOWN)[0], preview)
@@ -193,7 +193,7 @@ def shard(command: Shard) -> None:
 
 def _of_source(command: Shard) -> tuple[dict[str, Any], dict[str, Any]]:
     dataset = data.load(command.source, options=command.options)
-    if len(dataset.spec.shape) == 1:
+    if not dataset.spec.is_image:
         raise UsageError(f"{command.source} holds points; shards are of images.")
     facts = _facts(dataset.name, dataset.spec.shape, dataset.class_names) | {"data_sha256": dataset.sha256}
 
@@ -211,7 +211,7 @@ def _of_run(name: str, command: Shard) -> tuple[dict[str, Any], dict[str, Any]]:
 
     run = runs.open(name, checkpoint=command.checkpoint)
     model = run.model
-    if len(model.spec.shape) == 1:
+    if not model.spec.is_image:
         raise UsageError(f"{run.path} draws points; shards are of images.")
     label = None if command.label is None else class_number(run, command.label)
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from genlab.backend import tf
-from genlab.data.dataset import Dataset, to_pixels
+from genlab.data.dataset import Dataset
+from genlab.data.spec import to_pixels
 from genlab.errors import UsageError
 
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from genlab.backend import tf
 from genlab.data.records import Records
+from genlab.data.spec import DataSpec
 from genlab.errors import UsageError
-from genlab.models.base import DataSpec
 
 Images = np.ndarray | Records
 """In memory, or read as they are needed."""
@@ -222,15 +222,3 @@ def _rows(total: int, count: int) -> np.ndarray:
 def _drawn(images: Images, labels: np.ndarray | None, count: int) -> tuple[np.ndarray, np.ndarray | None]:
     rows = _rows(len(images), count)
     return images[rows], None if labels is None else labels[rows]
-
-
-def to_model_range(images):
-    """uint8 0..255 -> float32 in [-1, 1]: the one place where it is done. Vectors stay as they are."""
-    if images.dtype != np.uint8:
-        return tf.cast(images, tf.float32)
-    return tf.cast(images, tf.float32) / 127.5 - 1.0
-
-
-def to_pixels(images: Any) -> np.ndarray:
-    """float [-1, 1] -> uint8 0..255, rounded: the inverse of `to_model_range`."""
-    return np.clip(np.rint((np.asarray(images, np.float32) + 1.0) * 127.5), 0, 255).astype(np.uint8)

@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> None:
         from genlab import run as runs
 
         run = runs.open(arguments.run, arguments.runs, checkpoint=arguments.checkpoint)
-        if len(run.model.spec.shape) != 3:
+        if not run.model.spec.is_image:
             raise UsageError(f"{run.path} was trained on points, not images.")
         if arguments.decode:
             print(_decode(run, arguments))

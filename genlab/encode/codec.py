@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from genlab.data.dataset import to_model_range, to_pixels
+from genlab.data.spec import to_model_range, to_pixels
 from genlab.errors import GenlabError, UsageError
 from genlab.evaluate.metrics.reconstruction import reconstruction_figures
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from genlab.backend import keras, tf
-from genlab.data.dataset import to_model_range
+from genlab.data.spec import to_model_range
 from genlab.networks import blocks
 
 FEATURES = 64

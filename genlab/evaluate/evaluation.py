@@ -14,7 +14,7 @@ import numpy as np
 from genlab import __version__, grids, pictures
 from genlab import run as runs
 from genlab.data import Dataset
-from genlab.data.dataset import to_model_range
+from genlab.data.spec import to_model_range
 from genlab.errors import GenlabError, UsageError
 from genlab.evaluate import classifier, extractors
 from genlab.evaluate.metrics import classes, distances, modes, neighbours
@@ -118,7 +118,7 @@ def evaluate(
         "generated": len(seeds),
         "seed": seed,
     }
-    if len(dataset.spec.shape) == 1:
+    if not dataset.spec.is_image:
         figures = _point_figures(dataset, drawn.images, training.images)
     else:
         judge = extractors.load(extractor, dataset)

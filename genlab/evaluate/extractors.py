@@ -17,7 +17,8 @@ import numpy as np
 
 from genlab import files as cache
 from genlab.backend import keras, tf
-from genlab.data.dataset import Dataset, Images, to_model_range
+from genlab.data.dataset import Dataset, Images
+from genlab.data.spec import to_model_range
 from genlab.errors import GenlabError, UsageError
 from genlab.evaluate import classifier
 

@@ -284,7 +284,7 @@ def _compared(
 def _write_metadata(run: runs.Run, written: list[Exported], folder: pathlib.Path) -> None:
     """What a program needs to use the files: ranges, layout, what latents are drawn from, the classes."""
     model, facts = run.model, run.config.dataset
-    image = len(model.spec.shape) == 3
+    image = model.spec.is_image
     content: dict[str, Any] = {
         "genlab": __version__,
         "model": run.config.model,
@@ -314,7 +314,7 @@ def _grid(run: runs.Run) -> np.ndarray:
     count, columns = pictures.layout(run.model)
     _, drawn = _sampled(run, range(count))
     real = None
-    if len(run.model.spec.shape) == 1:
+    if not run.model.spec.is_image:
         with contextlib.suppress(GenlabError):  # real points are drawn under the generated ones, where they are at hand
             real = run.data().images
     return pictures.samples(drawn, columns, real)

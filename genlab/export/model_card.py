@@ -86,7 +86,7 @@ def _use(run: runs.Run) -> str:
     labels = ", and a class, an integer from 0 on in the order above" if model.conditional else ""
     out = (
         "images [N, height, width, channels], float32 from -1 (black) to 1 (white)"
-        if len(model.spec.shape) == 3
+        if model.spec.is_image
         else "vectors [N, size], float32"
     )
     return f"## Use\n\nIn go latents [N, {model.hparams.latent_size}], drawn from {drawn}{labels}. Out come {out}."

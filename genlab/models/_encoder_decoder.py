@@ -198,7 +198,7 @@ class EncoderDecoder(base.GenerativeModel):
 
     def pictures(self, images, labels) -> dict[str, Any]:
         drawn = {"reconstructions": pictures.reconstructions(images, self.reconstruct(images[:32]))}
-        if self.hparams.latent_size == 2 and len(self.spec.shape) == 3:
+        if self.hparams.latent_size == 2 and self.spec.is_image:
             codes = self.encoder(images, training=False)
             drawn["codes"] = pictures.scatter(codes, labels)
             drawn["manifold"] = pictures.manifold(self, codes)

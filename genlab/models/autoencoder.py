@@ -69,7 +69,7 @@ class Autoencoder(_encoder_decoder.EncoderDecoder):
 
     def __init__(self, hparams: Any, spec: base.DataSpec, *, seed: int = 0, schedule_steps: int | None = None):
         super().__init__(hparams, spec, seed=seed, schedule_steps=schedule_steps)
-        self.build_networks(hparams.output if len(spec.shape) == 3 else "linear")
+        self.build_networks(hparams.output if spec.is_image else "linear")
 
     def train_step(self, batches, seed) -> dict[str, Any]:
         ((images, _),) = batches

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from genlab.backend import LazyModule, keras, tf
+from genlab.data.spec import DataSpec
 from genlab.errors import UsageError
 from genlab.networks import replicas
 from genlab.networks.averaging import WeightAverage
@@ -19,16 +20,6 @@ optimizers = LazyModule("genlab.networks.optimizers")
 
 SAMPLE_BATCH = 64
 """How many samples are decoded at once, always."""
-
-
-@dataclasses.dataclass(frozen=True)
-class DataSpec:
-    """What a model must know of its data."""
-
-    shape: tuple[int, ...]
-    """(height, width, channels) of images, in pixels; (size,) of vectors."""
-    num_classes: int = 0
-    """How many classes the labels name; 0: no labels."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -179,7 +179,7 @@ class GAN(base.GenerativeModel):
         self.num_classes = 0 if hparams.conditioning == "none" else spec.num_classes
         if hparams.conditioning != "none" and not spec.num_classes:
             raise base.needs_labels()
-        if hparams.differentiable_augmentation and len(spec.shape) == 1:
+        if hparams.differentiable_augmentation and not spec.is_image:
             raise UsageError("--differentiable-augmentation is for images; the data holds points.")
         self.generator = self._build_generator(averaged=False)
         with precision.scope("float32"):  # samples are drawn in full precision whatever the training ran in

@@ -113,7 +113,7 @@ class VAE(_encoder_decoder.EncoderDecoder):
 
     def __init__(self, hparams: Any, spec: base.DataSpec, *, seed: int = 0, schedule_steps: int | None = None):
         super().__init__(hparams, spec, seed=seed, schedule_steps=schedule_steps)
-        image = len(spec.shape) == 3
+        image = spec.is_image
         self.likelihood = hparams.likelihood
         if self.likelihood == "auto":
             self.likelihood = "gaussian" if not image else "bernoulli" if spec.shape[2] == 1 else "discretized_logistic"

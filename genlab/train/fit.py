@@ -25,7 +25,7 @@ from genlab.data import load as load_data
 from genlab.data.options import DataOptions
 from genlab.errors import UsageError, closest
 from genlab.networks import precision
-from genlab.train import distribution, profiling
+from genlab.train import distribution
 from genlab.train import loop as engine
 
 log = logging.getLogger("genlab")
@@ -50,7 +50,7 @@ def fit(
     options = config.make(Options, {"data": source} | named)
     distribution.prepare(options)
     dataset = load_data(data, labels, data_options)
-    preset = config.preset_for(model, preset, points=len(dataset.spec.shape) == 1)
+    preset = config.preset_for(model, preset, points=not dataset.spec.is_image)
     hparams = config.starting_hparams(model, preset)
     hparam_names = {field.name for field in dataclasses.fields(hparams)}
     for name in settings:
@@ -158,7 +158,7 @@ def _announce_schedule(stored: Config, options: Options) -> None:
 def _check_profile(options: Options, begin: int, end: int) -> None:
     """Raise UsageError for a profile of steps that this training does not take."""
     if options.profile:
-        start, stop = profiling.parse(options.profile)
+        start, stop = config.profiled_steps(options.profile)
         if start < begin or stop > end:
             raise UsageError(f"--profile {options.profile}: this training goes from step {begin:,} to {end:,}.")
 

@@ -21,7 +21,8 @@ import tqdm
 
 from genlab import grids, pictures
 from genlab.backend import tf
-from genlab.data.dataset import Dataset, to_model_range
+from genlab.data.dataset import Dataset
+from genlab.data.spec import to_model_range
 from genlab.errors import Collapsed, GenlabError, Interrupted
 from genlab.evaluate import evaluation
 from genlab.evaluate.metrics.modes import mode_figures
@@ -308,7 +309,7 @@ class _Training:
         self.fit_prior()
         drawn = self.model.sample(self.grid_latents, self.grid_labels).numpy()
         held_out, labels = self.dataset.held_out(HELD_OUT)
-        beside = self.model.pictures(to_model_range(held_out), labels) if len(held_out.shape) == 4 else {}
+        beside = self.model.pictures(to_model_range(held_out), labels) if self.model.spec.is_image else {}
         picture = pictures.samples(drawn, self.grid_columns, self.dataset.images)
         with self.board.as_default(step=self.step):
             for name, each in {"": picture, **beside}.items():

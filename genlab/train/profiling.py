@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from genlab.backend import tf
+from genlab.config import profiled_steps
 
 log = logging.getLogger("genlab")
 
@@ -19,14 +20,6 @@ SHOWN = 10
 OPERATION = re.compile(r"^(?P<name>[^\s:]+):(?P<kind>\w+)$")
 LOOP = re.compile(r"^while/(body/)?(_\d+/)?(while/)?")
 """What names begin with in the loop over steps, where all of them are."""
-
-
-def parse(span: str) -> tuple[int, int]:
-    """START:STOP -> the two steps. Raises ValueError where it says anything else."""
-    found = re.fullmatch(r"(\d+):(\d+)", span)
-    if found is None or not int(found[1]) < int(found[2]):
-        raise ValueError(f"profile is {span!r}; it must be two steps, the smaller first, like 100:120")
-    return int(found[1]), int(found[2])
 
 
 @dataclasses.dataclass
@@ -43,7 +36,7 @@ class Profile:
 
     def __init__(self, span: str, folder: pathlib.Path) -> None:
         """`span` is START:STOP or empty for no profile; `folder` is what TensorBoard is shown."""
-        self.steps: tuple[int, ...] = parse(span) if span else ()
+        self.steps: tuple[int, ...] = profiled_steps(span) if span else ()
         self.folder = folder
         self.running = False
         self.seconds = self.waited = 0.0

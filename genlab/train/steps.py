@@ -9,7 +9,8 @@ import numpy as np
 
 from genlab.backend import tf
 from genlab.config import Config
-from genlab.data.dataset import Dataset, to_model_range
+from genlab.data.dataset import Dataset
+from genlab.data.spec import to_model_range
 from genlab.models.base import GenerativeModel
 from genlab.networks import augmentation
 from genlab.run import State

@@ -33,7 +33,7 @@ def classifier(
     """
     from genlab import run as runs
     from genlab.backend import keras
-    from genlab.models import base
+    from genlab.data.spec import DataSpec
     from genlab.networks import blocks
 
     opened = run if isinstance(run, runs.Run) else runs.open(run)
@@ -42,7 +42,7 @@ def classifier(
     if not num_classes:
         raise UsageError(f"{opened.name} was trained without labels: tell how many classes are to be told apart.")
     trained = feature_network(opened)
-    spec = base.DataSpec(tuple(facts["shape"]), facts["num_classes"])
+    spec = DataSpec(tuple(facts["shape"]), facts["num_classes"])
     # A model of its own: training it must not touch the run's.
     fresh = type(opened.model)(opened.config.hparams, spec, seed=seed)
     network = fresh.feature_network
@@ -103,7 +103,7 @@ def _matching(network: Any, pattern: str) -> list[Any]:
 
 def feature_network(run: Any) -> Any:
     """The network that the trunk is cut from. Raises UsageError where the run has none."""
-    if len(run.model.spec.shape) != 3:
+    if not run.model.spec.is_image:
         raise UsageError(f"{run.path} was trained on points, not images.")
     if run.model.feature_network is None:
         raise UsageError(
