@@ -9,7 +9,7 @@ import pathlib
 import platform
 from typing import Any
 
-from genlab import run as runs
+from genlab import files
 
 FOLDER = pathlib.Path(__file__).parent / "results"
 CACHE = pathlib.Path(__file__).parent / "cache"
@@ -27,7 +27,7 @@ def add(name: str, entry: dict[str, Any]) -> None:
     entry |= {"date": datetime.date.today().isoformat(), "machine": machine()}
     print(json.dumps(entry), flush=True)
     FOLDER.mkdir(exist_ok=True)
-    runs.write_text(FOLDER / f"{name}.json", json.dumps([*entries(name), entry], indent=1) + "\n")
+    files.write_text(FOLDER / f"{name}.json", json.dumps([*entries(name), entry], indent=1) + "\n")
 
 
 def machine() -> str:

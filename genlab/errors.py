@@ -1,13 +1,16 @@
-"""What a person is told when something goes wrong: a line or two, and an exit status."""
+"""What a command tells a person: its log and tables, and, when something goes wrong, a line or two and an exit status."""
 
 from __future__ import annotations
 
 import contextlib
 import difflib
 import errno
+import logging
 import signal
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+
+import tqdm
 
 
 class GenlabError(Exception):
@@ -96,3 +99,31 @@ def reported(program: str) -> Iterator[None]:
             raise
         print(f"{program}: error: {message}", file=sys.stderr)
         raise SystemExit(1) from None
+
+
+class _Console(logging.Handler):
+    """Prints above the progress bar, where there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.tqdm.write(self.format(record), file=sys.stdout)
+
+
+@contextlib.contextmanager
+def console_log() -> Iterator[None]:
+    """Print log records, except file-only ones, to standard output."""
+    handler = _Console()
+    handler.addFilter(lambda record: not getattr(record, "file_only", False))
+    log = logging.getLogger("genlab")
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells as lines of text whose columns are aligned; all rows have as many cells."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )

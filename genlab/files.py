@@ -1,25 +1,36 @@
-"""The user's cache folder: what takes minutes to find out, and can be found out again."""
+"""Files that are written whole or not at all, and the user's cache folder."""
 
 from __future__ import annotations
 
 import os
 import pathlib
+import uuid
 from collections.abc import Callable
 
 
-def folder() -> pathlib.Path:
-    """GENLAB_CACHE, or genlab in the user's own cache folder."""
-    if chosen := os.environ.get("GENLAB_CACHE"):
-        return pathlib.Path(chosen)
-    return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "genlab"
+def replace(path: str | os.PathLike, write: Callable[[pathlib.Path], object]) -> pathlib.Path:
+    """Let `write` make a file beside `path`, then move it into place: readers see the old content or the new, never half.
 
-
-def write(path: pathlib.Path, writing: Callable[[pathlib.Path], object]) -> None:
-    """Let a file be written beside its place and put it there at once: others see it whole or not at all."""
+    The folder is made where it is missing. The temporary file has the suffix of `path`, since some writers go by it.
+    """
+    path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}-{path.name}")
+    temporary = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")
     try:
-        writing(temporary)
+        write(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+    return path
+
+
+def write_text(path: str | os.PathLike, text: str) -> pathlib.Path:
+    """Replace a file by this text, in UTF-8."""
+    return replace(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def cache_folder() -> pathlib.Path:
+    """For what takes minutes to compute and can be computed again: GENLAB_CACHE, or genlab in the user's cache folder."""
+    if chosen := os.environ.get("GENLAB_CACHE"):
+        return pathlib.Path(chosen)
+    return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "genlab"

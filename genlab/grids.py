@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import os
 import pathlib
-import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import imageio.v3 as imageio
 import numpy as np
 
+from genlab import files
 from genlab.data.spec import to_pixels
 from genlab.errors import UsageError
 
@@ -52,7 +52,7 @@ def save_image(image: Any, path: str | os.PathLike) -> pathlib.Path:
     picture = _drop_grey_axis(as_pixels(image))
     # Encoded in memory first: a full disk then fails in one plain place.
     encoded = imageio.imwrite("<bytes>", picture, extension=pathlib.Path(path).suffix)
-    return _replace(path, lambda temporary: temporary.write_bytes(encoded))
+    return files.replace(path, lambda temporary: temporary.write_bytes(encoded))
 
 
 def save_film(frames: Iterable[Any], path: str | os.PathLike, frames_per_second: float = 5.0) -> pathlib.Path:
@@ -65,7 +65,7 @@ def save_film(frames: Iterable[Any], path: str | os.PathLike, frames_per_second:
     if path.suffix.lower() == ".gif":
         stack = [_drop_grey_axis(picture) for picture in pictures]
         encoded = imageio.imwrite("<bytes>", stack, extension=".gif", duration=1000 / frames_per_second, loop=0)
-        return _replace(path, lambda temporary: temporary.write_bytes(encoded))
+        return files.replace(path, lambda temporary: temporary.write_bytes(encoded))
     if path.suffix.lower() != ".mp4":
         raise UsageError(f"a film is written as .gif or .mp4, not as {path.name}.")
     try:
@@ -74,7 +74,7 @@ def save_film(frames: Iterable[Any], path: str | os.PathLike, frames_per_second:
         raise UsageError('an MP4 film needs imageio-ffmpeg: pip install "genlab[video]", or write a .gif.') from None
     pad = [(0, side % 2) for side in pictures[0].shape[:2]]
     stack = [np.pad(np.broadcast_to(picture[..., :3], (*picture.shape[:2], 3)), (*pad, (0, 0))) for picture in pictures]
-    return _replace(
+    return files.replace(
         path,
         lambda temporary: imageio.imwrite(temporary, stack, plugin="FFMPEG", fps=frames_per_second, macro_block_size=1),
     )
@@ -109,16 +109,3 @@ def interpolate(start: np.ndarray, end: np.ndarray, frames: int, spherical: bool
 
 def _drop_grey_axis(picture: np.ndarray) -> np.ndarray:
     return picture[..., 0] if picture.shape[-1] == 1 else picture
-
-
-def _replace(path: str | os.PathLike, write: Callable[[Any], Any]) -> pathlib.Path:
-    """Write beside the path and move into place, so that nobody ever sees half a file."""
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")
-    try:
-        write(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path

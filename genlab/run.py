@@ -9,14 +9,13 @@ import logging
 import os
 import pathlib
 import re
-import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import filelock
 
 from genlab import data as sources
-from genlab import models
+from genlab import files, models
 from genlab.backend import tf
 from genlab.config import Config
 from genlab.data import Dataset
@@ -71,11 +70,11 @@ class Run:
     def drop_metrics_after(self, step: int) -> None:
         """Forget the lines that a killed run wrote after its last checkpoint: resuming writes them again."""
         kept = [line for line in _complete_lines(self.path / "metrics.jsonl") if line["step"] <= step]
-        write_text(self.path / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
+        files.write_text(self.path / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
 
     def write_config(self, config: Config) -> None:
         self.config = config
-        write_text(self.path / "config.json", json.dumps(config.to_json(), indent=2) + "\n")
+        files.write_text(self.path / "config.json", json.dumps(config.to_json(), indent=2) + "\n")
 
     @contextlib.contextmanager
     def training(self) -> Iterator[None]:
@@ -262,16 +261,6 @@ def open(
 
 def newest_checkpoint(path: pathlib.Path) -> str | None:
     return tf.train.latest_checkpoint(str(path / "checkpoints"))
-
-
-def write_text(path: pathlib.Path, text: str) -> None:
-    """Replace a file at once: whoever reads it sees the old text or the new."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        temporary.write_text(text)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def all_runs(out: pathlib.Path, model: str | None = None) -> list[pathlib.Path]:

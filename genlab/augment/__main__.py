@@ -7,8 +7,7 @@ import sys
 
 import tyro
 
-from genlab.console import console_log
-from genlab.errors import Harmful, UsageError, reported
+from genlab.errors import Harmful, UsageError, console_log, reported
 
 PROGRAM = "python -m genlab.augment"
 PAIR = ("generated", "real")

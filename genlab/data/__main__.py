@@ -13,12 +13,11 @@ import tqdm
 import tyro
 
 from genlab import data
-from genlab.console import console_log
 from genlab.data import shards
 from genlab.data.dataset import Dataset
 from genlab.data.options import DataOptions
 from genlab.data.records import Records
-from genlab.errors import UsageError, reported
+from genlab.errors import UsageError, console_log, reported
 
 PROGRAM = "python -m genlab.data"
 SHOWN = 64

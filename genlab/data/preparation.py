@@ -10,7 +10,7 @@ import logging
 
 import numpy as np
 
-from genlab import files as cache
+from genlab import files
 from genlab.data.dataset import Dataset, Images
 from genlab.data.frame import Frame
 from genlab.data.options import DataOptions
@@ -113,12 +113,12 @@ def _read(dataset: Dataset, records: dict[str, Records], options: DataOptions) -
 def _checked_once(records: dict[str, Records]) -> dict[str, dict[int, str]]:
     """What cannot be decoded, from the cache where the same files were checked before."""
     digest = hashlib.sha256("".join(each.sha256() for each in records.values()).encode()).hexdigest()
-    path = cache.folder() / f"checked-{digest[:16]}.json"
+    path = files.cache_folder() / f"checked-{digest[:16]}.json"
     if path.is_file():
         stored = json.loads(path.read_text())
         return {split: {int(row): why for row, why in found.items()} for split, found in stored.items()}
     bad = {split: each.checked() for split, each in records.items()}
-    cache.write(path, lambda temporary: temporary.write_text(json.dumps(bad)))
+    files.replace(path, lambda temporary: temporary.write_text(json.dumps(bad)))
     return bad
 
 

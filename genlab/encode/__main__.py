@@ -84,9 +84,9 @@ def _decode(run: Any, arguments: Arguments) -> pathlib.Path:
 
 
 def _encode(run: Any, arguments: Arguments) -> None:
+    from genlab import files
     from genlab.data.dataset import FIELDS
     from genlab.encode import codec as coding
-    from genlab.run import write_text
 
     if run.model.encoder is None:
         raise UsageError(f"{run.config.model} has no encoder: train an autoencoder or a vae to encode images.")
@@ -112,7 +112,7 @@ def _encode(run: Any, arguments: Arguments) -> None:
         "bits": arguments.bits,
         "rows": [dataclasses.asdict(row) for row in rows],
     }
-    write_text(run.path / "encode.json", json.dumps(kept, indent=2) + "\n")
+    files.write_text(run.path / "encode.json", json.dumps(kept, indent=2) + "\n")
     print(f"{out} has the codes of {len(images):,} {arguments.split} images of {dataset.name}")
     if arguments.plot:
         path = run.path / "codes.png"

@@ -8,8 +8,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from genlab.console import console_log
-from genlab.errors import reported
+from genlab.errors import console_log, reported
 
 PROGRAM = "python -m genlab.evaluate"
 

@@ -126,7 +126,7 @@ def report(
 
     `pair` are the condition and the baseline whose difference is the answer; `arguments` the command's.
     """
-    from genlab.run import write_text
+    from genlab import files
 
     kept = {
         "date": datetime.date.today().isoformat(),
@@ -144,6 +144,6 @@ def report(
             for each in settings
         ],
     }
-    write_text(run.path / f"{name}.json", json.dumps(kept, indent=2) + "\n")
+    files.write_text(run.path / f"{name}.json", json.dumps(kept, indent=2) + "\n")
     plot(settings, images, run.path / f"{name}.png")
     print(table(settings, images, *pair))

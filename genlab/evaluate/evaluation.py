@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from genlab import __version__, grids, pictures
+from genlab import __version__, files, grids, pictures
 from genlab import run as runs
 from genlab.data import Dataset
 from genlab.data.spec import to_model_range
@@ -141,7 +141,7 @@ def evaluate(
         "genlab": __version__,
     }
     evaluation = Evaluation(run.name, run.config.model, run.step, protocol, figures, facts)
-    runs.write_text(run.path / "evaluation.json", json.dumps(evaluation.to_json(), indent=2) + "\n")
+    files.write_text(run.path / "evaluation.json", json.dumps(evaluation.to_json(), indent=2) + "\n")
     return evaluation
 
 

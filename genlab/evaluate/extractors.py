@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from genlab import files as cache
+from genlab import files
 from genlab.backend import keras, tf
 from genlab.data.dataset import Dataset, Images
 from genlab.data.spec import to_model_range
@@ -153,7 +153,7 @@ def _classifier(dataset: Dataset) -> Extractor:
         raise UsageError(
             "--extractor classifier is trained on labels, and the data has none. Give --extractor inception."
         )
-    path = cache.folder() / f"classifier-{dataset.sha256[:16]}.keras"
+    path = files.cache_folder() / f"classifier-{dataset.sha256[:16]}.keras"
     if path.exists():
         network = keras.models.load_model(path, compile=False)
     else:
@@ -161,7 +161,7 @@ def _classifier(dataset: Dataset) -> Extractor:
         images, labels = dataset.examples(CLASSIFIER_IMAGES)
         assert labels is not None
         network = classifier.train(images, labels, dataset.spec.num_classes)
-        cache.write(path, network.save)
+        files.replace(path, network.save)
     images, labels = dataset.tested(CLASSIFIER_IMAGES)
     extractor = Extractor("classifier", network, dataset.spec.shape)
     assert labels is not None

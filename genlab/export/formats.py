@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from genlab import __version__, grids, pictures
+from genlab import __version__, files, grids, pictures
 from genlab import run as runs
 from genlab.backend import keras, quiet, tf
 from genlab.errors import GenlabError, UsageError, closest
@@ -76,7 +76,7 @@ def export(
         written = [each for format_ in dict.fromkeys(formats) for each in _write(run, format_, scratch)]
         _write_metadata(run, written, scratch)
         grids.save_image(_grid(run), scratch / "grid.png")
-        runs.write_text(scratch / "MODEL_CARD.md", model_card.text(run, written))
+        files.write_text(scratch / "MODEL_CARD.md", model_card.text(run, written))
         if folder.exists():
             folder.rename(pathlib.Path(name) / "before")
         scratch.rename(folder)
@@ -306,7 +306,7 @@ def _write_metadata(run: runs.Run, written: list[Exported], folder: pathlib.Path
         parts = {n: np.asarray(part) for n, part in zip(names, model.mixture, strict=True)}
         np.savez(folder / "prior.npz", allow_pickle=False, **parts)
         content["latents"]["mixture"] = "prior.npz"
-    runs.write_text(folder / METADATA, json.dumps(content, indent=2) + "\n")
+    files.write_text(folder / METADATA, json.dumps(content, indent=2) + "\n")
 
 
 def _grid(run: runs.Run) -> np.ndarray:

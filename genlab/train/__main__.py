@@ -13,10 +13,9 @@ import tyro
 
 from genlab import config, models
 from genlab.config import Options
-from genlab.console import console_log
 from genlab.data import points
 from genlab.data.options import DataOptions
-from genlab.errors import UsageError, reported
+from genlab.errors import UsageError, console_log, reported
 
 log = logging.getLogger("genlab")
 

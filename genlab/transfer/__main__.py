@@ -10,8 +10,7 @@ import sys
 
 import tyro
 
-from genlab.console import console_log
-from genlab.errors import UsageError, reported
+from genlab.errors import UsageError, console_log, reported
 from genlab.transfer.backbone import classifier, feature_network, freeze, unfreeze, weights_trained
 
 __all__ = ["classifier", "freeze", "unfreeze", "weights_trained"]
