@@ -114,7 +114,7 @@ def measured(run: Any, dataset: Any, extractor: Any, real: np.ndarray) -> dict[s
     for name in AVERAGES:
         for (average, _), kept in zip(own.variables, trained.kept[name], strict=True):
             average.assign(kept)
-        if model.prior == "fitted":
+        if model.prior.is_fitted:
             model.fit_prior(map(to_model_range, dataset.example_batches(20_000)))
         drawn = evaluation.draw(model, np.arange(len(real)))
         found[name] = distances.frechet_distance(extractor(drawn.images)[0], real)

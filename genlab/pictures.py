@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from genlab import grids
+from genlab.networks import priors
 
 PALETTE = np.array(
     [
@@ -84,7 +85,7 @@ def manifold(model: Any, codes: Any, side: int = 15) -> np.ndarray:
     from scipy.stats import norm
 
     shares = np.linspace(0.025, 0.975, side)
-    if model.prior == "normal":
+    if isinstance(model.prior, priors.Normal):
         right = up = norm.ppf(shares)
     else:
         right, up = (np.quantile(np.asarray(codes)[:, axis], shares) for axis in (0, 1))

@@ -123,7 +123,7 @@ def _film(
 ) -> pathlib.Path:
     model = run.model
     start, end = np.asarray(model.sample_latents(seeds))
-    latents = grids.interpolate(start, end, arguments.frames, model.prior == "normal")
+    latents = grids.interpolate(start, end, arguments.frames, model.prior.is_spherical)
     # All frames of one class: a film from class to class would jump.
     labels = (
         None

@@ -126,7 +126,7 @@ def test_metadata_and_card(conditional, encoding):
     assert conditional.config.dataset["sha256"] in card and "Not measured" in card and "decoder.onnx" in card
     assert (conditional.path / "export" / "grid.png").exists()
     with np.load(encoding.path / "export" / "prior.npz") as prior:
-        np.testing.assert_array_equal(prior["means"], encoding.model.mixture[1])
+        np.testing.assert_array_equal(prior["means"], encoding.model.prior.means)
 
 
 def test_augmenter_from_an_export_draws_what_the_run_draws(conditional, encoding):

@@ -204,7 +204,7 @@ def test_vae_draws_from_the_density_of_its_codes_or_from_its_prior():
     model = build("vae", components=1, likelihood="gaussian")
     images = tf.random.stateless_uniform((500, *model.spec.shape), [0, 1], -1.0, 1.0)
     # A posterior of mean (3, ...) and standard deviation 0.5 for every image.
-    ones = tf.ones([100, model.hparams.latent_size])
+    ones = tf.ones([100, model.latent_size])
     model.averaged_encoder = lambda images, training: (3.0 * ones, 2.0 * math.log(0.5) * ones)
     batches = tf.split(images, 5)
     codes = np.concatenate([model.codes(batch, number) for number, batch in enumerate(batches)])
@@ -213,7 +213,7 @@ def test_vae_draws_from_the_density_of_its_codes_or_from_its_prior():
     drawn = model.sample_latents(range(2000)).numpy()
     np.testing.assert_allclose(drawn.mean(0), 3.0, atol=0.1)
     np.testing.assert_allclose(drawn.std(0), 0.5, atol=0.06)
-    assert build("vae", components=0).prior == "normal"
+    assert build("vae", components=0).prior.name == "normal"
     with pytest.raises(ValueError, match="components is 0; it must be at least 1"):
         build("autoencoder", components=0)
 
@@ -432,7 +432,7 @@ def test_r1_is_lazy_and_keeps_its_mean_weight():
 def test_prior_of_the_training_is_the_prior_of_the_samples():
     model = build("gan", prior="uniform")
     drawn = model.draw_latents(4000, tf.constant([1, 2])).numpy()
-    assert drawn.min() >= -1 and drawn.max() < 1 and model.prior == "uniform"
+    assert drawn.min() >= -1 and drawn.max() < 1 and model.prior.name == "uniform"
 
 
 # -- WGAN --------------------------------------------------------------------------------------------------------------

@@ -279,7 +279,7 @@ class Augmenter(keras.layers.Layer):
         move_seed = tf.random.fold_in(seed, 3, alg="philox")
         if self.way == "vary":
             noise = tf.random.stateless_normal(tf.shape(chosen), move_seed, alg="philox")
-            chosen = chosen + self.amount * tf.constant(self.decoders[0].code_scale()) * noise
+            chosen = chosen + self.amount * tf.constant(self.decoders[0].prior.standard_deviation()) * noise
         else:
             other = tf.gather(codes, self._partners(numbers, rows, move_seed))
             share = tf.random.stateless_uniform([tf.size(rows), 1], move_seed, alg="philox")

@@ -13,7 +13,7 @@ import numpy as np
 
 from genlab.backend import keras, tf
 from genlab.errors import UsageError
-from genlab.networks import priors as latents
+from genlab.networks import priors
 
 if TYPE_CHECKING:  # an exported decoder draws without what trained it
     from genlab import run as runs
@@ -27,10 +27,8 @@ class TrainedDecoder:
 
     network: Any
     """Keras model latents [B, latent], or [latents, labels [B]], -> images [B, H, W, C] in [-1, 1]."""
-    prior: str = "normal"
-    """normal, uniform or fitted: see genlab.networks.priors."""
-    mixture: tuple[np.ndarray, ...] | None = None
-    """Of a fitted prior."""
+    prior: priors.Prior
+    """What its latents are drawn from."""
     encoder: Any = None
     """Keras model images -> latents, where there is one."""
     num_classes: int = 0
@@ -44,9 +42,10 @@ class TrainedDecoder:
         model = run.model
         if not model.spec.is_image:
             raise UsageError(f"{run.path} draws points, not images.")
-        mixture = None if model.mixture is None else tuple(np.asarray(part) for part in model.mixture)
+        # Arrays, where the run has variables: this decoder is not trained on.
+        prior = priors.make(model.prior.name, model.latent_size, model.prior.arrays())
         classes = model.spec.num_classes if model.conditional else 0
-        return cls(model.decoder, model.prior, mixture, model.encoder, classes, _judge(run, select))
+        return cls(model.decoder, prior, model.encoder, classes, _judge(run, select))
 
     @classmethod
     def of_export(cls, folder: str | os.PathLike) -> TrainedDecoder:
@@ -59,36 +58,27 @@ class TrainedDecoder:
         facts = json.loads((path / "metadata.json").read_text())
         if facts["images"]["range"] is None:
             raise UsageError(f"{path} draws points, not images.")
-        mixture = None
-        if "mixture" in facts["latents"]:
-            with np.load(path / facts["latents"]["mixture"]) as arrays:
-                mixture = tuple(arrays[name] for name in ("weights", "means", "scales"))
+        described, mixture = facts["latents"], None
+        if "mixture" in described:
+            with np.load(path / described["mixture"]) as arrays:
+                mixture = dict(arrays)
         load = functools.partial(keras.saving.load_model, compile=False)
         encoder = load(path / "encoder.keras") if facts["has_encoder"] else None
-        return cls(
-            load(path / "decoder.keras"), facts["latents"]["prior"], mixture, encoder, len(facts["classes"] or ())
-        )
+        prior = priors.make(described["prior"], described["size"], mixture)
+        return cls(load(path / "decoder.keras"), prior, encoder, len(facts["classes"] or ()))
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """Height, width, channels."""
         return tuple(self.network.output_shape[1:])
 
-    @property
-    def latent_size(self) -> int:
-        return self.network.inputs[0].shape[-1]
-
     def draw(self, labels: Any, seed: Any, candidates: int = 1, select: str = "none") -> Any:
         """Images [n, H, W, C] in [-1, 1] of the labels [n], each the one of its candidates that the judge likes best."""
         repeated = tf.repeat(labels, candidates)
         count = tf.size(repeated)
         seeds = tf.stack([tf.fill([count], seed[0]), seed[1] + tf.range(count)], axis=1)
-        codes = tf.map_fn(
-            lambda each: latents.draw_one(self.prior, self.latent_size, each, self.mixture),
-            seeds,
-            fn_output_signature=tf.TensorSpec([self.latent_size], tf.float32),
-        )
-        images = self.network([codes, repeated] if len(self.network.inputs) == 2 else codes, training=False)
+        codes = self.prior.draw_each(seeds)
+        images = self.network([codes, repeated] if self.num_classes else codes, training=False)
         if select == "none":
             return images
         scores = self.judge([images, repeated] if len(self.judge.inputs) == 2 else images, training=False)
@@ -98,21 +88,12 @@ class TrainedDecoder:
         groups = tf.reshape(images, [-1, candidates, *images.shape[1:]])
         return tf.gather(groups, best, axis=1, batch_dims=1)
 
-    def code_scale(self) -> np.ndarray:
-        """Standard deviation [latent] of codes: 1 under N(0, I), else of the density that was fitted to them."""
-        if self.mixture is None:
-            return np.ones(self.latent_size, np.float32)
-        weights, means, scales = self.mixture
-        within = np.square(scales).sum(axis=2)
-        mean = weights @ means
-        return np.sqrt(weights @ (within + np.square(means - mean))).astype(np.float32)
-
     def get_config(self) -> dict[str, Any]:
         """Everything as what JSON holds, but the weights."""
         networks = {name: getattr(self, name) for name in ("network", "encoder", "judge")}
         return {
-            "prior": self.prior,
-            "mixture": None if self.mixture is None else [np.asarray(part).tolist() for part in self.mixture],
+            "prior": self.prior.name,
+            "mixture": [part.tolist() for part in self.prior.arrays().values()] or None,
             "num_classes": self.num_classes,
             **{name: keras.saving.serialize_keras_object(each) for name, each in networks.items()},  # None is None
         }
@@ -120,13 +101,10 @@ class TrainedDecoder:
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> TrainedDecoder:
         networks = {name: config[name] for name in ("network", "encoder", "judge")}
-        mixture = config["mixture"]
-        return cls(
-            prior=config["prior"],
-            mixture=None if mixture is None else tuple(np.asarray(part, np.float32) for part in mixture),
-            num_classes=config["num_classes"],
-            **{name: keras.saving.deserialize_keras_object(each) for name, each in networks.items()},
-        )
+        loaded = {name: keras.saving.deserialize_keras_object(each) for name, each in networks.items()}
+        parts = config["mixture"] and dict(zip(("weights", "means", "scales"), config["mixture"], strict=True))
+        prior = priors.make(config["prior"], loaded["network"].inputs[0].shape[-1], parts)
+        return cls(prior=prior, num_classes=config["num_classes"], **loaded)
 
 
 def _judge(run: runs.Run, select: str) -> Any:

@@ -134,7 +134,7 @@ def write_saved_model(run: runs.Run, path: pathlib.Path) -> None:
     gives images. `sample` is the default.
     """
     model = run.model
-    latents = tf.TensorSpec([None, model.hparams.latent_size], tf.float32, name="latents")
+    latents = tf.TensorSpec([None, model.latent_size], tf.float32, name="latents")
     seeds = tf.TensorSpec([None], tf.int64, name="seeds")
     labels = [tf.TensorSpec([None], tf.int32, name="labels")] if model.conditional else []
     images = tf.TensorSpec([None, *model.spec.shape], tf.float32, name="images")
@@ -150,7 +150,7 @@ def write_saved_model(run: runs.Run, path: pathlib.Path) -> None:
     module.weights = [
         weight.value for network in (model.decoder, model.encoder) if network for weight in network.weights
     ]
-    module.mixture = model.mixture
+    module.prior = model.prior.variables()
     module.sample = signature(decode, latents, *labels)
     module.sample_seeds = signature(lambda seeds, *labels: decode(model.sample_latents(seeds), *labels), seeds, *labels)
     signatures = {"sample": module.sample, "sample_seeds": module.sample_seeds, "serving_default": module.sample}
@@ -290,7 +290,7 @@ def _write_metadata(run: runs.Run, written: list[Exported], folder: pathlib.Path
         "model": run.config.model,
         "run": run.name,
         "step": run.step,
-        "latents": {"size": model.hparams.latent_size, "prior": model.prior},
+        "latents": {"size": model.latent_size, "prior": model.prior.name},
         "images": {
             "shape": list(model.spec.shape),
             "layout": "NHWC" if image else "ND",
@@ -301,10 +301,8 @@ def _write_metadata(run: runs.Run, written: list[Exported], folder: pathlib.Path
         "has_encoder": model.encoder is not None,
         "files": [dataclasses.asdict(each) for each in written],
     }
-    if model.mixture is not None:
-        names = ("weights", "means", "scales")
-        parts = {n: np.asarray(part) for n, part in zip(names, model.mixture, strict=True)}
-        np.savez(folder / "prior.npz", allow_pickle=False, **parts)
+    if arrays := model.prior.arrays():
+        np.savez(folder / "prior.npz", allow_pickle=False, **arrays)
         content["latents"]["mixture"] = "prior.npz"
     files.write_text(folder / METADATA, json.dumps(content, indent=2) + "\n")
 

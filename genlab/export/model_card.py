@@ -78,18 +78,15 @@ def _figures(run: runs.Run) -> str:
 
 def _use(run: runs.Run) -> str:
     model = run.model
-    drawn = {
-        "normal": "N(0, 1), each number on its own",
-        "uniform": "U(-1, 1), each number on its own",
-        "fitted": "the mixture of Gaussians in `prior.npz` (weights [K], means [K, latent], Cholesky factors [K, latent, latent])",
-    }[model.prior]
     labels = ", and a class, an integer from 0 on in the order above" if model.conditional else ""
     out = (
         "images [N, height, width, channels], float32 from -1 (black) to 1 (white)"
         if model.spec.is_image
         else "vectors [N, size], float32"
     )
-    return f"## Use\n\nIn go latents [N, {model.hparams.latent_size}], drawn from {drawn}{labels}. Out come {out}."
+    return (
+        f"## Use\n\nIn go latents [N, {model.latent_size}], drawn from {model.prior.sentence}{labels}. Out come {out}."
+    )
 
 
 def _files(exported: Sequence[Any]) -> str:

@@ -10,17 +10,15 @@ import numpy as np
 from genlab import pictures
 from genlab.backend import keras, tf
 from genlab.models import base
-from genlab.networks import blocks, precision
-from genlab.networks import priors as latents
-
-CODES_PER_NUMBER = 3
-"""Codes that a Gaussian of the mixture takes, for each number of a code."""
+from genlab.networks import blocks, precision, priors
 
 
 @dataclasses.dataclass(frozen=True)
 class Hparams(base.Hparams):
     """Hyper-parameters of models with an encoder and a decoder."""
 
+    latent_size: int = 64
+    """Numbers in a latent vector."""
     network: Literal["mlp", "conv"] = "conv"
     """Dense layers or strided convolutions. Vectors always take dense layers."""
     encoder_widths: tuple[int, ...] = (32, 64, 128, 256)
@@ -104,11 +102,7 @@ class EncoderDecoder(base.GenerativeModel):
         self.optimizer = self.make_optimizer(self.hparams.learning_rate, self.trained_variables)
         self._distance: Any = None
         components, size = self.hparams.components, self.hparams.latent_size
-        self.prior = "fitted" if components else "normal"
-        if components:
-            self.prior_weights = tf.Variable(np.full(components, 1 / components, np.float32))
-            self.prior_means = tf.Variable(np.zeros((components, size), np.float32))
-            self.prior_scales = tf.Variable(np.tile(np.eye(size, dtype=np.float32), (components, 1, 1)))
+        self.prior = priors.Mixture.to_fit(components, size) if components else priors.Normal(size)
 
     def _build_encoder(self, *, averaged: bool):
         hparams = self.hparams
@@ -162,26 +156,8 @@ class EncoderDecoder(base.GenerativeModel):
 
     def fit_prior(self, batches) -> None:
         """Fit the mixture of Gaussians to the codes of batches of images [N, H, W, C] in [-1, 1]."""
-        from sklearn.mixture import GaussianMixture
-
-        codes = np.concatenate([self.codes(images, number) for number, images in enumerate(batches)]).astype(np.float64)
-        # A Gaussian of a handful of codes would draw little but these.
-        count = min(self.hparams.components, max(1, len(codes) // (CODES_PER_NUMBER * codes.shape[1])))
-        mixture = GaussianMixture(count, reg_covar=1e-4, tol=1e-2, max_iter=50, random_state=0).fit(codes)
-        missing = self.hparams.components - count
-        self.prior_weights.assign(np.pad(mixture.weights_, (0, missing)))
-        self.prior_means.assign(np.pad(mixture.means_, ((0, missing), (0, 0))))
-        self.prior_scales.assign(np.pad(np.linalg.cholesky(mixture.covariances_), ((0, missing), (0, 0), (0, 0))))
-
-    def _draw(self, shape, seed):
-        if self.prior == "normal":
-            return super()._draw(shape, seed)
-        return latents.draw_one(self.prior, shape[-1], seed, self.mixture)
-
-    @property
-    def mixture(self) -> tuple[Any, Any, Any] | None:
-        """Weights, means and Cholesky factors of the density that was fitted to the codes."""
-        return (self.prior_weights, self.prior_means, self.prior_scales) if self.prior == "fitted" else None
+        assert isinstance(self.prior, priors.Mixture)
+        self.prior.fit(np.concatenate([self.codes(images, number) for number, images in enumerate(batches)]))
 
     def discriminator_distance(self, images, reconstructions):
         """Mean square distance between a trained discriminator's features; its run is opened at the first step only."""
@@ -192,13 +168,9 @@ class EncoderDecoder(base.GenerativeModel):
                 self._distance = features.discriminator_distance(self.hparams.discriminator, self.spec)
         return self._distance(images, reconstructions)
 
-    def reconstruct(self, images):
-        """Images [N, H, W, C] in [-1, 1] -> their reconstructions, through the averaged weights."""
-        return self.decoder(self.encoder(images, training=False), training=False)
-
     def pictures(self, images, labels) -> dict[str, Any]:
         drawn = {"reconstructions": pictures.reconstructions(images, self.reconstruct(images[:32]))}
-        if self.hparams.latent_size == 2 and self.spec.is_image:
+        if self.latent_size == 2 and self.spec.is_image:
             codes = self.encoder(images, training=False)
             drawn["codes"] = pictures.scatter(codes, labels)
             drawn["manifold"] = pictures.manifold(self, codes)

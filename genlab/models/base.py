@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -15,6 +15,7 @@ from genlab.data.spec import DataSpec
 from genlab.errors import UsageError
 from genlab.networks import replicas
 from genlab.networks.averaging import WeightAverage
+from genlab.networks.priors import Prior
 
 optimizers = LazyModule("genlab.networks.optimizers")
 
@@ -28,8 +29,6 @@ class Hparams:
 
     batch_size: int = 64
     """Images in a batch."""
-    latent_size: int = 64
-    """Numbers in a latent vector."""
     initializer: Literal["he", "glorot", "dcgan"] = "he"
     """Initial weights: he (He et al. 2015; Glorot's on outputs), glorot (Glorot & Bengio 2010), dcgan (N(0, 0.02))."""
     optimizer: Literal["adam", "rmsprop", "sgd"] = "adam"
@@ -50,7 +49,7 @@ class Hparams:
     def __post_init__(self) -> None:
         """Raise ValueError for the first value that cannot be meant."""
         for name in ("batch_size", "latent_size"):
-            if getattr(self, name) < 1:
+            if getattr(self, name, 1) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         for name in ("beta1", "beta2", "average_decay"):
             if not 0 <= getattr(self, name) < 1:
@@ -101,8 +100,10 @@ class GenerativeModel(abc.ABC):
     """Keras model in float32, the averaged weights: latents [B, latent] -> images [B, H, W, C] in [-1, 1]."""
     encoder: Any = None
     """Keras model images -> codes [B, latent], where the model has one."""
-    prior: str = "normal"
-    """What latents are drawn from, each number on its own: `normal`, N(0, 1); `uniform`, U(-1, 1); `fitted`."""
+    prior: Prior
+    """What latents are drawn from."""
+    conditional: bool = False
+    """Whether samples are drawn of a class: the decoder then takes [latents, labels]."""
 
     def __init__(self, hparams: Any, spec: DataSpec, *, seed: int = 0, schedule_steps: int | None = None) -> None:
         """`seed` seeds the initial weights; `schedule_steps` is the length of the learning-rate schedules, in steps."""
@@ -138,31 +139,16 @@ class GenerativeModel(abc.ABC):
         return self._compiled_draw(tf.cast(tf.convert_to_tensor(seeds), tf.int64))
 
     def _draw_each(self, seeds):
-        return tf.map_fn(
-            lambda seed: self._draw([self.hparams.latent_size], tf.stack([seed, tf.zeros_like(seed)])),
-            seeds,
-            fn_output_signature=tf.TensorSpec([self.hparams.latent_size], tf.float32),
-        )
+        return self.prior.draw_each(tf.stack([seeds, tf.zeros_like(seeds)], axis=1))
 
     def draw_latents(self, count, seed):
         """[count, latent] numbers from the prior, all from one seed: what a training step needs."""
-        return replicas.own_rows(lambda rows: self._draw([rows, self.hparams.latent_size], seed), count)
-
-    def _draw(self, shape, seed):
-        # Philox gives the same numbers on every device, compiled or not.
-        if self.prior == "uniform":
-            return tf.random.stateless_uniform(shape, seed, -1.0, 1.0, alg="philox")
-        return tf.random.stateless_normal(shape, seed, alg="philox")
+        return replicas.own_rows(lambda rows: self.prior.draw(rows, seed), count)
 
     @property
-    def mixture(self) -> tuple[Any, Any, Any] | None:
-        """Weights, means and Cholesky factors of a `fitted` prior."""
-        return None
-
-    @property
-    def conditional(self) -> bool:
-        """Whether samples are drawn of a class."""
-        return len(self.decoder.inputs) == 2
+    def latent_size(self) -> int:
+        """Numbers in a latent vector."""
+        return self.prior.size
 
     @property
     def feature_network(self) -> Any:
@@ -181,7 +167,7 @@ class GenerativeModel(abc.ABC):
         return {}
 
     def fit_prior(self, batches) -> None:  # noqa: B027  most models have nothing to fit
-        """Fit what latents are drawn from to batches of training images [N, H, W, C] in [-1, 1], where `prior` is `fitted`."""
+        """Fit what latents are drawn from to batches of training images [N, H, W, C] in [-1, 1], where the prior is fitted."""
 
     def pictures(self, images, labels) -> dict[str, Any]:
         """What to draw beside samples: uint8 pictures [height, width, C] by name.
@@ -191,8 +177,14 @@ class GenerativeModel(abc.ABC):
         return {}
 
     def reconstruct(self, images):
-        """Images [N, H, W, C] in [-1, 1] -> what is left of them after encoding and decoding, for models with an encoder."""
-        raise UsageError(f"{type(self).__name__} has no encoder: it cannot reconstruct images.")
+        """Images [N, H, W, C] in [-1, 1] -> encoded and decoded again. Raises UsageError for a model without an encoder."""
+        if self.encoder is None:
+            raise UsageError(f"{type(self).__name__} has no encoder: it cannot reconstruct images.")
+        return self.decode(self.encoder(images, training=False))
+
+    def decode(self, latents, labels=None):
+        """Latents [B, latent] of one batch, and labels [B] where the model is conditional -> images in [-1, 1], or vectors."""
+        return self.decoder([latents, labels] if self.conditional else latents, training=False)
 
     def likelihood_figures(self, images, importance_samples: int, seed: int) -> dict[str, tuple[float, float | None]]:
         """Figures of log p(x) for models that have a likelihood: (value, standard error or None) by name.
@@ -223,21 +215,18 @@ class GenerativeModel(abc.ABC):
         return self._compiled_decode(latents, labels)
 
     def _compile_decode(self):
-        def decode_batch(batch):
-            return self.decoder(list(batch) if self.conditional else batch[0], training=False)
-
         def decode(latents, labels):
             count = tf.shape(latents)[0]
             missing = -count % SAMPLE_BATCH
             batches = (
-                tf.reshape(tf.pad(latents, [[0, missing], [0, 0]]), [-1, SAMPLE_BATCH, self.hparams.latent_size]),
+                tf.reshape(tf.pad(latents, [[0, missing], [0, 0]]), [-1, SAMPLE_BATCH, self.latent_size]),
                 tf.reshape(tf.pad(labels, [[0, missing]]), [-1, SAMPLE_BATCH]),
             )
-            images = tf.map_fn(decode_batch, batches, fn_output_signature=tf.float32)
+            images = tf.map_fn(lambda batch: self.decode(*batch), batches, fn_output_signature=tf.float32)
             return tf.reshape(images, [-1, *self.spec.shape])[:count]
 
         return tf.function(decode, autograph=False).get_concrete_function(
-            tf.TensorSpec([None, self.hparams.latent_size]), tf.TensorSpec([None], tf.int32)
+            tf.TensorSpec([None, self.latent_size]), tf.TensorSpec([None], tf.int32)
         )
 
     def make_optimizer(self, learning_rate: float, variables) -> Any:
@@ -299,7 +288,8 @@ class GenerativeModel(abc.ABC):
     def state(self) -> dict[str, Any]:
         """All that training changes, by name, for tf.train.Checkpoint."""
         kinds = (keras.Model, keras.optimizers.Optimizer, tf.Module, tf.Variable)
-        found = {name: value for name, value in vars(self).items() if isinstance(value, kinds)}
+        found = {name: value for name, value in self._parts() if isinstance(value, kinds)}
+        found |= {f"prior_{name}": variable for name, variable in self.prior.variables().items()}
         for name, network in self.networks.items():
             # The generators that dropout draws from are no weights to Keras, and would not be saved.
             weights = {id(weight) for weight in network.weights}
@@ -311,7 +301,15 @@ class GenerativeModel(abc.ABC):
     @property
     def networks(self) -> dict[str, Any]:
         """The model's Keras networks by name."""
-        return {name: value for name, value in vars(self).items() if isinstance(value, keras.Model)}
+        return {name: value for name, value in self._parts() if isinstance(value, keras.Model)}
+
+    def _parts(self) -> Iterator[tuple[str, Any]]:
+        """The attributes by name; the items of a list or tuple as `name_0`, `name_1`, ..."""
+        for name, value in vars(self).items():
+            if isinstance(value, list | tuple):
+                yield from ((f"{name}_{number}", item) for number, item in enumerate(value))
+            else:
+                yield name, value
 
     @property
     def weights(self) -> list[Any]:

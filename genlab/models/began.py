@@ -10,7 +10,7 @@ import numpy as np
 from genlab import pictures
 from genlab.backend import keras, tf
 from genlab.models import base
-from genlab.networks import blocks, losses, precision, replicas
+from genlab.networks import blocks, losses, precision, priors, replicas
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,6 +18,8 @@ class Hparams(base.Hparams):
     """Hyper-parameters of `began`."""
 
     beta1: float = 0.5
+    latent_size: int = 64
+    """Numbers in a latent vector."""
     prior: Literal["normal", "uniform"] = "uniform"
     """What latents are drawn from: N(0, 1) or U(-1, 1), each number on its own."""
     network: Literal["mlp", "conv"] = "mlp"
@@ -113,7 +115,7 @@ class BEGAN(base.GenerativeModel):
 
     def __init__(self, hparams: Any, spec: base.DataSpec, *, seed: int = 0, schedule_steps: int | None = None):
         super().__init__(hparams, spec, seed=seed, schedule_steps=schedule_steps)
-        self.prior = hparams.prior
+        self.prior = priors.make(hparams.prior, hparams.latent_size)
         self.generator = self._build_decoder(hparams.latent_size, seed, "generator")
         with precision.scope("float32"):  # samples are drawn in full precision whatever the training ran in
             self.decoder = self._build_decoder(hparams.latent_size, seed, "generator", fused=False)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 from genlab.backend import tf
 from genlab.errors import UsageError
 from genlab.models import base
-from genlab.networks import augmentation, blocks, losses, precision, replicas
+from genlab.networks import augmentation, blocks, losses, precision, priors, replicas
 
 DISCRIMINATOR_LOSSES = {
     "non_saturating": losses.non_saturating_discriminator,
@@ -42,6 +42,8 @@ class Hparams(base.Hparams):
     """Hyper-parameters of `gan`."""
 
     beta1: float = 0.0
+    latent_size: int = 64
+    """Numbers in a latent vector."""
     prior: Literal["normal", "uniform"] = "normal"
     """What latents are drawn from: N(0, 1) or U(-1, 1), each number on its own."""
     network: Literal["mlp", "conv"] = "mlp"
@@ -175,9 +177,10 @@ class GAN(base.GenerativeModel):
 
     def __init__(self, hparams: Any, spec: base.DataSpec, *, seed: int = 0, schedule_steps: int | None = None):
         super().__init__(hparams, spec, seed=seed, schedule_steps=schedule_steps)
-        self.prior = hparams.prior
-        self.num_classes = 0 if hparams.conditioning == "none" else spec.num_classes
-        if hparams.conditioning != "none" and not spec.num_classes:
+        self.prior = priors.make(hparams.prior, hparams.latent_size)
+        self.conditional = hparams.conditioning != "none"
+        self.num_classes = spec.num_classes if self.conditional else 0
+        if self.conditional and not spec.num_classes:
             raise base.needs_labels()
         if hparams.differentiable_augmentation and not spec.is_image:
             raise UsageError("--differentiable-augmentation is for images; the data holds points.")
@@ -261,7 +264,7 @@ class GAN(base.GenerativeModel):
 
     def generate(self, latents, labels):
         """Images of the generator in training, with labels where the model is conditional."""
-        return self.generator([latents, labels] if self.num_classes else latents, training=True)
+        return self.generator([latents, labels] if self.conditional else latents, training=True)
 
     def discriminate(self, images, labels, seed=None):
         """Logits of the discriminator in training, with labels where the model is conditional.
@@ -270,7 +273,7 @@ class GAN(base.GenerativeModel):
         """
         if self.hparams.differentiable_augmentation and seed is not None:
             images = augmentation.differentiable(images, seed, self.hparams.differentiable_augmentation)
-        return self.discriminator([images, labels] if self.num_classes else images, training=True)
+        return self.discriminator([images, labels] if self.conditional else images, training=True)
 
     def discriminator_loss(self, real_logits, fake_logits):
         return DISCRIMINATOR_LOSSES[self.hparams.loss](real_logits, fake_logits)

@@ -1,28 +1,156 @@
-"""The densities that latent vectors are drawn from: what a trained model hands on with its decoder."""
+"""Priors: what the latent vectors of a model are drawn from.
+
+A prior draws by seed (a seed names a latent vector, whatever else is drawn with it) and in bulk, describes itself for JSON
+and the model card, and says what of it is saved. Philox gives the same numbers on every device.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import abc
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
 
 from genlab.backend import tf
 
+CODES_PER_NUMBER = 3
+"""Codes that a component of the mixture needs, for each number of a code."""
 
-def draw_one(prior: str, size: int, seed: Any, mixture: Sequence[Any] | None = None) -> Any:
-    """One latent vector, [size], float32, as a function of the seed, an integer pair.
 
-    `prior` is `normal`, N(0, 1); `uniform`, U(-1, 1); or `fitted`: a mixture of Gaussians, whose `mixture` are weights
-    [K], means [K, size] and Cholesky factors [K, size, size]. Philox gives the same numbers on every device.
+class Prior(abc.ABC):
+    """A density over latent vectors [size]."""
+
+    name: ClassVar[str]
+    """What config.json and metadata.json call it."""
+    sentence: ClassVar[str]
+    """What the model card says of it."""
+    is_fitted: ClassVar[bool] = False
+    """Whether it is fitted to codes of training images before anything is drawn."""
+    is_spherical: ClassVar[bool] = False
+    """Whether its mass lies near a sphere, so that an interpolation keeps to that."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    @abc.abstractmethod
+    def draw(self, count: Any, seed: Any) -> Any:
+        """[count, size] float32, all from one seed, an integer pair: what a training step needs."""
+
+    @abc.abstractmethod
+    def draw_one(self, seed: Any) -> Any:
+        """[size] float32, a function of the seed, an integer pair, alone."""
+
+    def draw_each(self, seeds: Any) -> Any:
+        """One vector for each of the seeds, integer pairs [N, 2] -> [N, size]."""
+        return tf.map_fn(self.draw_one, seeds, fn_output_signature=tf.TensorSpec([self.size], tf.float32))
+
+    def standard_deviation(self) -> np.ndarray:
+        """Of each number, [size] float32."""
+        return np.ones(self.size, np.float32)
+
+    def variables(self) -> dict[str, Any]:
+        """What training changes of it, by name, for the run's checkpoints."""
+        return {}
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The numbers that define it beyond its name and size, for exports; empty where there are none."""
+        return {name: np.asarray(value) for name, value in self.variables().items()}
+
+
+class Normal(Prior):
+    """N(0, 1), each number on its own."""
+
+    name = "normal"
+    sentence = "N(0, 1), each number on its own"
+    is_spherical = True
+
+    def draw(self, count: Any, seed: Any) -> Any:
+        return tf.random.stateless_normal([count, self.size], seed, alg="philox")
+
+    def draw_one(self, seed: Any) -> Any:
+        return tf.random.stateless_normal([self.size], seed, alg="philox")
+
+
+class Uniform(Prior):
+    """U(-1, 1), each number on its own."""
+
+    name = "uniform"
+    sentence = "U(-1, 1), each number on its own"
+
+    def draw(self, count: Any, seed: Any) -> Any:
+        return tf.random.stateless_uniform([count, self.size], seed, -1.0, 1.0, alg="philox")
+
+    def draw_one(self, seed: Any) -> Any:
+        return tf.random.stateless_uniform([self.size], seed, -1.0, 1.0, alg="philox")
+
+    def standard_deviation(self) -> np.ndarray:
+        return np.full(self.size, 3**-0.5, np.float32)
+
+
+class Mixture(Prior):
+    """A mixture of Gaussians that is fitted to the codes of training images.
+
+    Ghosh et al. 2020, "From Variational to Deterministic Autoencoders" (https://arxiv.org/abs/1903.12436), section 4.
     """
-    if prior == "uniform":
-        return tf.random.stateless_uniform([size], seed, -1.0, 1.0, alg="philox")
-    if prior == "normal":
-        return tf.random.stateless_normal([size], seed, alg="philox")
-    assert mixture is not None
-    weights, means, scales = mixture
-    pick, noise = tf.unstack(tf.random.split(tf.cast(seed, tf.int32), 2, alg="philox"))
-    threshold = tf.random.stateless_uniform([], pick, alg="philox")
-    component = tf.reduce_sum(tf.cast(tf.cumsum(weights) < threshold, tf.int32))
-    component = tf.minimum(component, tf.shape(weights)[0] - 1)
-    normal = tf.random.stateless_normal([size], noise, alg="philox")
-    return means[component] + tf.linalg.matvec(scales[component], normal)
+
+    name = "fitted"
+    sentence = (
+        "the mixture of Gaussians in `prior.npz` (weights [K], means [K, latent], Cholesky factors [K, latent, latent])"
+    )
+    is_fitted = True
+
+    def __init__(self, weights: Any, means: Any, scales: Any) -> None:
+        """Weights [K], means [K, size] and Cholesky factors of the covariances [K, size, size]: arrays, or variables to fit."""
+        super().__init__(means.shape[1])
+        self.weights, self.means, self.scales = weights, means, scales
+
+    @classmethod
+    def to_fit(cls, components: int, size: int) -> Mixture:
+        """At most so many components; N(0, I) until it is fitted."""
+        return cls(
+            tf.Variable(np.full(components, 1 / components, np.float32)),
+            tf.Variable(np.zeros((components, size), np.float32)),
+            tf.Variable(np.tile(np.eye(size, dtype=np.float32), (components, 1, 1))),
+        )
+
+    def fit(self, codes: np.ndarray) -> None:
+        """Fit the variables to codes [N, size] by expectation maximization (scikit-learn)."""
+        from sklearn.mixture import GaussianMixture
+
+        codes = np.asarray(codes, np.float64)
+        # A Gaussian of a handful of codes would draw little but these.
+        components = len(self.weights)
+        count = min(components, max(1, len(codes) // (CODES_PER_NUMBER * self.size)))
+        mixture = GaussianMixture(count, reg_covar=1e-4, tol=1e-2, max_iter=50, random_state=0).fit(codes)
+        missing = components - count
+        self.weights.assign(np.pad(mixture.weights_, (0, missing)))
+        self.means.assign(np.pad(mixture.means_, ((0, missing), (0, 0))))
+        self.scales.assign(np.pad(np.linalg.cholesky(mixture.covariances_), ((0, missing), (0, 0), (0, 0))))
+
+    def draw(self, count: Any, seed: Any) -> Any:
+        return self.draw_each(tf.random.split(tf.cast(seed, tf.int32), count, alg="philox"))
+
+    def draw_one(self, seed: Any) -> Any:
+        pick, noise = tf.unstack(tf.random.split(tf.cast(seed, tf.int32), 2, alg="philox"))
+        threshold = tf.random.stateless_uniform([], pick, alg="philox")
+        component = tf.reduce_sum(tf.cast(tf.cumsum(self.weights) < threshold, tf.int32))
+        component = tf.minimum(component, tf.shape(self.weights)[0] - 1)
+        normal = tf.random.stateless_normal([self.size], noise, alg="philox")
+        return tf.gather(self.means, component) + tf.linalg.matvec(tf.gather(self.scales, component), normal)
+
+    def standard_deviation(self) -> np.ndarray:
+        weights, means, scales = (np.asarray(part) for part in (self.weights, self.means, self.scales))
+        within = np.square(scales).sum(axis=2)
+        return np.sqrt(weights @ (within + np.square(means - weights @ means))).astype(np.float32)
+
+    def variables(self) -> dict[str, Any]:
+        return {"weights": self.weights, "means": self.means, "scales": self.scales}
+
+
+def make(name: str, size: int, arrays: Mapping[str, Any] | None = None) -> Prior:
+    """The prior of that name: `normal`, `uniform`, or `fitted` with the arrays that `Prior.arrays` gave."""
+    if name == Mixture.name:
+        assert arrays is not None
+        return Mixture(*(np.asarray(arrays[part], np.float32) for part in ("weights", "means", "scales")))
+    return {kind.name: kind for kind in (Normal, Uniform)}[name](size)

@@ -285,7 +285,7 @@ class _Training:
 
     def fit_prior(self) -> None:
         """Let models without a prior of their own fit one, before samples are drawn and before it is saved."""
-        if self.model.prior == "fitted" and self.prior_step != self.step:
+        if self.model.prior.is_fitted and self.prior_step != self.step:
             done = self.step == self.run.config.steps
             batches = self.dataset.example_batches(FINAL_PRIOR_IMAGES) if done else self.prior_batches
             self.model.fit_prior(map(to_model_range, batches))
