@@ -37,7 +37,7 @@ def main() -> None:
         add("from command to first step", first, "seconds")
         peak, overhead = trained([*train, "--steps", str(arguments.steps)], runs)
         add(f"peak memory of {arguments.steps:,} steps", [peak], "mebibytes")
-        add("share of grids, film, logs and checkpoints", [overhead], "share")
+        add("share of grids, animation, logs and checkpoints", [overhead], "share")
         run = str(max(runs.iterdir()))
         samples = ["genlab.sample", "--run", run, "--count", "10000", "--array", str(runs / "samples.npz")]
         add("sampling 10,000", [wall(samples) for _ in range(arguments.rounds)], "seconds")

@@ -1,4 +1,4 @@
-"""From pixels to what a person looks at: grids of images, films, single images."""
+"""From pixels to what a person looks at: grids of images, animations, single images."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def save_image(image: Any, path: str | os.PathLike) -> pathlib.Path:
     return files.replace(path, lambda temporary: temporary.write_bytes(encoded))
 
 
-def save_film(frames: Iterable[Any], path: str | os.PathLike, frames_per_second: float = 5.0) -> pathlib.Path:
+def save_animation(frames: Iterable[Any], path: str | os.PathLike, frames_per_second: float = 5.0) -> pathlib.Path:
     """Write frames [H, W, C] (uint8 or floats in [-1, 1], all of one size) as an endless .gif or an .mp4.
 
     MP4 needs the extra `genlab[video]`; frames whose sides are odd gain a pixel there, for the codec takes none.
@@ -67,11 +67,13 @@ def save_film(frames: Iterable[Any], path: str | os.PathLike, frames_per_second:
         encoded = imageio.imwrite("<bytes>", stack, extension=".gif", duration=1000 / frames_per_second, loop=0)
         return files.replace(path, lambda temporary: temporary.write_bytes(encoded))
     if path.suffix.lower() != ".mp4":
-        raise UsageError(f"a film is written as .gif or .mp4, not as {path.name}.")
+        raise UsageError(f"an animation is written as .gif or .mp4, not as {path.name}.")
     try:
         import imageio_ffmpeg  # noqa: F401
     except ImportError:
-        raise UsageError('an MP4 film needs imageio-ffmpeg: pip install "genlab[video]", or write a .gif.') from None
+        raise UsageError(
+            'an MP4 animation needs imageio-ffmpeg: pip install "genlab[video]", or write a .gif.'
+        ) from None
     pad = [(0, side % 2) for side in pictures[0].shape[:2]]
     stack = [np.pad(np.broadcast_to(picture[..., :3], (*picture.shape[:2], 3)), (*pad, (0, 0))) for picture in pictures]
     return files.replace(

@@ -50,7 +50,7 @@ class Run:
 
     @property
     def samples(self) -> pathlib.Path:
-        """Folder of the grids and the film."""
+        """Folder of the grids and the animation."""
         return self.path / "samples"
 
     @property

@@ -40,11 +40,11 @@ class Arguments:
     label: str | None = None
     """Class to draw, by name or number (models with labels)."""
     interpolate: str | None = None
-    """Two seeds A:B: a film from one image to the other (spherical where the prior is Gaussian)."""
+    """Two seeds A:B: an animation from one image to the other (spherical where the prior is Gaussian)."""
     frames: int = 60
-    """Frames of the film."""
+    """Frames of the animation."""
     format: str = "gif"
-    """Kind of film: gif or mp4 (mp4 needs the extra genlab[video])."""
+    """Kind of animation: gif or mp4 (mp4 needs the extra genlab[video])."""
     individual: tyro.conf.FlagCreatePairsOff[bool] = False
     """Write one PNG for each seed (seed0004.png) instead of a grid."""
     array: str | None = None
@@ -63,7 +63,7 @@ def draw(arguments: Arguments) -> list[pathlib.Path]:
     columns, seeds = _layout(arguments)
     between = _two_seeds(arguments.interpolate) if arguments.interpolate else None
     if arguments.frames < 2:
-        raise UsageError(f"--frames {arguments.frames}: a film needs at least 2.")
+        raise UsageError(f"--frames {arguments.frames}: an animation needs at least 2.")
     if arguments.format not in ("gif", "mp4"):
         raise UsageError(f"--format {arguments.format}: it must be gif or mp4.")
     from genlab import run as runs
@@ -79,7 +79,7 @@ def draw(arguments: Arguments) -> list[pathlib.Path]:
     label = class_number(run, arguments.label) if arguments.label is not None else None
     suffix = "" if label is None else f"-label{run.config.dataset['class_names'][label]}"
     if between:
-        return [_film(run, between, label, suffix, arguments, out)]
+        return [_animation(run, between, label, suffix, arguments, out)]
     if seeds is None:
         count, columns = pictures.layout(model)
         if label is not None:
@@ -118,13 +118,13 @@ def class_number(run: Any, text: str) -> int:
     raise UsageError(f"--label {text}: the classes of {run.name} are {', '.join(names)}{closest(text, names)}")
 
 
-def _film(
+def _animation(
     run: Any, seeds: tuple[int, int], label: int | None, suffix: str, arguments: Arguments, out: pathlib.Path
 ) -> pathlib.Path:
     model = run.model
     start, end = np.asarray(model.sample_latents(seeds))
     latents = grids.interpolate(start, end, arguments.frames, model.prior.is_spherical)
-    # All frames of one class: a film from class to class would jump.
+    # All frames of one class: an animation from class to class would jump.
     labels = (
         None
         if not model.conditional
@@ -132,7 +132,7 @@ def _film(
     )
     frames = [grids.to_grid(image[np.newaxis]) for image in model.sample(latents, labels).numpy()]
     name = f"{run.name}{suffix}-seeds{seeds[0]}to{seeds[1]}.{arguments.format}"
-    return grids.save_film(frames, out / name, frames_per_second=20)
+    return grids.save_animation(frames, out / name, frames_per_second=20)
 
 
 def _layout(arguments: Arguments) -> tuple[int | None, list[int] | None]:

@@ -209,7 +209,9 @@ def test_the_best_of_the_candidates_is_taken(select):
     images = keras.Input((8, 8, 1))
     mean = keras.layers.GlobalAveragePooling2D()(images)
     bright = mean if select == "discriminator" else keras.layers.Concatenate()([-5.0 * mean, 5.0 * mean])
-    source = TrainedDecoder(decoder, priors.Normal(decoder.inputs[0].shape[-1]), num_classes=2, judge=keras.Model(images, bright))
+    source = TrainedDecoder(
+        decoder, priors.Normal(decoder.inputs[0].shape[-1]), num_classes=2, judge=keras.Model(images, bright)
+    )
     plain, labels = Augmenter([source], value_range=(-1, 1)).generate(400)
     chosen, _ = Augmenter([source], value_range=(-1, 1), candidates=8, select=select).generate(400)
     greys = [chosen[labels == label].mean() - plain[labels == label].mean() for label in (0, 1)]

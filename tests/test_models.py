@@ -18,7 +18,7 @@ from genlab.data.spec import DataSpec
 from genlab.evaluate.metrics.modes import mode_figures
 from genlab.networks import losses
 from genlab.train import __main__ as train
-from genlab.train import loop as engine
+from genlab.train import training
 
 SMALL = {
     "batch_size": 8,
@@ -230,8 +230,8 @@ def test_the_density_is_fitted_to_more_codes_in_the_end(monkeypatch, small_image
         fit(self, batches)
 
     monkeypatch.setattr(kind, "fit_prior", counted)
-    monkeypatch.setattr(engine, "PRIOR_IMAGES", 10)
-    monkeypatch.setattr(engine, "FINAL_PRIOR_IMAGES", 20)
+    monkeypatch.setattr(training, "PRIOR_IMAGES", 10)
+    monkeypatch.setattr(training, "FINAL_PRIOR_IMAGES", 20)
     genlab.fit("autoencoder", images, steps=2, checkpoint_every=1, **_fitting("autoencoder"))
     assert seen == [10, 10, 20]
 

@@ -64,8 +64,8 @@ def test_interpolation_begins_and_ends_at_its_seeds(trained, capsys):
     end = genlab.grids.to_grid(model.sample(model.sample_latents([5])))[..., 0]
     last = frames[-1] if frames[-1].ndim == 2 else frames[-1][..., 0]
     assert np.abs(last.astype(int) - end).max() <= 2  # the palette of a GIF may round
-    film = imageio.imread(f"samples/{trained.name}-seeds3to5.mp4", plugin="FFMPEG")
-    assert film.shape[:3] == (4, 60, 60)
+    animation = imageio.imread(f"samples/{trained.name}-seeds3to5.mp4", plugin="FFMPEG")
+    assert animation.shape[:3] == (4, 60, 60)
 
 
 def test_spherical_interpolation_keeps_the_norm():

@@ -101,9 +101,9 @@ def test_every_format_of_files(tmp_path, suffix):
     assert np.abs(grey.astype(int) - RAMP).max() <= (3 if suffix == ".jpg" else 0)
 
 
-def test_the_first_frame_of_a_film_is_taken(tmp_path):
+def test_the_first_frame_of_an_animation_is_taken(tmp_path):
     frames = [Image.fromarray(RAMP), Image.fromarray(255 - RAMP)]
-    frames[0].save(tmp_path / "film.gif", save_all=True, append_images=frames[1:])
+    frames[0].save(tmp_path / "animation.gif", save_all=True, append_images=frames[1:])
     np.testing.assert_array_equal(load(tmp_path, options=DataOptions(channels="1")).images[0, ..., 0], RAMP)
 
 

@@ -22,7 +22,7 @@ import genlab
 from genlab import run as runs
 from genlab.networks import precision
 from genlab.train import __main__ as train
-from genlab.train.loop import _sample_schedule
+from genlab.train.training import sample_steps
 
 
 def command(*flags, **keywords):
@@ -79,8 +79,8 @@ def test_histograms_of_weights_and_activations_by_layer(model, small_images):
 
 
 def test_grids_come_more_often_early():
-    assert sorted(_sample_schedule(500, 1600)) == [0, 16, 32, 63, 125, 250, 500, 1000, 1500, 1600]
-    assert sorted(_sample_schedule(500, 10)) == [0, 10]
+    assert sorted(sample_steps(500, 1600)) == [0, 16, 32, 63, 125, 250, 500, 1000, 1500, 1600]
+    assert sorted(sample_steps(500, 10)) == [0, 10]
 
 
 def test_only_the_newest_checkpoints_are_kept():

@@ -166,7 +166,7 @@ def _resume(early: argparse.Namespace, rest: list[str]) -> None:
 
 def _farewell(run: Any) -> None:
     log.info(
-        f"done    {run.samples / 'progress.gif'} is the film, {run.samples} has the grids, {run.checkpoints} the weights"
+        f"done    {run.samples / 'progress.gif'} is the animation, {run.samples} has the grids, {run.checkpoints} the weights"
     )
     log.info(f"next    python -m genlab.sample --run {run.path}")
 

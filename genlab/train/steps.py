@@ -1,4 +1,4 @@
-"""Training steps, several in one call: batches drawn and scaled, the model's step run, every figure of each step kept."""
+"""Training steps, several in one call: batches drawn and scaled, the model's step run, every metric of each step kept."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ from genlab.networks import augmentation
 from genlab.run import State
 from genlab.train.distribution import Distribution
 
+WAITING = "data_waiting"
+"""The metric of every step that the loop adds: how long it waited for its batches, in seconds."""
+
 
 class Steps:
     """The training steps that follow where a model's state stands."""
@@ -31,8 +34,7 @@ class Steps:
         debug: bool = False,
     ) -> None:
         """With `debug` steps are run eagerly, one by one."""
-        self.metric_names: list[str] = []
-        """What the model's figures are called; known once a step has been run."""
+        self._names: list[str] = []  # of the metrics, in the order of their columns; known once a step was traced
         start = int(state.batches.numpy())
         self._batches = iter(dataset.stream(config.hparams.batch_size, config.options.seed, start))
         self._ahead = [next(self._batches) for _ in range(config.hparams.batches_per_step)]
@@ -41,18 +43,15 @@ class Steps:
         train_step = model.train_step
         if config.options.jit:
             train_step = tf.function(train_step, autograph=False, jit_compile=True)
-        one_step = functools.partial(_step, config, train_step, state, distribution, seed, self.metric_names)
+        one_step = functools.partial(_step, config, train_step, state, distribution, seed, self._names)
         self._run = functools.partial(_run_eagerly, one_step) if debug else _compiled(one_step, config, dataset)
 
-    def __call__(self, count: int) -> np.ndarray:
-        """Every figure of the next `count` steps, [count, metrics + 1].
-
-        The last one is how long a step waited for its batches, in seconds.
-        """
+    def __call__(self, count: int) -> dict[str, np.ndarray]:
+        """Take the next `count` steps; every metric of each of them, [count] float32 by name, WAITING among them."""
         # The iterator is handed in, not captured: its threads and its data are to go when training ends, and a function's
         # captures live as long as anything of its graph does.
         history, self._ahead = self._run(self._batches, self._ahead, tf.constant(count))
-        return history.numpy()
+        return dict(zip(self._names, history.numpy().T, strict=True))
 
 
 def _step(
@@ -65,7 +64,7 @@ def _step(
     batches: list[tuple[Any, Any]],
     free: Any,
 ) -> tuple[Any, Any]:
-    """Figures of a step, and when it ended; `free` is when the one before did."""
+    """The metrics of a step, stacked, and when it ended; `free` is when the one before did. Leaves their names in `names`."""
     options, count = config.data_options, config.hparams.batches_per_step
     with tf.control_dependencies([images for images, _ in batches]):
         ready = tf.timestamp()
@@ -80,11 +79,11 @@ def _step(
     metrics = distribution.run(train_step, batches, step_seed)
     state.step.assign_add(1)
     state.batches.assign_add(count)
-    names[:] = metrics
     with tf.control_dependencies(_updates()):
         ended = tf.timestamp()
-    waited = tf.maximum(ready - free, 0.0)
-    return tf.stack([tf.cast(value, tf.float32) for value in (*metrics.values(), waited)]), ended
+    metrics = metrics | {WAITING: tf.maximum(ready - free, 0.0)}
+    names[:] = metrics
+    return tf.stack([tf.cast(value, tf.float32) for value in metrics.values()]), ended
 
 
 def _run_eagerly(one_step: Any, iterator: Any, ahead: list[Any], count: Any) -> tuple[Any, list[Any]]:

@@ -1,0 +1,243 @@
+"""Periodic actions: what is done every so many steps of a training. The loop knows nothing of them but their steps."""
+
+from __future__ import annotations
+
+import abc
+import logging
+import math
+import time
+from typing import Any
+
+import numpy as np
+
+from genlab import grids, pictures
+from genlab.backend import tf
+from genlab.data.spec import to_model_range
+from genlab.evaluate.evaluation import QuickEvaluation
+from genlab.evaluate.metrics.modes import mode_figures
+from genlab.run import to_floats
+from genlab.train import histograms
+from genlab.train.profiling import Profile
+from genlab.train.steps import WAITING
+from genlab.train.training import Training, duration, sample_steps, scalars
+
+log = logging.getLogger("genlab")
+
+HELD_OUT = 2000
+"""How many held-out images are handed to what a model draws beside samples."""
+
+
+class Action(abc.ABC):
+    """Something that is done after certain steps."""
+
+    def __init__(self, training: Training) -> None:
+        self.training = training
+
+    @abc.abstractmethod
+    def next_step(self, step: int) -> int | None:
+        """The first step after `step` at which it is due; None: there is none."""
+
+    @abc.abstractmethod
+    def act(self) -> None:
+        """Do it, at the training's step."""
+
+    def begin(self) -> None:  # noqa: B027  few actions have anything to do there
+        """Before the first step, in a resumed training too."""
+
+    def before(self) -> None:  # noqa: B027
+        """Before each call of steps."""
+
+    def observe(self, history: dict[str, np.ndarray], seconds: float) -> None:  # noqa: B027
+        """After each call of steps: every metric of each of them, [count], and how long they took together."""
+
+    def forget(self) -> None:  # noqa: B027
+        """Drop what was observed: the training goes back to an earlier step."""
+
+    def end(self) -> None:  # noqa: B027
+        """When training ends, however it ends."""
+
+
+class Every(Action):
+    """An action that is due at multiples of an interval and at the last step."""
+
+    interval: int
+
+    def next_step(self, step: int) -> int | None:
+        return min(step // self.interval * self.interval + self.interval, self.training.total)
+
+
+class Evaluate(Every):
+    """A quick evaluation of samples; the checkpoint is kept where it is the best so far."""
+
+    def __init__(self, training: Training) -> None:
+        super().__init__(training)
+        options = training.options
+        self.interval = options.evaluate_every
+        self.quick = QuickEvaluation(training.dataset, options.evaluate_samples, options.seed)
+        log.info(f"quick   evaluations of {len(self.quick.seeds):,} samples every {self.interval:,} steps")
+
+    def act(self) -> None:
+        training = self.training
+        training.fit_prior()
+        metrics = to_floats(self.quick(training.model))
+        name, value = next(iter(metrics.items()))
+        earlier = [line[f"quick_{name}"] for line in training.run.metrics() if f"quick_{name}" in line]
+        named = {f"quick_{each}": number for each, number in metrics.items()}
+        training.run.append_metrics({"step": training.step, "seconds": round(training.seconds, 3)} | named)
+        scalars(training.board, training.step, named)
+        best = value < min(earlier, default=math.inf)
+        if best:
+            training.state.save_best(training.run)
+        shown = "  ".join(f"{each} {number:.4g}" for each, number in metrics.items())
+        log.info(f"quick   step {training.step:,}  {shown}{'  the best so far' if best else ''}")
+        if "classes" in metrics:
+            training.warn(training.watch.classes(metrics["classes"], self.quick.real_classes))
+
+
+class Log(Every):
+    """A line of metrics.jsonl, of TensorBoard and of the log: means over the steps since the last one."""
+
+    def __init__(self, training: Training) -> None:
+        super().__init__(training)
+        self.interval = training.options.log_every
+        self.last_console_line = 0.0
+        self.warm = False
+        """Whether a call of steps has ended: starting up is no part of the rate."""
+        self.forget()
+
+    def forget(self) -> None:
+        self.recent: list[dict[str, np.ndarray]] = []
+        self.since = (self.training.step, self.training.seconds)
+
+    def observe(self, history: dict[str, np.ndarray], seconds: float) -> None:
+        self.recent.append(history)
+        if not self.warm:
+            self.since = (self.training.step, self.training.seconds)
+            self.warm = True
+
+    def act(self) -> None:
+        training = self.training
+        means = {name: np.concatenate([each[name] for each in self.recent]).mean() for name in self.recent[0]}
+        waited = float(means.pop(WAITING))
+        metrics = to_floats(means | self._modes())
+        steps, seconds = training.step - self.since[0], training.seconds - self.since[1]
+        rate = steps * training.images_per_step / max(1e-9, seconds)
+        waiting = waited / max(1e-9, seconds / max(1, steps))
+        images = training.step * training.images_per_step
+        epoch = round(images / training.dataset.epoch_size, 4)
+        speed = {"images_per_second": round(rate, 1), "data_waiting": round(min(1.0, waiting), 4)}
+        where = {"step": training.step, "epoch": epoch, "images": images, "seconds": round(training.seconds, 3)}
+        training.run.append_metrics(where | speed | metrics)
+        scalars(training.board, training.step, metrics | speed)
+        self.forget()
+        self._tell(metrics, epoch, rate)
+        training.warn(training.watch.figures(metrics))
+
+    def _tell(self, metrics: dict[str, float], epoch: float, rate: float) -> None:
+        training = self.training
+        shown = "  ".join(f"{name} {value:.3g}" for name, value in metrics.items())
+        training.bar.set_postfix_str(f"{shown}  {rate:,.0f} images/s")
+        left = (training.total - training.step) * training.images_per_step / max(rate, 1e-9)
+        # On a terminal the bar shows it; elsewhere a line now and then. The log file has every line.
+        now = time.perf_counter()
+        done = training.step == training.total
+        quiet = not training.bar.disable or (now - self.last_console_line < 5 and not done)
+        if not quiet:
+            self.last_console_line = now
+        log.info(
+            f"step {training.step:,}/{training.total:,}  epoch {epoch:.2f}  {shown}  {rate:,.0f} images/s  {duration(left)} left",
+            extra={"file_only": quiet},
+        )
+
+    def _modes(self) -> dict[str, float]:
+        """How many of the data's Gaussians the samples reach, where the data has such."""
+        dataset = self.training.dataset
+        if dataset.modes is None:
+            return {}
+        return mode_figures(self.training.fixed_samples(), dataset.modes, dataset.deviation)
+
+
+class Draw(Action):
+    """The fixed latents as the newest weights decode them, and what the model draws beside; histograms where asked for."""
+
+    def __init__(self, training: Training) -> None:
+        super().__init__(training)
+        self.steps = sorted(sample_steps(training.options.sample_every, training.total))
+
+    def next_step(self, step: int) -> int | None:
+        return next((each for each in self.steps if each > step), None)
+
+    def begin(self) -> None:
+        training = self.training
+        real, _ = training.dataset.examples(len(training.grid_latents))
+        grids.save_image(pictures.samples(real, training.grid_columns), training.run.samples / "real.png")
+        if training.step == 0:
+            self.act()
+
+    def act(self) -> None:
+        training, model = self.training, self.training.model
+        drawn = training.fixed_samples()
+        held_out, labels = training.dataset.held_out(HELD_OUT)
+        beside = model.pictures(to_model_range(held_out), labels) if model.spec.is_image else {}
+        picture = pictures.samples(drawn, training.grid_columns, training.dataset.images)
+        with training.board.as_default(step=training.step):
+            for name, each in {"": picture, **beside}.items():
+                file = f"{name}{name and '-'}step-{training.step:06d}.png"
+                grids.save_image(each, training.run.samples / file)
+                tf.summary.image(name or "samples", each[np.newaxis])
+            if training.options.histograms:
+                histograms.write(model.networks, self._shown_inputs())
+        training.board.flush()
+        training.warn(training.watch.samples(drawn))
+
+    def _shown_inputs(self) -> dict[str, Any]:
+        """What histograms of activations are taken on: the grid's latents, and as many training images and labels."""
+        latents = self.training.grid_latents
+        images, labels = self.training.dataset.examples(len(latents))
+        return {"latents": latents[: len(images)], "images": to_model_range(images), "labels": labels}
+
+
+class Save(Every):
+    """A checkpoint."""
+
+    def __init__(self, training: Training) -> None:
+        super().__init__(training)
+        self.interval = training.options.checkpoint_every
+
+    def begin(self) -> None:
+        if self.training.step == 0:
+            self.act()
+
+    def act(self) -> None:
+        self.training.save()
+
+
+class Trace(Action):
+    """The steps of --profile, traced for TensorBoard."""
+
+    def __init__(self, training: Training) -> None:
+        super().__init__(training)
+        self.profile = Profile(training.options.profile, training.run.path / "tensorboard")
+
+    def next_step(self, step: int) -> int | None:
+        return next((each for each in self.profile.steps if each > step), None)
+
+    def before(self) -> None:
+        self.profile.before(self.training.step)
+
+    def observe(self, history: dict[str, np.ndarray], seconds: float) -> None:
+        self.profile.after(self.training.step, seconds, float(history[WAITING].sum()))
+
+    def act(self) -> None:
+        """Nothing: that a call of steps ends here is enough."""
+
+    def end(self) -> None:
+        self.profile.close()
+
+
+def periodic(training: Training) -> list[Action]:
+    """The actions of a training, in the order in which those of one step are done."""
+    options = training.options
+    evaluated = [Evaluate(training)] if options.evaluate_every else []
+    traced = [Trace(training)] if options.profile else []
+    return [*traced, *evaluated, Log(training), Draw(training), Save(training)]
