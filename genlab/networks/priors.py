@@ -120,7 +120,7 @@ class Mixture(Prior):
 
         codes = np.asarray(codes, np.float64)
         # A Gaussian of a handful of codes would draw little but these.
-        components = len(self.weights)
+        components = self.weights.shape[0]
         count = min(components, max(1, len(codes) // (CODES_PER_NUMBER * self.size)))
         mixture = GaussianMixture(count, reg_covar=1e-4, tol=1e-2, max_iter=50, random_state=0).fit(codes)
         missing = components - count
