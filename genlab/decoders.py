@@ -79,10 +79,15 @@ class TrainedDecoder:
         return self.network.inputs[0].shape[-1]
 
     def draw(self, labels: Any, seed: Any, candidates: int = 1, select: str = "none") -> Any:
-        """Images [n, H, W, C] in [-1, 1] of the labels [n], each the one of its candidates that the judge likes best."""
+        """Images [n, H, W, C] in [-1, 1] of the labels [n], each the one of its candidates that the judge likes best.
+
+        `seed` is an int32 pair. Any two seeds draw independent latents, neighbours such as [0, 1] and [0, 2] too.
+        """
         repeated = tf.repeat(labels, candidates)
         count = tf.size(repeated)
-        seeds = tf.stack([tf.fill([count], seed[0]), seed[1] + tf.range(count)], axis=1)
+        # Hashed, not counted from the seed on: fold_in keeps the number that it folds in as the second half of the new seed,
+        # so the seeds of two decoders or two calls are neighbours, and their counts would overlap.
+        seeds = tf.random.split(seed, count, alg="philox")
         codes = tf.map_fn(
             lambda each: latents.draw_one(self.prior, self.latent_size, each, self.mixture),
             seeds,
