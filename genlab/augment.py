@@ -20,8 +20,8 @@ COUNTED = "real images a class"
 class Arguments:
     """Train a classifier on real images alone, with classical augmentation, with generated images, and with both.
 
-    Tests them on real held-out images, and says whether the generated images help, make no difference, or harm (exit
-    status 4). Writes augment.json and augment.png into the run's folder.
+    Tests them on real held-out images, and says whether the generated images help, make no significant difference, or harm
+    (exit status 4), with Holm's correction over several --per-class. Writes augment.json and augment.png into the run's folder.
     """
 
     run: tyro.conf.Positional[str] = "latest"
@@ -33,7 +33,7 @@ class Arguments:
     per_class: str = ""
     """How many real images a class the classifier is trained on: 20,50,100. By default all."""
     seeds: int = 5
-    """Trainings of each kind; the spread over them decides what is a difference."""
+    """Trainings of each kind, at least 3 for a verdict; the spread over them decides what is significant."""
     fraction: float = 0.5
     """Share of generated images in a batch."""
     steps: int = 1000
@@ -101,12 +101,12 @@ def _study(arguments: Arguments, counts: list[int | None]) -> None:
             f"The generator was trained on {seen:,} images, more than these classifiers: so this is what it is worth to someone "
             "who has it and few images, not what it gets out of those few."
         )
-    for each in settings:
-        name = "all images" if each.images is None else f"{each.name} a class"
-        gain, _ = each.difference(*PAIR)
-        print(f"With {name}, generated images {each.verdict(*PAIR)}: {100 * gain:+.2f} points of accuracy.")
+    found = comparison.differences(settings, *PAIR)
+    for setting, each in zip(settings, found, strict=True):
+        name = "all images" if setting.images is None else f"{setting.name} a class"
+        print(f"With {name}, generated images {each.verdict}: {100 * each.gain:+.2f} points of accuracy.")
     print(f"{run.path / 'augment.json'} and augment.png have all of it.")
-    if any(each.verdict(*PAIR) == "harm" for each in settings):
+    if any(each.verdict == "harm" for each in found):
         raise Harmful(
             "generated images of this run make the classifier worse. Leave them out, or train the run longer."
         )
