@@ -41,7 +41,8 @@ class Arguments:
     candidates: int = 1
     """Images that are generated for each that is used: the best by --select."""
     select: str = "none"
-    """discriminator or classifier, with --candidates."""
+    """discriminator or classifier, with --candidates. The classifier is trained on the real images of each setting and seed
+    alone, so that no other label gets into the comparison."""
     checkpoint: str = "latest"
     """Whose weights generate: latest, best, or a step."""
 
@@ -72,19 +73,31 @@ def _study(arguments: Arguments, counts: list[int | None]) -> None:
     from genlab import benefit, comparison
     from genlab import run as runs
     from genlab.augmenter import Augmenter
+    from genlab.backend import keras
+    from genlab.decoders import TrainedDecoder
 
     run = runs.open(arguments.run, arguments.runs, checkpoint=arguments.checkpoint)
     dataset = run.data(arguments.data)
     real, test = comparison.parts(dataset)
-    augment = Augmenter.from_run(run, candidates=arguments.candidates, select=arguments.select)
     classes = dataset.spec.num_classes
     if classes != run.model.spec.num_classes:
         raise UsageError(f"{dataset.name} has {classes} classes, and the run draws {run.model.spec.num_classes}.")
-    generated = augment.generate(min(benefit.POOL, arguments.steps * benefit.BATCH))
+    # The run's own selecting classifier has seen all labels: the study trains one with the labels of each setting instead.
+    by_classifier = arguments.select == "classifier"
+    source = TrainedDecoder.of_run(run, "none" if by_classifier else arguments.select)
+    if by_classifier:
+        source.judge = benefit.untrained(dataset.spec.shape, classes)
+    augment = Augmenter([source], candidates=arguments.candidates, select=arguments.select)
+    count = min(benefit.POOL, arguments.steps * benefit.BATCH)
+
+    def selected(judge: keras.Model) -> benefit.Arrays:
+        source.judge.set_weights(judge.get_weights())
+        return augment.generate(count)
+
     seen = run.config.dataset["train_images"]
     largest = max((count or 0) for count in counts) * classes or len(real[0])
     settings = benefit.study(
-        generated,
+        selected if by_classifier else augment.generate(count),
         real,
         test,
         classes,

@@ -10,6 +10,7 @@ from conftest import TINY, TINY_FLAGS, fails
 
 import genlab
 from genlab import augment, benefit, comparison, train
+from genlab.metrics import extractors
 
 PAIR = ("generated", "real")
 
@@ -49,7 +50,29 @@ def test_good_images_help_and_mislabelled_ones_harm():
         benefit.study(good, real, test, 3, per_class=[3])
 
 
-def test_the_command_writes_figures_plot_and_verdict(capsys):
+def test_the_selecting_classifier_has_seen_the_settings_labels_alone(monkeypatch):
+    real, test = patterns(30, 60, 0), patterns(30, 60, 1)
+    trained_on, selections = [], []
+
+    def spied(images, generated, num_classes, **settings):
+        network = benefit.untrained(images[0].shape[1:], num_classes)
+        trained_on.append((network, len(images[0]), generated))
+        return network
+
+    def generated(judge):
+        selections.append(judge)
+        return patterns(30, 60, len(selections))
+
+    monkeypatch.setattr(benefit, "trained", spied)
+    benefit.study(generated, real, test, 3, per_class=[1, 4], seeds=2, steps=2, conditions=("generated",))
+    judges = {id(judge) for judge in selections}
+    assert len(judges) == 4  # one for each number and seed
+    assert [(count, made) for network, count, made in trained_on if id(network) in judges] == [
+        (count, None) for count in (3, 3, 12, 12)
+    ]
+
+
+def test_the_command_writes_figures_plot_and_verdict(capsys, monkeypatch):
     train.main(["cgan", "--steps", "2", *TINY_FLAGS])
     arguments = ["--per-class", "5", "--seeds", "2", "--steps", "12"]
     augment.main(arguments)  # two seeds: however bad, no verdict
@@ -63,6 +86,11 @@ def test_the_command_writes_figures_plot_and_verdict(capsys):
     assert len(kept["settings"][0]["accuracy"]["both"]) == 2 and kept["tested_on"] == 360
     assert kept["settings"][0]["verdict"] == comparison.UNDECIDED and kept["settings"][0]["p"] is None
     assert (folder / "augment.png").stat().st_size > 5000
+    monkeypatch.setattr(extractors, "load", None)  # a classifier of all labels
+    monkeypatch.setattr(benefit, "trained", lambda real, *_, **settings: benefit.untrained(real[0].shape[1:], 10))
+    selecting = ["--candidates", "2", "--select", "classifier", "--seeds", "1", "--steps", "2", "--per-class", "5"]
+    augment.main(selecting)
+    assert "With 5 a class, generated images" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("settings", "status"), [(1, 4), (3, None)])
