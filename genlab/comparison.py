@@ -132,6 +132,16 @@ def differences(settings: Sequence[Setting], condition: str, baseline: str) -> l
     return found
 
 
+def stored(kept: dict[str, Any]) -> list[Setting]:
+    """The settings of a file that `report` wrote. Old files hold p-values of another test: find them again from these."""
+    names = {field.name for field in dataclasses.fields(Setting)}
+    settings = []
+    for each in kept["settings"]:
+        known = {name: value for name, value in each.items() if name in names}
+        settings.append(Setting(**{"tested": kept["tested_on"]} | known))
+    return settings
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """P-values after Holm's step-down correction, in the order given (Holm 1979, Scandinavian Journal of Statistics 6)."""
     order = np.argsort(p_values)

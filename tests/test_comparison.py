@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from scipy import stats
 
-from genlab import comparison
+import genlab
+from genlab import comparison, model_card
 
 PAIR = ("generated", "real")
 
@@ -117,6 +120,20 @@ def test_several_settings_are_corrected_before_the_verdict():
     assert [each.verdict for each in three] == [comparison.NO_DIFFERENCE] * 3
     assert three[0].p_holm == pytest.approx(3 * three[0].p)
     assert "p (Holm)" in comparison.table([one] * 3, "images", *PAIR)
+
+
+def test_the_model_card_says_what_was_found():
+    run = genlab.fit("gan", steps=1, batch_size=16)
+    accuracy = {"real": [0.5, 0.6, 0.55, 0.5], "generated": [0.6, 0.7, 0.64, 0.61]}
+    kept = {"data": "digits", "tested_on": 10_000, "settings": [{"images": 20, "accuracy": accuracy, "p": 0.0}]}
+    (expected,) = comparison.differences([comparison.Setting(20, accuracy, tested=10_000)], *PAIR)
+    for seeds, words in (
+        (4, f"+{100 * expected.gain:.2f} points of a classifier's accuracy, p = {expected.p:.2g}."),
+        (2, "too few seeds"),
+    ):
+        kept["settings"][0]["accuracy"] = {name: values[:seeds] for name, values in accuracy.items()}
+        (run.path / "augment.json").write_text(json.dumps(kept))  # as it was written with the plain t-test
+        assert words in model_card._limits(run)
 
 
 def test_which_images_were_right_survives_json():
