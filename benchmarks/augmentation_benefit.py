@@ -81,7 +81,7 @@ def cut(dataset, seed: int, arguments) -> None:
     for condition, source in (("oversampled", "generated"), ("oversampled and classical", "both")):
         found = benefit.answers_by_condition(copies, real, test, classes, conditions=[source], **settings)
         answers[condition] = found[source]
-    keep(dataset, entry, answers)
+    keep(dataset, entry, answers, dataset.test_labels == label)
 
 
 def described(dataset, setting: str, seed: int, arguments) -> dict:
@@ -111,11 +111,16 @@ def generator(real, entry: dict, arguments, **options) -> genlab.Augmenter:
     return genlab.Augmenter.from_run(run, seed=entry["seed"])
 
 
-def keep(dataset, entry: dict, answers: dict[str, np.ndarray]) -> None:
-    setting = comparison.Setting(None)
+def keep(dataset, entry: dict, answers: dict[str, np.ndarray], compared: np.ndarray | slice = slice(None)) -> None:
+    """`compared` are the rows of the test images that the p-value is of."""
+    setting, part = comparison.Setting(None), comparison.Setting(None)
     setting.add(answers, dataset.test_labels, dataset.spec.num_classes)
     entry["accuracy"] = {condition: values[0] for condition, values in setting.accuracy.items()}
     entry["recall"] = {condition: values[0] for condition, values in setting.recall.items()}
+    chosen = {condition: found[compared] for condition, found in answers.items()}
+    part.add(chosen, dataset.test_labels[compared], dataset.spec.num_classes)
+    entry["tested"] = part.tested
+    entry["right"] = {condition: values[0] for condition, values in part.right.items()}
     results.add(KEPT, entry)
 
 
@@ -125,32 +130,41 @@ def write_table(data: str) -> None:
     lines = [
         f"# Generated images beside few real ones, {data}",
         "",
-        f"Mean and standard deviation over seeds, with the paired t-test's p beside real images alone. {results.machines(entries)}.",
+        "Mean and standard deviation over seeds, and the p-value of the gain over real images alone, with Holm's correction over "
+        f"the numbers of images a class. {results.test(entries)} {results.machines(entries)}.",
         "The generator, a cgan, was trained on the classifier's own images and no others.",
     ]
-    for setting in dict.fromkeys(entry["setting"] for entry in entries):
-        chosen = [entry for entry in entries if entry["setting"] == setting]
-        label = int(setting.split()[1]) if setting.startswith("class") else None
-        figure = "accuracy" if label is None else f"recall of class {label}"
-        lines += [
-            "",
-            f"## {setting}, {len(chosen)} seeds",
-            "",
-            f"| | {figure} | gain | p | accuracy |",
-            "|---|---|---|---|---|",
+    groups: dict[bool, dict[str, list[dict]]] = {}
+    for entry in entries:
+        cut_class = entry["setting"].startswith("class")
+        groups.setdefault(cut_class, {}).setdefault(entry["setting"], []).append(entry)
+    for cut_class, by_setting in groups.items():  # recall of one class is another question: corrected apart
+        compared = [
+            results.setting(chosen, [_figures(entry, setting, cut_class) for entry in chosen])
+            for setting, chosen in by_setting.items()
         ]
-        accuracy = {name: [entry["accuracy"][name] for entry in chosen] for name in chosen[0]["accuracy"]}
-        values = accuracy
-        if label is not None:
-            values = {name: [entry["recall"][name][label] for entry in chosen] for name in chosen[0]["recall"]}
-        compared = comparison.Setting(None, values)
-        for name in values:
-            gain, chance = compared.difference(name, "real")
-            told = (
-                "| | |" if name == "real" else f"| {100 * gain:+.2f} | {f'{chance:.3f}' if len(chosen) > 1 else '–'} |"
-            )
-            lines.append(f"| {name} | {comparison.spread(values[name])} {told} {comparison.spread(accuracy[name])} |")
+        for place, (setting, chosen) in enumerate(by_setting.items()):
+            figure = f"recall of class {setting.split()[1]}" if cut_class else "accuracy"
+            lines += [
+                "",
+                f"## {setting}, {len(chosen)} seeds",
+                "",
+                f"| | {figure} | gain | p | accuracy |",
+                "|---|---|---|---|---|",
+            ]
+            for name, values in compared[place].accuracy.items():
+                found = comparison.differences(compared, name, "real")[place]
+                told = "| | |" if name == "real" else f"| {100 * found.gain:+.2f} | {comparison.shown(found.p_holm)} |"
+                accuracy = [entry["accuracy"][name] for entry in chosen]
+                lines.append(f"| {name} | {comparison.spread(values)} {told} {comparison.spread(accuracy)} |")
     (results.FOLDER / f"{KEPT}-{data}.md").write_text("\n".join(lines) + "\n")
+
+
+def _figures(entry: dict, setting: str, cut_class: bool) -> dict[str, float]:
+    """What is compared, by condition."""
+    if not cut_class:
+        return entry["accuracy"]
+    return {name: recall[int(setting.split()[1])] for name, recall in entry["recall"].items()}
 
 
 if __name__ == "__main__":

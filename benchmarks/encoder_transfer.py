@@ -53,8 +53,7 @@ def measure(name: str, labels: str, dataset, arguments) -> None:
         seeds=arguments.seeds,
         steps=arguments.steps,
     )
-    gain, chance = setting.difference(*transfer.PAIR)
-    results.add(KEPT, entry | dataclasses.asdict(setting) | {"gain": gain, "p": chance})
+    results.add(KEPT, entry | dataclasses.asdict(setting))
 
 
 def write_table(data: str) -> None:
@@ -63,18 +62,24 @@ def write_table(data: str) -> None:
     lines = [
         f"# A trained trunk in a classifier of {data}",
         "",
-        f"Accuracy on the test images, mean and standard deviation over seeds. {results.machines(entries)}.",
+        "Accuracy on the test images, mean and standard deviation over seeds, and the p-value of fine-tuned over scratch, with "
+        f"Holm's correction over the numbers of labels. {results.test(entries)} {results.machines(entries)}.",
         "",
         f"| labels | trunk of | seeds | steps of 64 images | {' | '.join(conditions)} | fine-tuned over scratch, points | p |",
         "|---" * (len(conditions) + 6) + "|",
     ]
+    by_model: dict[str, list[comparison.Setting]] = {}
     for entry in entries:
-        setting = comparison.Setting(entry["images"], entry["accuracy"])
-        cells = [comparison.spread(setting.accuracy[each]) for each in conditions]
-        gain, chance = setting.difference(*transfer.PAIR)
+        fields = ("images", "accuracy", "tested", "right")
+        setting = comparison.Setting(**{name: entry[name] for name in fields if name in entry})
+        by_model.setdefault(entry["model"], []).append(setting)
+    found = {name: iter(comparison.differences(settings, *transfer.PAIR)) for name, settings in by_model.items()}
+    for entry in entries:
+        cells = [comparison.spread(entry["accuracy"][each]) for each in conditions]
+        each = next(found[entry["model"]])
         lines.append(
             f"| {entry['labels']} | `{entry['model']}` | {entry['seeds']} | {entry['steps']} "
-            f"| {' | '.join(cells)} | {100 * gain:+.1f} | {chance:.4f} |"
+            f"| {' | '.join(cells)} | {100 * each.gain:+.1f} | {comparison.shown(each.p_holm)} |"
         )
     (results.FOLDER / f"{KEPT}-{data}.md").write_text("\n".join(lines) + "\n")
 

@@ -10,6 +10,7 @@ import platform
 from typing import Any
 
 from genlab import files
+from genlab.evaluate import comparison
 
 FOLDER = pathlib.Path(__file__).parent / "results"
 CACHE = pathlib.Path(__file__).parent / "cache"
@@ -36,6 +37,25 @@ def machine() -> str:
     lines = information.read_text().splitlines() if information.exists() else []
     cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
     return f"{cpu}, {os.cpu_count()} cores"
+
+
+def test(chosen: list[dict[str, Any]]) -> str:
+    """How the p-values of entries are found, for the head of a table."""
+    told = "The test is a paired t-test over seeds whose standard error includes the noise of the test images"
+    bounded = "; which images were right was not kept, so that noise is an upper bound, and p too"
+    return told + (bounded if any("right" not in entry for entry in chosen) else "") + "."
+
+
+def setting(chosen: list[dict[str, Any]], figures: list[dict[str, float]]) -> comparison.Setting:
+    """Entries of one seed each as a Setting; `figures` are what is compared, by condition, for each entry.
+
+    Entries from before 2026-11-25 lack `right`; the noise of their test images is bounded by the accuracies.
+    """
+    by_condition = {name: [each[name] for each in figures] for name in figures[0]}
+    right = {}
+    if all("right" in entry for entry in chosen):
+        right = {name: [entry["right"][name] for entry in chosen] for name in by_condition}
+    return comparison.Setting(None, by_condition, tested=chosen[0]["tested"], right=right)
 
 
 def machines(chosen: list[dict[str, Any]]) -> str:

@@ -76,7 +76,11 @@ def measure(dataset, made, count: int, seed: int, arguments) -> None:
         answers[condition] = classifier.predicted(network, test)
     setting = comparison.Setting(count)
     setting.add(answers, dataset.test_labels, dataset.spec.num_classes)
-    results.add(KEPT, entry | {"accuracy": {name: values[0] for name, values in setting.accuracy.items()}})
+    one_seed = {
+        key: {name: values[0] for name, values in kept.items()}
+        for key, kept in (("accuracy", setting.accuracy), ("right", setting.right))
+    }
+    results.add(KEPT, entry | one_seed | {"tested": setting.tested})
 
 
 def fresh(dataset, seed: int):
@@ -92,18 +96,23 @@ def write_table(data: str) -> None:
     lines = [
         f"# Generated images first, then few real ones, {data}",
         "",
-        f"Accuracy on the test images, mean and standard deviation over seeds. {results.machines(entries)}.",
+        "Accuracy on the test images, mean and standard deviation over seeds, and the p-value of the last over the first, with "
+        f"Holm's correction over the numbers of images. {results.test(entries)} {results.machines(entries)}.",
         f"{GENERATED:,} images of a cgan that was trained on all training images.",
         "",
         f"| real images a class | seeds | {' | '.join(names)} | the last over the first, points | p |",
         "|---" * (len(names) + 4) + "|",
     ]
-    for count in sorted({entry["per_class"] for entry in entries}):
-        chosen = [entry["accuracy"] for entry in entries if entry["per_class"] == count]
-        setting = comparison.Setting(count, {name: [each[name] for each in chosen] for name in names})
-        gain, chance = setting.difference(names[-1], names[0])
+    by_count: dict[int, list[dict]] = {}
+    for entry in sorted(entries, key=lambda entry: entry["per_class"]):
+        by_count.setdefault(entry["per_class"], []).append(entry)
+    settings = [results.setting(chosen, [each["accuracy"] for each in chosen]) for chosen in by_count.values()]
+    found = comparison.differences(settings, names[-1], names[0])
+    for (count, chosen), setting, each in zip(by_count.items(), settings, found, strict=True):
         cells = [comparison.spread(values) for values in setting.accuracy.values()]
-        lines.append(f"| {count} | {len(chosen)} | {' | '.join(cells)} | {100 * gain:+.1f} | {chance:.4f} |")
+        lines.append(
+            f"| {count} | {len(chosen)} | {' | '.join(cells)} | {100 * each.gain:+.1f} | {comparison.shown(each.p_holm)} |"
+        )
     (results.FOLDER / f"{KEPT}-{data}.md").write_text("\n".join(lines) + "\n")
 
 

@@ -6,37 +6,15 @@ import json
 
 import numpy as np
 import pytest
-from conftest import TINY_FLAGS, fails
+from conftest import TINY, TINY_FLAGS, fails
 
 import genlab
 from genlab.augment import __main__ as augment
 from genlab.augment import study as benefit
-from genlab.evaluate import comparison
+from genlab.evaluate import comparison, extractors
 from genlab.train import __main__ as train
 
-LINES = comparison.Setting(
-    20,
-    {
-        "real": [0.80, 0.82, 0.81],
-        "classical": [0.9, 0.9, 0.9],
-        "generated": [0.85, 0.86, 0.87],
-        "both": [0.9, 0.91, 0.89],
-    },
-)
-
-
 PAIR = ("generated", "real")
-
-
-def test_differences_are_paired_over_seeds():
-    gain, chance = LINES.difference(*PAIR)
-    assert gain == pytest.approx(0.05)
-    # Differences 0.05, 0.04, 0.06: t = 0.05 / (0.01 / sqrt(3)) = 8.66 with 2 degrees of freedom, p = 0.0131 by the tables.
-    assert chance == pytest.approx(0.0131, abs=2e-4)
-    assert LINES.verdict(*PAIR) == "help" and LINES.verdict("real", "generated") == "harm"
-    assert LINES.verdict("both", "classical") == "make no difference"
-    single = comparison.Setting(None, {condition: [0.5] for condition in benefit.CONDITIONS})
-    assert single.difference(*PAIR) == (0.0, 1.0) and single.verdict(*PAIR) == "make no difference"
 
 
 def test_accuracy_and_recall_are_counted_by_hand():
@@ -61,33 +39,74 @@ def test_good_images_help_and_mislabelled_ones_harm():
     real, test = patterns(6, 90, 0), patterns(600, 90, 1)
     good = patterns(600, 90, 2)
     (setting,) = benefit.study(good, real, test, 3, per_class=[2], seeds=3, steps=60, conditions=pair)
-    assert setting.verdict(*PAIR) == "help" and setting.difference(*PAIR)[0] > 0.1
+    (found,) = comparison.differences([setting], *PAIR)
+    assert found.verdict == "help" and found.gain > 0.1
     np.testing.assert_allclose(setting.accuracy["generated"], np.mean(setting.recall["generated"], axis=1), atol=1e-6)
     wrong = good[0], (good[1] + 1) % 3
     (setting,) = benefit.study(wrong, patterns(300, 90, 3), test, 3, seeds=3, steps=60, fraction=0.75, conditions=pair)
-    assert setting.verdict(*PAIR) == "harm"
-    gain, _ = setting.difference(*PAIR)
-    assert f"{100 * gain:+.2f}" in comparison.table([setting], "images a class", *PAIR)
+    (found,) = comparison.differences([setting], *PAIR)
+    assert found.verdict == "harm"
+    assert f"{100 * found.gain:+.2f}" in comparison.table([setting], "images a class", *PAIR)
     assert comparison.spread([0.5, 0.7]) == "60.00% ± 14.14%" and comparison.spread([0.5]) == "50.00%"
     with pytest.raises(genlab.UsageError, match="a class has 2 training images"):
         benefit.study(good, real, test, 3, per_class=[3])
 
 
-def test_the_command_writes_figures_plot_and_verdict(capsys):
+def test_the_selecting_classifier_has_seen_the_settings_labels_alone(monkeypatch):
+    real, test = patterns(30, 60, 0), patterns(30, 60, 1)
+    trained_on, selections = [], []
+
+    def spied(images, generated, num_classes, **settings):
+        network = benefit.untrained(images[0].shape[1:], num_classes)
+        trained_on.append((network, len(images[0]), generated))
+        return network
+
+    def generated(judge):
+        selections.append(judge)
+        return patterns(30, 60, len(selections))
+
+    monkeypatch.setattr(benefit, "trained", spied)
+    benefit.study(generated, real, test, 3, per_class=[1, 4], seeds=2, steps=2, conditions=("generated",))
+    judges = {id(judge) for judge in selections}
+    assert len(judges) == 4  # one for each number and seed
+    assert [(count, made) for network, count, made in trained_on if id(network) in judges] == [
+        (count, None) for count in (3, 3, 12, 12)
+    ]
+
+
+def test_the_command_writes_figures_plot_and_verdict(capsys, monkeypatch):
     train.main(["cgan", "--steps", "2", *TINY_FLAGS])
     arguments = ["--per-class", "5", "--seeds", "2", "--steps", "12"]
-    try:
-        augment.main(arguments)
-    except SystemExit as end:
-        assert end.code == 4  # two steps give no digits: this may harm
+    augment.main(arguments)  # two seeds: however bad, no verdict
     text = capsys.readouterr().out
+    assert "No verdict from 2 seeds: 3 are needed. Type --seeds 3" in text
     assert "real images a class" in text and "With 5 a class, generated images" in text
     assert "more than these classifiers" in text
     folder = genlab.load().path
     kept = json.loads((folder / "augment.json").read_text())
     assert [setting["images"] for setting in kept["settings"]] == [5]
     assert len(kept["settings"][0]["accuracy"]["both"]) == 2 and kept["tested_on"] == 360
+    assert kept["settings"][0]["verdict"] == comparison.UNDECIDED and kept["settings"][0]["p"] is None
     assert (folder / "augment.png").stat().st_size > 5000
+    monkeypatch.setattr(extractors, "load", None)  # a classifier of all labels
+    monkeypatch.setattr(benefit, "trained", lambda real, *_, **settings: benefit.untrained(real[0].shape[1:], 10))
+    selecting = ["--candidates", "2", "--select", "classifier", "--seeds", "1", "--steps", "2", "--per-class", "5"]
+    augment.main(selecting)
+    assert "With 5 a class, generated images" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("settings", "status"), [(1, 4), (3, None)])
+def test_exit_status_4_is_of_the_corrected_p_value(settings, status, monkeypatch, capsys):
+    run = genlab.fit("cgan", steps=1, **TINY)
+    accuracy = {"real": [0.85, 0.84, 0.86, 0.83, 0.85], "generated": [0.82, 0.835, 0.833, 0.82, 0.84]}
+    found = [comparison.Setting(20, accuracy, tested=10**6)] * settings  # p = 0.03 each
+    monkeypatch.setattr(benefit, "study", lambda *arguments, **options: found)
+    if status is None:
+        augment.main([str(run.path), "--steps", "1"])
+        assert comparison.NO_DIFFERENCE in capsys.readouterr().out
+    else:
+        code, message = fails(lambda: augment.main([str(run.path), "--steps", "1"]), capsys)
+        assert code == status and "make the classifier worse" in message
 
 
 def test_wrong_input(capsys):

@@ -73,7 +73,7 @@ print(json.dumps(found))
 def test_checkpoints_pass_from_one_device_to_two_and_back():
     code = """
 import dataclasses
-from genlab import training
+from genlab.train import fit as training
 whole = fit("gan", "whole", steps=6)
 run = fit("gan", "parts", steps=2, schedule_steps=6, **TWO)
 for steps, strategy, replicas in ((4, "none", 0), (6, "mirrored", 2)):

@@ -96,7 +96,7 @@ def test_the_command_writes_figures_and_plot(encoding, capsys):
     transfer.main([str(encoding.path), "--labels", "20,40", "--seeds", "2", "--steps", "4"])
     text = capsys.readouterr().out
     assert "up to down2_act" in text and "trained    3,930 weights with the trunk frozen" in text
-    assert "fine-tuned - scratch" in text
+    assert "fine-tuned - scratch" in text and "No verdict from 2 seeds: 3 are needed" in text
     kept = json.loads((encoding.path / "transfer.json").read_text())
     assert [each["images"] for each in kept["settings"]] == [20, 40] and kept["tested_on"] == 360
     assert kept["trained_weights"]["frozen"] == 7 * 7 * 8 * 10 + 10

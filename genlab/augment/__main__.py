@@ -19,8 +19,8 @@ COUNTED = "real images a class"
 class Arguments:
     """Train a classifier on real images alone, with classical augmentation, with generated images, and with both.
 
-    Tests them on real held-out images, and says whether the generated images help, make no difference, or harm (exit
-    status 4). Writes augment.json and augment.png into the run's folder.
+    Tests them on real held-out images, and says whether the generated images help, make no significant difference, or harm
+    (exit status 4), with Holm's correction over several --per-class. Writes augment.json and augment.png into the run's folder.
     """
 
     run: tyro.conf.Positional[str] = "latest"
@@ -32,7 +32,7 @@ class Arguments:
     per_class: str = ""
     """How many real images a class the classifier is trained on: 20,50,100. By default all."""
     seeds: int = 5
-    """Trainings of each kind; the spread over them decides what is a difference."""
+    """Trainings of each kind, at least 3 for a verdict; the spread over them decides what is significant."""
     fraction: float = 0.5
     """Share of generated images in a batch."""
     steps: int = 1000
@@ -40,7 +40,8 @@ class Arguments:
     candidates: int = 1
     """Images that are generated for each that is used: the best by --select."""
     select: str = "none"
-    """discriminator or classifier, with --candidates."""
+    """discriminator or classifier, with --candidates. The classifier is trained on the real images of each setting and seed
+    alone, so that no other label gets into the comparison."""
     checkpoint: str = "latest"
     """Whose weights generate: latest, best, or a step."""
 
@@ -71,20 +72,32 @@ def _study(arguments: Arguments, counts: list[int | None]) -> None:
     from genlab import run as runs
     from genlab.augment import study as benefit
     from genlab.augment.augmenter import Augmenter
+    from genlab.augment.decoders import TrainedDecoder
+    from genlab.backend import keras
     from genlab.evaluate import comparison
 
     run = runs.open(arguments.run, arguments.runs, checkpoint=arguments.checkpoint)
     dataset = run.data(arguments.data)
     real, test = comparison.parts(dataset)
-    augment = Augmenter.from_run(run, candidates=arguments.candidates, select=arguments.select)
     classes = dataset.spec.num_classes
     if classes != run.model.spec.num_classes:
         raise UsageError(f"{dataset.name} has {classes} classes, and the run draws {run.model.spec.num_classes}.")
-    generated = augment.generate(min(benefit.POOL, arguments.steps * benefit.BATCH))
+    # The run's own selecting classifier has seen all labels: the study trains one with the labels of each setting instead.
+    by_classifier = arguments.select == "classifier"
+    source = TrainedDecoder.of_run(run, "none" if by_classifier else arguments.select)
+    if by_classifier:
+        source.judge = benefit.untrained(dataset.spec.shape, classes)
+    augment = Augmenter([source], candidates=arguments.candidates, select=arguments.select)
+    count = min(benefit.POOL, arguments.steps * benefit.BATCH)
+
+    def selected(judge: keras.Model) -> benefit.Arrays:
+        source.judge.set_weights(judge.get_weights())
+        return augment.generate(count)
+
     seen = run.config.dataset["train_images"]
     largest = max((count or 0) for count in counts) * classes or len(real[0])
     settings = benefit.study(
-        generated,
+        selected if by_classifier else augment.generate(count),
         real,
         test,
         classes,
@@ -101,12 +114,12 @@ def _study(arguments: Arguments, counts: list[int | None]) -> None:
             f"The generator was trained on {seen:,} images, more than these classifiers: so this is what it is worth to someone "
             "who has it and few images, not what it gets out of those few."
         )
-    for each in settings:
-        name = "all images" if each.images is None else f"{each.name} a class"
-        gain, _ = each.difference(*PAIR)
-        print(f"With {name}, generated images {each.verdict(*PAIR)}: {100 * gain:+.2f} points of accuracy.")
+    found = comparison.differences(settings, *PAIR)
+    for setting, each in zip(settings, found, strict=True):
+        name = "all images" if setting.images is None else f"{setting.name} a class"
+        print(f"With {name}, generated images {each.verdict}: {100 * each.gain:+.2f} points of accuracy.")
     print(f"{run.path / 'augment.json'} and augment.png have all of it.")
-    if any(each.verdict(*PAIR) == "harm" for each in settings):
+    if any(each.verdict == "harm" for each in found):
         raise Harmful(
             "generated images of this run make the classifier worse. Leave them out, or train the run longer."
         )

@@ -20,6 +20,8 @@ if TYPE_CHECKING:  # an exported decoder augments without what trained it
 WAYS = ("replace", "append", "balance", "vary", "mix")
 ENCODED = ("vary", "mix")
 """Ways that change the images at hand, through an encoder."""
+BATCH_STREAM, ARRAY_STREAM = 0x617567, 0x67656E
+"""Second halves of seeds: a batch whose pixels sum to 0 would else draw what `generate` draws."""
 
 
 @keras.saving.register_keras_serializable(package="genlab")
@@ -46,7 +48,9 @@ class Augmenter(keras.layers.Layer):
     hands a layer no labels, so that `vary` alone can stand in `keras.Sequential`.
 
     With `select` `discriminator` or `classifier`, `candidates` are generated for each image, and the one is taken that the
-    discriminator finds the most real, or that the classifier takes for its label with the most certainty.
+    discriminator finds the most real, or that the classifier takes for its label with the most certainty. That classifier
+    has seen all labels of the run's data (of digits, MNIST's). To measure what generated images are worth with fewer labels,
+    take `python -m genlab.augment`, which trains the selecting classifier on those few.
     """
 
     def __init__(
@@ -217,7 +221,7 @@ class Augmenter(keras.layers.Layer):
         if unknown:
             raise UsageError(f"nothing here draws the labels {unknown}; it draws {sorted(self.classes)}.")
         numbers = np.resize(np.asarray(wanted, np.int64), count)
-        base = tf.constant([self.seed if seed is None else seed, 0x617567], tf.int32)
+        base = tf.constant([self.seed if seed is None else seed, ARRAY_STREAM], tf.int32)
         shape = self.decoders[0].image_shape
         parts = []
         for start in range(0, count, 256):
@@ -235,7 +239,7 @@ class Augmenter(keras.layers.Layer):
         bits = tf.bitcast(tf.reduce_sum(scaled, axis=[1, 2, 3]), tf.int32)
         places = tf.range(1, tf.size(bits) + 1, dtype=tf.int32)
         return tf.random.fold_in(
-            tf.constant([self.seed, 0x617567], tf.int32), tf.reduce_sum(bits * places), alg="philox"
+            tf.constant([self.seed, BATCH_STREAM], tf.int32), tf.reduce_sum(bits * places), alg="philox"
         )
 
     def _chosen_rows(self, scaled: Any, seed: Any) -> Any:
@@ -282,7 +286,9 @@ class Augmenter(keras.layers.Layer):
             chosen = chosen + self.amount * tf.constant(self.decoders[0].prior.standard_deviation()) * noise
         else:
             other = tf.gather(codes, self._partners(numbers, rows, move_seed))
-            share = tf.random.stateless_uniform([tf.size(rows), 1], move_seed, alg="philox")
+            # Not `move_seed`: the seed of the partners is made from the first numbers of its stream.
+            share_seed = tf.random.fold_in(seed, 4, alg="philox")
+            share = tf.random.stateless_uniform([tf.size(rows), 1], share_seed, alg="philox")
             chosen = chosen + self.amount * share * (other - chosen)
         return conversion.fitted(self.networks[0](chosen, training=False), scaled)
 

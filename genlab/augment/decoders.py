@@ -73,11 +73,15 @@ class TrainedDecoder:
         return tuple(self.network.output_shape[1:])
 
     def draw(self, labels: Any, seed: Any, candidates: int = 1, select: str = "none") -> Any:
-        """Images [n, H, W, C] in [-1, 1] of the labels [n], each the one of its candidates that the judge likes best."""
+        """Images [n, H, W, C] in [-1, 1] of the labels [n], each the one of its candidates that the judge likes best.
+
+        `seed` is an int32 pair. Any two seeds draw independent latents, neighbours such as [0, 1] and [0, 2] too.
+        """
         repeated = tf.repeat(labels, candidates)
         count = tf.size(repeated)
-        seeds = tf.stack([tf.fill([count], seed[0]), seed[1] + tf.range(count)], axis=1)
-        codes = self.prior.draw_each(seeds)
+        # Hashed, not counted from the seed on: fold_in keeps the number that it folds in as the second half of the new seed,
+        # so the seeds of two decoders or two calls are neighbours, and their counts would overlap.
+        codes = self.prior.draw_each(tf.random.split(seed, count, alg="philox"))
         images = self.network([codes, repeated] if self.num_classes else codes, training=False)
         if select == "none":
             return images
@@ -108,7 +112,10 @@ class TrainedDecoder:
 
 
 def _judge(run: runs.Run, select: str) -> Any:
-    """What `select` goes by: the run's discriminator, or a classifier of its data."""
+    """What `select` goes by: the run's discriminator, or a classifier of all labels of its data (of digits, MNIST's).
+
+    A study with fewer labels must not select by it: benefit.answers_by_condition trains its own.
+    """
     if select == "discriminator":
         found = getattr(run.model, "discriminator", None)
         if found is None or found.output_shape[-1] != 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,12 +24,14 @@ BATCH = 64
 LEARNING_RATE = 2e-3
 POOL = 20_000
 """Generated images that batches are filled from, at most."""
+Arrays = tuple[np.ndarray, np.ndarray]
+"""Images, uint8 [N, H, W, C], and integer labels [N]."""
 
 
 def study(
-    generated: tuple[np.ndarray, np.ndarray],
-    real: tuple[np.ndarray, np.ndarray],
-    test: tuple[np.ndarray, np.ndarray],
+    generated: Arrays | Callable[[Any], Arrays],
+    real: Arrays,
+    test: Arrays,
     num_classes: int,
     *,
     per_class: Sequence[int | None] = (None,),
@@ -42,7 +44,8 @@ def study(
 
     All images are uint8 [N, H, W, C] with integer labels [N]. Every training takes the same number of steps on batches
     of 64, of which `fraction` are generated where there are any. A seed draws the real images, the initial weights and
-    the order, the same ones for all conditions: the differences are paired. Raises UsageError where a class has too few images.
+    the order, the same ones for all conditions: the differences are paired. `generated` may be a function that a classifier
+    selects for: see `answers_by_condition`. Raises UsageError where a class has too few images.
     """
     counts = np.bincount(real[1], minlength=num_classes)
     settings = []
@@ -64,8 +67,8 @@ def study(
 
 
 def answers_by_condition(
-    generated: tuple[np.ndarray, np.ndarray],
-    real: tuple[np.ndarray, np.ndarray],
+    generated: Arrays | Callable[[Any], Arrays],
+    real: Arrays,
     test: np.ndarray,
     num_classes: int,
     *,
@@ -74,7 +77,15 @@ def answers_by_condition(
     seed: int,
     conditions: Sequence[str] = CONDITIONS,
 ) -> dict[str, np.ndarray]:
-    """The classes that a classifier takes the test images for after training under each condition; see `study`."""
+    """The classes that a classifier takes the test images for after training under each condition; see `study`.
+
+    `generated` may be a function of a classifier (Keras model, images in [-1, 1] -> logits) that returns the generated images
+    that it selects. It is handed one that was trained on `real` alone.
+    """
+    if callable(generated):
+        # A classifier of all labels, such as the extractor's, would hand the labels that were left out to the conditions with
+        # generated images, through the images that it selects, and their gain would be the labels'.
+        generated = generated(trained(real, None, num_classes, classical=False, fraction=0.0, steps=steps, seed=seed))
     answers = {}
     for condition in conditions:
         network = trained(
@@ -99,8 +110,8 @@ def chosen_rows(labels: np.ndarray, per_class: int | None, seed: int) -> np.ndar
 
 
 def trained(
-    real: tuple[np.ndarray, np.ndarray],
-    generated: tuple[np.ndarray, np.ndarray] | None,
+    real: Arrays,
+    generated: Arrays | None,
     num_classes: int,
     *,
     classical: bool,
@@ -123,7 +134,12 @@ def trained(
     stream = classifier.mixed(*parts).map(lambda images, labels: (to_model_range(images), labels))
     if classical:
         stream = stream.enumerate().map(changed)
-    network = classifier.build(real[0].shape[1:], num_classes)
-    model = keras.Model(network.inputs[0], network.outputs[1])
+    model = untrained(real[0].shape[1:], num_classes)
     classifier.fit(model, stream.prefetch(4), steps, LEARNING_RATE)
     return model
+
+
+def untrained(shape: tuple[int, ...], num_classes: int) -> Any:
+    """That classifier with initial weights, for images of the shape (H, W, C)."""
+    network = classifier.build(shape, num_classes)
+    return keras.Model(network.inputs[0], network.outputs[1])

@@ -28,8 +28,8 @@ def train(
 ):
     """A Keras model, images [B, H, W, C] in [-1, 1] -> (features [B, 64], logits [B, K]), trained on uint8 images.
 
-    `shift` moves each training image by up to so many pixels either way. Small data sets are gone through more often:
-    at least 1,000 steps are trained with 12 epochs, and in proportion otherwise.
+    `shift` moves the images of each batch, all alike, by up to so many pixels either way: see `shifted`. Small data sets are
+    gone through more often: at least 1,000 steps are trained with 12 epochs, and in proportion otherwise.
     """
     keras.utils.set_random_seed(seed)
     network = build(images.shape[1:], num_classes)
@@ -38,15 +38,22 @@ def train(
 
     def prepared(batch, answers):
         batch = to_model_range(batch)
-        if shift:
-            padded = tf.pad(batch, [[0, 0], [shift, shift], [shift, shift], [0, 0]], "SYMMETRIC")
-            batch = tf.image.random_crop(padded, tf.shape(batch))
-        return batch, answers
+        return shifted(batch, shift) if shift else batch, answers
 
     stream = stream.map(prepared).prefetch(4)
     trained = keras.Model(network.inputs[0], network.outputs[1])
     fit(trained, stream, steps, learning_rate)
     return network
+
+
+def shifted(images: Any, most: int) -> Any:
+    """Images [B, H, W, C], moved by up to `most` pixels along each axis and mirrored at the edges: one move for the batch.
+
+    A move for each image is augmentation.augmented's. digits.keras was trained with this one, and every figure that is
+    stored names the hash of its weights: other moves would be another extractor.
+    """
+    padded = tf.pad(images, [[0, 0], [most, most], [most, most], [0, 0]], "SYMMETRIC")
+    return tf.image.random_crop(padded, tf.shape(images))
 
 
 def batches(images: np.ndarray, labels: np.ndarray, size: int, seed: int) -> Any:

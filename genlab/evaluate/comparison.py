@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import datetime
 import json
@@ -15,7 +16,11 @@ from genlab import plots
 from genlab.errors import UsageError
 
 SIGNIFICANT = 0.05
-"""Chance of so large a difference between equals, below which it is taken for one."""
+"""Highest p-value, after Holm's correction, of a significant difference."""
+FEWEST_SEEDS = 3
+"""Below this there is no p-value: the spread of two differences says next to nothing about their spread."""
+NO_DIFFERENCE = "make no significant difference"
+UNDECIDED = "have no verdict"
 
 
 @dataclasses.dataclass
@@ -28,57 +33,155 @@ class Setting:
     """On real held-out images, by condition: one for each seed."""
     recall: dict[str, list[list[float]]] = dataclasses.field(default_factory=dict)
     """The same of each class: share of its images that are found to be of it; nan where it has none."""
+    tested: int = 0
+    """Number of test images that the accuracies are shares of."""
+    right: dict[str, list[str]] = dataclasses.field(default_factory=dict)
+    """Which test images were classified correctly, by condition and seed: packed bits in base64, see `unpacked`."""
 
     def add(self, answers: dict[str, np.ndarray], labels: np.ndarray, num_classes: int) -> None:
         """Take in one seed: the classes [N] that were answered under each condition, and the right ones."""
         counts = np.bincount(labels, minlength=num_classes)
+        self.tested = len(labels)
         for condition, found in answers.items():
             hits = np.bincount(labels[found == labels], minlength=num_classes)
             recall = np.divide(hits, counts, out=np.full(num_classes, np.nan), where=counts > 0)
             self.accuracy.setdefault(condition, []).append(float((found == labels).mean()))
             self.recall.setdefault(condition, []).append(recall.tolist())
+            self.right.setdefault(condition, []).append(packed(found == labels))
 
     def newest(self) -> str:
         """The accuracies of the seed that was added last."""
         return ", ".join(f"{condition} {values[-1]:.1%}" for condition, values in self.accuracy.items())
 
-    def difference(self, condition: str, baseline: str) -> tuple[float, float]:
-        """Mean difference of accuracy, and its p-value by a paired t-test over seeds (1 with a single seed)."""
+    def difference(self, condition: str, baseline: str) -> tuple[float, float | None]:
+        """Mean difference of accuracy over seeds, and its two-sided p-value; None with fewer than three seeds.
+
+        The test is a paired t-test over k seeds whose standard error includes the sampling noise of the n test images:
+
+            t = gain / sqrt(S / k + Q / n), with k - 1 degrees of freedom.
+
+        S is the variance of the seeds' differences. Q is the mean square, over test images, of how much more often the
+        condition classifies an image correctly than the baseline, from -1 to 1. Without Q / n this is the paired t-test;
+        without S / k, and with seeds that all agree, t is the root of McNemar's chi-square (McNemar 1947, Psychometrika 12).
+        Where `right` does not hold the two conditions, Q is bounded by their accuracies, as if their errors were independent.
+        Raises ValueError where `tested` is 0: the accuracies are shares of an unknown number.
+        """
         from scipy import stats
 
         first, second = np.array(self.accuracy[condition]), np.array(self.accuracy[baseline])
         gain = float((first - second).mean())
-        if len(first) < 2 or np.ptp(first - second) == 0:
-            return gain, 1.0 if len(first) < 2 or gain == 0 else 0.0
-        return gain, float(stats.ttest_rel(first, second).pvalue)
+        if len(first) < FEWEST_SEEDS:
+            return gain, None
+        if gain == 0:
+            return gain, 1.0
+        # The plain t-test takes the test images for the whole world. Seeds share them, so it calls chance in their choice
+        # a difference, and with differences that are identical, as on few test images, its p is 0. Both terms added with
+        # k - 1 degrees of freedom can only raise its p, so the level holds wherever that of the t-test does. Satterthwaite's
+        # degrees of freedom find a little more, but exceed 5% with three seeds; a sign-flip test cannot reach 5% with five.
+        of_seeds = (first - second).var(ddof=1) / len(first)
+        of_images = self._disagreement(condition, baseline) / self.tested
+        statistic = abs(gain) / np.sqrt(of_seeds + of_images)
+        return gain, float(2 * stats.t.sf(statistic, len(first) - 1))
 
-    def verdict(self, condition: str, baseline: str) -> str:
-        """What the condition does beside the baseline: help, make no difference, or harm."""
-        gain, chance = self.difference(condition, baseline)
-        if chance >= SIGNIFICANT:
-            return "make no difference"
-        return "help" if gain > 0 else "harm"
+    def _disagreement(self, condition: str, baseline: str) -> float:
+        """Q of `difference`."""
+        if not self.tested:
+            raise ValueError("Setting.tested is 0; the number of test images is needed for a p-value")
+        if condition in self.right and baseline in self.right:
+            means = [
+                np.mean([unpacked(each, self.tested) for each in self.right[name]], axis=0)
+                for name in (condition, baseline)
+            ]
+            return float(np.square(means[0] - means[1]).mean())
+        first, second = np.array(self.accuracy[condition]), np.array(self.accuracy[baseline])
+        return float((first * (1 - second) + second * (1 - first)).mean())
 
     @property
     def name(self) -> str:
         return "all" if self.images is None else f"{self.images:,}"
 
 
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """What a condition gains over the baseline in one of several settings."""
+
+    gain: float
+    """Mean difference of accuracy."""
+    p: float | None
+    """P-value of this setting alone; None with fewer than three seeds."""
+    p_holm: float | None
+    """P-value after Holm's correction over all settings."""
+    verdict: str
+    """`help`, `harm`, NO_DIFFERENCE or, with fewer than three seeds, UNDECIDED."""
+
+
+def differences(settings: Sequence[Setting], condition: str, baseline: str) -> list[Difference]:
+    """Difference between two conditions in each setting, corrected for the number of settings that are tested at once."""
+    pairs = [setting.difference(condition, baseline) for setting in settings]
+    corrected = iter(holm([p for _, p in pairs if p is not None]))
+    found = []
+    for gain, p in pairs:
+        p_holm = None if p is None else next(corrected)
+        if p_holm is None:
+            verdict = UNDECIDED
+        elif p_holm >= SIGNIFICANT:
+            verdict = NO_DIFFERENCE
+        else:
+            verdict = "help" if gain > 0 else "harm"
+        found.append(Difference(gain, p, p_holm, verdict))
+    return found
+
+
+def stored(kept: dict[str, Any]) -> list[Setting]:
+    """The settings of a file that `report` wrote. Old files hold p-values of another test: find them again from these."""
+    names = {field.name for field in dataclasses.fields(Setting)}
+    settings = []
+    for each in kept["settings"]:
+        known = {name: value for name, value in each.items() if name in names}
+        settings.append(Setting(**{"tested": kept["tested_on"]} | known))
+    return settings
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values after Holm's step-down correction, in the order given (Holm 1979, Scandinavian Journal of Statistics 6)."""
+    order = np.argsort(p_values)
+    scaled = np.array(p_values)[order] * np.arange(len(order), 0, -1)
+    corrected = np.empty(len(order))
+    corrected[order] = np.minimum(np.maximum.accumulate(scaled), 1.0)
+    return corrected.tolist()
+
+
+def packed(right: np.ndarray) -> str:
+    """Booleans [N] as a string that JSON holds: eight in a byte, in base64."""
+    return base64.b64encode(np.packbits(right).tobytes()).decode()
+
+
+def unpacked(text: str, count: int) -> np.ndarray:
+    """The booleans [count] that `packed` put into a string, as 0 and 1."""
+    return np.unpackbits(np.frombuffer(base64.b64decode(text), np.uint8), count=count)
+
+
 def table(settings: Sequence[Setting], images: str, condition: str, baseline: str) -> str:
     """Accuracy by condition with its spread over seeds, and what one condition gains over another.
 
-    `images` says what the settings count.
+    `images` says what the settings count. The p-values of several settings are Holm's.
     """
-    rows = [[images, *settings[0].accuracy, f"{condition} - {baseline}", "p"]]
-    for setting in settings:
-        gain, chance = setting.difference(condition, baseline)
+    header = "p" if len(settings) == 1 else "p (Holm)"
+    rows = [[images, *settings[0].accuracy, f"{condition} - {baseline}", header]]
+    for setting, found in zip(settings, differences(settings, condition, baseline), strict=True):
         cells = [spread(values) for values in setting.accuracy.values()]
-        tested = f"{chance:.3f}" if len(setting.accuracy[condition]) > 1 else "–"
-        rows.append([setting.name, *cells, f"{100 * gain:+.2f}", tested])
+        rows.append([setting.name, *cells, f"{100 * found.gain:+.2f}", shown(found.p_holm)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     )
+
+
+def shown(p: float | None) -> str:
+    """A p-value for a table."""
+    if p is None:
+        return "–"
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def spread(values: Sequence[float]) -> str:
@@ -138,12 +241,15 @@ def report(
         "arguments": dataclasses.asdict(arguments),
         **facts,
         "settings": [
-            dataclasses.asdict(each)
-            | dict(zip(("gain", "p"), each.difference(*pair), strict=True))
-            | {"verdict": each.verdict(*pair)}
-            for each in settings
+            dataclasses.asdict(each) | dataclasses.asdict(found)
+            for each, found in zip(settings, differences(settings, *pair), strict=True)
         ],
     }
     files.write_text(run.path / f"{name}.json", json.dumps(kept, indent=2) + "\n")
     plot(settings, images, run.path / f"{name}.png")
     print(table(settings, images, *pair))
+    seeds = len(settings[0].accuracy[pair[0]])
+    if seeds < FEWEST_SEEDS:
+        print(
+            f"No verdict from {seeds} seed{'s' * (seeds > 1)}: {FEWEST_SEEDS} are needed. Type --seeds 3, or --seeds 5 to find smaller differences."
+        )

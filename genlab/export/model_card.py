@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from genlab import __version__, models
+from genlab import __version__, comparison, models
 from genlab import run as runs
 
 
@@ -121,11 +121,12 @@ def _limits(run: runs.Run) -> str:
     path = run.path / "augment.json"
     if path.exists():
         found = json.loads(path.read_text())
-        for each in found["settings"]:
-            count = "all images" if each["images"] is None else f"{each['images']:,} images a class"
-            gain = 100 * each["gain"]
+        settings = comparison.stored(found)
+        for setting, each in zip(settings, comparison.differences(settings, "generated", "real"), strict=True):
+            count = "all images" if setting.images is None else f"{setting.name} images a class"
+            told = "too few seeds for a p-value" if each.p_holm is None else f"p = {each.p_holm:.2g}"
             lines.append(
-                f"- As augmentation of {found['data']}, {count}: {gain:+.2f} points of a classifier's accuracy, p {each['p']:.2g}."
+                f"- As augmentation of {found['data']}, {count}: {100 * each.gain:+.2f} points of a classifier's accuracy, {told}."
             )
     else:
         lines.append(

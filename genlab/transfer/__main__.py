@@ -38,7 +38,7 @@ class Arguments:
     labels: str = "100,1000,all"
     """How many labelled images to learn from, in all, as many of each class."""
     seeds: int = 5
-    """Trainings of each kind; each draws other labelled images and other initial weights."""
+    """Trainings of each kind, at least 3 for a p-value; each draws other labelled images and other initial weights."""
     steps: int = 500
     """Training steps of each classifier."""
     layers: str = ""
