@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import json
 import logging
@@ -13,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import filelock
+import tyro
 
 from genlab import data as sources
 from genlab import files, models
@@ -29,6 +31,32 @@ log.setLevel(logging.INFO)
 log.propagate = False  # the command line prints it; a program that uses genlab may add a handler
 
 NAME = re.compile(r"(\d{5,})-")
+
+
+@dataclasses.dataclass(frozen=True)
+class FolderOptions:
+    """The options of commands that use trained runs."""
+
+    runs: str = "runs"
+    """Folder of the runs."""
+    checkpoint: str = "latest"
+    """Whose weights: latest, best (of a run with --evaluate-every), or a step that was kept."""
+
+    def opened(self, run: str) -> Run:
+        """A run by its folder, number, or `latest`. Raises UsageError where there is none."""
+        return open(run, self.runs, checkpoint=self.checkpoint)
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOptions(FolderOptions):
+    """The options of commands that use one trained run."""
+
+    run: tyro.conf.Positional[str] = "latest"
+    """The run: folder, number, or latest."""
+
+    def open(self) -> Run:
+        """The run that was asked for. Raises UsageError where there is none."""
+        return self.opened(self.run)
 
 
 class Run:

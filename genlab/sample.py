@@ -13,20 +13,17 @@ import tyro
 
 from genlab import grids, pictures
 from genlab.errors import UsageError, closest, reported
+from genlab.run import FolderOptions
 
 PROGRAM = "python -m genlab.sample"
 
 
 @dataclasses.dataclass(frozen=True)
-class Arguments:
+class Arguments(FolderOptions):
     """Draw samples from a trained run. A seed names an image: the same seed gives the same image, whatever else is drawn."""
 
     run: str = "latest"
     """The run: its folder, its number, or `latest`."""
-    runs: str = "runs"
-    """Folder of the runs."""
-    checkpoint: str = "latest"
-    """Whose weights: latest, best (of a run with --evaluate-every), or a step that was kept."""
     out: str = "samples"
     """Folder to write into."""
     count: int | None = None
@@ -66,9 +63,7 @@ def draw(arguments: Arguments) -> list[pathlib.Path]:
         raise UsageError(f"--frames {arguments.frames}: an animation needs at least 2.")
     if arguments.format not in ("gif", "mp4"):
         raise UsageError(f"--format {arguments.format}: it must be gif or mp4.")
-    from genlab import run as runs
-
-    run = runs.open(arguments.run, arguments.runs, checkpoint=arguments.checkpoint)
+    run = arguments.opened(arguments.run)
     model = run.model
     out = pathlib.Path(arguments.out)
     vectors = not model.spec.is_image

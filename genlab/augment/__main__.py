@@ -8,6 +8,7 @@ import sys
 import tyro
 
 from genlab.errors import Harmful, UsageError, console_log, reported
+from genlab.run import RunOptions
 
 PROGRAM = "python -m genlab.augment"
 PAIR = ("generated", "real")
@@ -16,17 +17,13 @@ COUNTED = "real images a class"
 
 
 @dataclasses.dataclass(frozen=True)
-class Arguments:
+class Arguments(RunOptions):
     """Train a classifier on real images alone, with classical augmentation, with generated images, and with both.
 
     Tests them on real held-out images, and says whether the generated images help, make no significant difference, or harm
     (exit status 4), with Holm's correction over several --per-class. Writes augment.json and augment.png into the run's folder.
     """
 
-    run: tyro.conf.Positional[str] = "latest"
-    """Run that generates, by classes (cgan): folder, number, or latest."""
-    runs: str = "runs"
-    """Folder of the runs."""
     data: str = ""
     """Real images with labels; by default those that the run was trained on."""
     per_class: str = ""
@@ -42,8 +39,6 @@ class Arguments:
     select: str = "none"
     """discriminator or classifier, with --candidates. The classifier is trained on the real images of each setting and seed
     alone, so that no other label gets into the comparison."""
-    checkpoint: str = "latest"
-    """Whose weights generate: latest, best, or a step."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -69,14 +64,13 @@ def _counts(text: str) -> list[int | None]:
 
 
 def _study(arguments: Arguments, counts: list[int | None]) -> None:
-    from genlab import run as runs
     from genlab.augment import study as benefit
     from genlab.augment.augmenter import Augmenter
     from genlab.augment.decoders import TrainedDecoder
     from genlab.backend import keras
     from genlab.evaluate import comparison
 
-    run = runs.open(arguments.run, arguments.runs, checkpoint=arguments.checkpoint)
+    run = arguments.open()
     dataset = run.data(arguments.data)
     real, test = comparison.parts(dataset)
     classes = dataset.spec.num_classes

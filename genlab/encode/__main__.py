@@ -12,7 +12,8 @@ import numpy as np
 import tyro
 
 from genlab import plots
-from genlab.errors import UsageError, reported
+from genlab.errors import UsageError, aligned, reported
+from genlab.run import RunOptions
 
 PROGRAM = "python -m genlab.encode"
 PLOTTED = 5000
@@ -20,16 +21,12 @@ PLOTTED = 5000
 
 
 @dataclasses.dataclass(frozen=True)
-class Arguments:
+class Arguments(RunOptions):
     """Encode images with an autoencoder or a vae; say how small the codes are and what is left of the images.
 
     Writes codes.npz and encode.json into the run's folder. --decode turns such a file into images again.
     """
 
-    run: tyro.conf.Positional[str] = "latest"
-    """The run: folder, number, or latest."""
-    runs: str = "runs"
-    """Folder of the runs."""
     data: str = ""
     """Images to encode; by default those that the run was trained on."""
     split: Literal["test", "validation", "train"] = "test"
@@ -46,16 +43,13 @@ class Arguments:
     """How codes of more than two numbers are brought to the plane."""
     projector: tyro.conf.FlagCreatePairsOff[bool] = False
     """Write the codes for TensorBoard's projector into projector/."""
-    checkpoint: str = "latest"
-    """Whose weights: latest, best, or a step that was kept."""
 
 
 def main(argv: list[str] | None = None) -> None:
     with reported(PROGRAM):
         arguments = tyro.cli(Arguments, args=sys.argv[1:] if argv is None else argv, prog=PROGRAM)
-        from genlab import run as runs
 
-        run = runs.open(arguments.run, arguments.runs, checkpoint=arguments.checkpoint)
+        run = arguments.open()
         if not run.model.spec.is_image:
             raise UsageError(f"{run.path} was trained on points, not images.")
         if arguments.decode:
@@ -132,10 +126,7 @@ def table(rows: list[Any], raw_bytes: int, pixels: int) -> str:
         size = row.bytes_per_image
         figures = [f"{row.figures['mse']:.5f}", f"{row.figures['psnr']:.2f}", f"{row.figures['ssim']:.4f}"]
         cells.append([row.name, f"{size:.1f}", f"{raw_bytes / size:.1f}", f"{8 * size / pixels:.3f}", *figures])
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells
-    )
+    return aligned(cells)
 
 
 def plot(codes: np.ndarray, labels: Any, names: tuple[str, ...], projection: str, path: pathlib.Path) -> None:

@@ -8,13 +8,14 @@ from typing import Annotated, Any
 
 import tyro
 
-from genlab.errors import console_log, reported
+from genlab.errors import aligned, console_log, reported
+from genlab.run import FolderOptions
 
 PROGRAM = "python -m genlab.evaluate"
 
 
 @dataclasses.dataclass(frozen=True)
-class Arguments:
+class Arguments(FolderOptions):
     """Measure trained runs: figures of their samples beside the same figures of real images, and how they were taken.
 
     Each run's folder gets evaluation.json and a picture of the samples that are nearest to training images.
@@ -22,8 +23,6 @@ class Arguments:
 
     run: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
     """Runs: folders or numbers. By default the newest. Several are shown side by side, the best figures marked."""
-    runs: str = "runs"
-    """Folder of the runs."""
     samples: int = 10_000
     """Images to draw, at most as many as there are training images."""
     extractor: str = "auto"
@@ -33,19 +32,14 @@ class Arguments:
     """First seed of the samples; picks the real images too."""
     importance_samples: int = 100
     """Samples per image for the likelihood of a model that has one."""
-    checkpoint: str = "latest"
-    """Whose weights: latest, best, or a step that was kept."""
 
 
 def main(argv: list[str] | None = None) -> None:
     with reported(PROGRAM):
         arguments = tyro.cli(Arguments, args=argv, prog=PROGRAM)
-        from genlab import run as runs
         from genlab.evaluate import evaluation
 
-        opened = [
-            runs.open(each, arguments.runs, checkpoint=arguments.checkpoint) for each in arguments.run or ("latest",)
-        ]
+        opened = [arguments.opened(each) for each in arguments.run or ("latest",)]
         with console_log():
             done = [
                 evaluation.evaluate(
@@ -78,13 +72,11 @@ def table(evaluations: list[Any]) -> str:
         cells = ["" if figure is None else _cell(figure, figure.value == best) for figure in figures]
         floor = next((figure.floor for figure in figures if figure is not None), None)
         rows.append([name.replace("_", " "), *cells, "–" if floor is None else f"{floor:.4g}"])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     protocol = evaluations[0].protocol
     told = f"{protocol['generated']:,} samples and {protocol['real']:,} real images ({protocol['split']}) of {protocol['data']}"
     if "extractor" in protocol:
         told += f", features of {protocol['extractor']} {protocol['extractor_sha256'][:8]}"
-    return "\n".join([*lines, "", told])
+    return f"{aligned(rows)}\n\n{told}"
 
 
 def _cell(figure: Any, best: bool) -> str:

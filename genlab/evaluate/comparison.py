@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from genlab import plots
-from genlab.errors import UsageError
+from genlab.errors import UsageError, aligned
 
 SIGNIFICANT = 0.05
 """Highest p-value, after Holm's correction, of a significant difference."""
@@ -171,10 +171,7 @@ def table(settings: Sequence[Setting], images: str, condition: str, baseline: st
     for setting, found in zip(settings, differences(settings, condition, baseline), strict=True):
         cells = [spread(values) for values in setting.accuracy.values()]
         rows.append([setting.name, *cells, f"{100 * found.gain:+.2f}", shown(found.p_holm)])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+    return aligned(rows)
 
 
 def shown(p: float | None) -> str:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from genlab.errors import reported
+from genlab.errors import aligned, reported
+from genlab.run import RunOptions
 
 if TYPE_CHECKING:
     from genlab.export import formats as exporting
@@ -17,37 +18,28 @@ PROGRAM = "python -m genlab.export"
 
 
 @dataclasses.dataclass(frozen=True)
-class Arguments:
+class Arguments(RunOptions):
     """Write a run's decoder, and its encoder where it has one, as files that need no genlab.
 
     Each file is run after it was written and compared with the run; a difference above 1e-5 is an error (quantized files
     are told their difference). metadata.json has ranges, layout and prior, MODEL_CARD.md what a reader needs.
     """
 
-    run: tyro.conf.Positional[str] = "latest"
-    """The run: folder, number, or latest."""
-    runs: str = "runs"
-    """Folder of the runs."""
     formats: tuple[str, ...] = ("keras", "savedmodel")
     """Any of keras, savedmodel, litert, litert-float16, litert-int8 (extra genlab[litert]), onnx (extra genlab[onnx])."""
     out: str = ""
     """Folder to write into; by default export in the run's folder. An earlier export there is replaced."""
-    checkpoint: str = "latest"
-    """Whose weights: latest, best, or a step that was kept."""
 
 
 def main(argv: list[str] | None = None) -> None:
     with reported(PROGRAM):
         arguments = tyro.cli(Arguments, args=sys.argv[1:] if argv is None else argv, prog=PROGRAM)
-        from genlab import run as runs
         from genlab.export import formats as exporting
 
-        run = runs.open(arguments.run, arguments.runs, checkpoint=arguments.checkpoint)
+        run = arguments.open()
         folder, written = exporting.export(run, arguments.formats, arguments.out or None)
         rows = [(each.file, _size(each.bytes), each.runtime, _difference(each)) for each in written]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        for row in rows:
-            print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        print(aligned(rows))
         print(f"{folder} has these, metadata.json and MODEL_CARD.md")
 
 

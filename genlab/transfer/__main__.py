@@ -1,7 +1,4 @@
-"""Command line: `python -m genlab.transfer RUN` says what a run's trunk gains a classifier with few labels.
-
-The library calls `classifier`, `freeze`, `unfreeze` and `weights_trained` are to be had from here too.
-"""
+"""Command line: `python -m genlab.transfer RUN` says what a run's trunk gains a classifier with few labels."""
 
 from __future__ import annotations
 
@@ -11,9 +8,8 @@ import sys
 import tyro
 
 from genlab.errors import UsageError, console_log, reported
-from genlab.transfer.backbone import classifier, feature_network, freeze, unfreeze, weights_trained
-
-__all__ = ["classifier", "freeze", "unfreeze", "weights_trained"]
+from genlab.run import RunOptions
+from genlab.transfer.backbone import classifier, feature_network, unfreeze, weights_trained
 
 PROGRAM = "python -m genlab.transfer"
 COUNTED = "labelled images"
@@ -22,17 +18,13 @@ PAIR = ("fine-tuned", "scratch")
 
 
 @dataclasses.dataclass(frozen=True)
-class Arguments:
+class Arguments(RunOptions):
     """Train a classifier on few labels with a run's encoder (or discriminator) as its trunk, and beside it without.
 
     Compared on real held-out images: the same network from scratch, a linear probe on the frozen codes, a new head on the
     frozen trunk, and the whole fine-tuned. Writes transfer.json and transfer.png into the run's folder.
     """
 
-    run: tyro.conf.Positional[str] = "latest"
-    """The run: folder, number, or latest."""
-    runs: str = "runs"
-    """Folder of the runs."""
     data: str = ""
     """Labelled images of the same shape; by default those that the run was trained on."""
     labels: str = "100,1000,all"
@@ -43,8 +35,6 @@ class Arguments:
     """Training steps of each classifier."""
     layers: str = ""
     """The trunk ends after the last layer whose name matches (comma-separated patterns). By default the last convolution's."""
-    checkpoint: str = "latest"
-    """Whose weights: latest, best, or a step that was kept."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -65,11 +55,10 @@ def _counts(text: str) -> list[int | None]:
 
 
 def _compare(arguments: Arguments, counts: list[int | None]) -> None:
-    from genlab import run as runs
     from genlab.evaluate import comparison
     from genlab.transfer import study as few_labels
 
-    run = runs.open(arguments.run, arguments.runs, checkpoint=arguments.checkpoint)
+    run = arguments.open()
     dataset = run.data(arguments.data)
     real, test = comparison.parts(dataset)
     model = classifier(run, dataset.spec.num_classes, layers=arguments.layers, trainable="")
