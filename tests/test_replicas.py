@@ -42,6 +42,7 @@ SETTINGS = {
     "wgan": {"differentiable_augmentation": ("translation", "cutout")},
     "dcgan": {"discriminator_normalization": "batch", "r1_penalty": 0.0},
     "gan": {"r1_interval": 2},
+    "cgan": {"spectral_normalization": True},
     "vae": {"likelihood": "bernoulli"},
 }
 

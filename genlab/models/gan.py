@@ -315,6 +315,7 @@ class GAN(base.GenerativeModel):
         latent_seed, game_seed = tf.unstack(tf.random.split(seed, 2, alg="philox"))
         fake = self.generate(self.draw_latents(tf.shape(images)[0], latent_seed), labels)  # no gradient into G
         variables = self.discriminator.trainable_variables
+        blocks.iterate_spectral_norms(self.discriminator)
         with tf.GradientTape() as tape:
             total, _, metrics = self.game(images, fake, labels, game_seed)
             scaled = self.scaled(self.discriminator_optimizer, total)
@@ -338,6 +339,7 @@ class GAN(base.GenerativeModel):
         latent_seed, game_seed = tf.unstack(tf.random.split(seed, 2, alg="philox"))
         latents = self.draw_latents(tf.shape(images)[0], latent_seed)
         variables = self.generator.trainable_variables
+        blocks.iterate_spectral_norms(self.discriminator)
         with tf.GradientTape(watch_accessed_variables=False) as generator_tape:
             generator_tape.watch([variable.value for variable in variables])
             fake = self.generate(latents, labels)

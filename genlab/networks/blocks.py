@@ -13,7 +13,7 @@ import math
 import random
 from collections.abc import Sequence
 
-from genlab.backend import LazyModule, keras, tf
+from genlab.backend import LazyModule, keras
 from genlab.networks import replicas
 
 layers = LazyModule("genlab.networks.layers")
@@ -38,7 +38,7 @@ class Style:
     dropout: float = 0.0
     """Share of activations set to zero after each hidden layer, in training."""
     spectral_normalization: bool = False
-    """Divide each weight matrix by its largest singular value (Miyato et al. 2018)."""
+    """Divide each weight matrix by its largest singular value (Miyato et al. 2018; see `iterate_spectral_norms`)."""
     fused: bool = False
     """Layers of genlab's that train faster in the place of Keras' own (see `stock`)."""
     seed: int = 0
@@ -72,9 +72,11 @@ class _Layers:
         return keras.initializers.RandomNormal(stddev=deviation, seed=self._seed())
 
     def _spectral(self, layer):
-        if self.style.spectral_normalization:
-            return keras.layers.SpectralNormalization(layer, name=f"{layer.name}_spectral")
-        return layer
+        if not self.style.spectral_normalization:
+            return layer
+        # Not the network's next seed: the initial weights must be the same with and without this option.
+        seed = random.Random(f"{self.style.seed} {layer.name}").randrange(2**31)
+        return layers.SpectralNormalization(layer, seed, name=layer.name)
 
     def dense(self, x, units: int, name: str, *, output: bool = False, **keywords):
         initializer = self._initializer(x.shape[-1], units, output)
@@ -101,12 +103,12 @@ class _Layers:
     def embed(self, labels, num_classes: int, size: int, deviation: float = 1.0):
         """Labels [B] -> learned vectors [B, size]."""
         initializer = keras.initializers.RandomNormal(stddev=deviation, seed=self._seed())
-        return keras.layers.Embedding(num_classes, size, embeddings_initializer=initializer, name="label_embedding")(
-            labels
-        )
+        layer = keras.layers.Embedding(num_classes, size, embeddings_initializer=initializer, name="label_embedding")
+        return self._spectral(layer)(labels)
 
     def minibatch_discrimination(self, x, kernels: int, size: int):
-        return layers.MinibatchDiscrimination(kernels, size, seed=self._seed(), name="minibatch_discrimination")(x)
+        layer = layers.MinibatchDiscrimination(kernels, size, seed=self._seed(), name="minibatch_discrimination")
+        return self._spectral(layer)(x)
 
     def upsample(self, x, channels: int, name: str, size: tuple[int, int], *, output: bool = False, **keywords):
         """Twice the height and width, less what is over `size`: sizes were halved rounding up."""
@@ -175,22 +177,26 @@ class _Layers:
             x = kind(self.style.dropout, seed=self._seed(), name=f"{name}_dropout")(x)
         return x
 
-    def finished(self, model):
-        """The model, with the vectors that Keras draws from an unseeded generator drawn again from a seeded one."""
-        for layer in model.layers:
-            if isinstance(layer, keras.layers.SpectralNormalization):
-                layer.vector_u.assign(
-                    tf.random.stateless_normal(layer.vector_u.shape, [self._seed(), 0], stddev=0.02, alg="philox")
-                )
-        return model
-
     @property
     def normalized(self) -> bool:
         return self.style.normalization == "batch"
 
 
+def iterate_spectral_norms(network) -> None:
+    """Run one power iteration in every spectrally normalized layer. Call it before each update of the network, outside its tape.
+
+    Forward passes only read the vectors, so gradient penalties, updates of other networks and inference leave them as they are.
+    """
+    for layer in network.layers:
+        if isinstance(layer, layers.SpectralNormalization):
+            layer.iterate()
+
+
 def stock(network):
-    """A copy of a network, weights and all, with Keras' own layers in the place of genlab's faster ones."""
+    """A copy of a network, weights and all, with Keras' own layers in the place of genlab's faster ones.
+
+    It computes the same. Spectrally normalized layers become plain layers with the normalized weights.
+    """
     twins = {
         layers.FusedBatchNormalization: keras.layers.BatchNormalization,
         layers.ByteDropout: keras.layers.Dropout,
@@ -199,14 +205,14 @@ def stock(network):
     }
 
     def twin(layer):
-        if isinstance(layer, keras.layers.SpectralNormalization):
-            return keras.layers.SpectralNormalization(
-                twin(layer.layer), layer.power_iterations, name=layer.name, dtype=layer.dtype_policy
-            )
+        if isinstance(layer, layers.SpectralNormalization):
+            layer = layer.layer
         return twins.get(type(layer), type(layer)).from_config(layer.get_config())
 
     copy = keras.models.clone_model(network, clone_function=twin)
-    copy.set_weights(network.get_weights())
+    for layer in network.layers:
+        normalized = isinstance(layer, layers.SpectralNormalization)
+        copy.get_layer(layer.name).set_weights(layer.normalized_weights() if normalized else layer.get_weights())
     return copy
 
 
@@ -266,7 +272,7 @@ def generator(
         x = keras.layers.Reshape(tuple(shape), name="image_reshape")(x)
     activation = output_activation or ("tanh" if len(shape) == 3 else "linear")
     images = keras.layers.Activation(activation, dtype="float32", name="image")(x)
-    return make.finished(keras.Model(inputs, images, name=name))
+    return keras.Model(inputs, images, name=name)
 
 
 def _upsampled(make: _Layers, x, shape: Sequence[int], widths: Sequence[int]):
@@ -332,7 +338,7 @@ def discriminator(
         product = keras.layers.Dot(1, dtype="float32", name="projection")([x, embedding])
         logits = keras.layers.Add(dtype="float32", name="logit_and_projection")([logits, product])
     logits = keras.layers.Identity(dtype="float32", name="logit")(logits)
-    return make.finished(keras.Model(inputs, logits, name=name))
+    return keras.Model(inputs, logits, name=name)
 
 
 def encoder(
@@ -357,4 +363,4 @@ def encoder(
     if hidden_units:
         x = make.activate(make.dense(x, hidden_units, "hidden", use_bias=not make.normalized), "hidden")
     outputs = [make.dense(x, latent_size, head, output=True, dtype="float32") for head in heads]
-    return make.finished(keras.Model(images, outputs[0] if len(outputs) == 1 else outputs, name=name))
+    return keras.Model(images, outputs[0] if len(outputs) == 1 else outputs, name=name)
