@@ -97,8 +97,8 @@ def test_a_vae_is_measured_by_its_likelihood_and_reconstructions(small_images):
     total = found["reconstruction"][0] + found["kl"][0]
     assert total == pytest.approx(found["negative_elbo"][0], rel=1e-5)
     assert found["bits_per_dimension"][0] == pytest.approx(found["nll"][0] / (120 * math.log(2)), rel=1e-5)
-    # The bound of the same weights, taken in one piece.
-    observed = model.observed(scaled, tf.constant([0, 0]))
+    # The bound of the same weights, taken in one piece, on the same binarization.
+    observed = model.observed(scaled, tf.random.split(tf.constant([0, 0]), 2, alg="philox")[0])
     bound = -np.mean(model.importance_weighted_bound(observed, 3000, tf.constant([5, 5])))
     assert found["nll"][0] == pytest.approx(bound, rel=0.01)
     network = keras.Sequential([keras.Input((12, 10, 1)), keras.layers.AveragePooling2D(4), keras.layers.Flatten()])
@@ -108,6 +108,24 @@ def test_a_vae_is_measured_by_its_likelihood_and_reconstructions(small_images):
     assert "inception_score" not in measured.figures
     assert measured.protocol["split"].startswith("two halves") and measured.protocol["real"] == 80
     assert measured.protocol["importance_samples"] == 5
+
+
+def test_a_likelihood_that_is_not_a_density_has_no_nll(small_images):
+    images = np.concatenate([small_images[0]] * 4)[..., np.newaxis]
+    sizes = {"batch_size": 8, "discriminator_widths": (4, 6), "generator_widths": (4,)}
+    judge = genlab.fit("dcgan", images, steps=1, **sizes)
+    widths = {"latent_size": 3, "encoder_widths": (4,), "decoder_widths": (4,), "batch_size": 8}
+    run = genlab.fit("vae", images, steps=2, likelihood="discriminator", discriminator=str(judge.path), **widths)
+    network = keras.Sequential([keras.Input((12, 10, 1)), keras.layers.AveragePooling2D(4), keras.layers.Flatten()])
+    network.save("average.keras")
+    found = evaluation.evaluate(run, extractor="average.keras", importance_samples=1)
+    assert not {"nll", "negative_elbo", "bits_per_dimension", "reconstruction"} & set(found.figures)
+    assert {"feature_distance", "kl", "active_units", "mse"} <= set(found.figures)
+    assert found.protocol["likelihood_images"] == 80 and "importance_samples" not in found.protocol
+    scaled = tf.constant(images / 127.5 - 1, tf.float32)
+    distances = np.asarray(run.model.discriminator_distance(scaled, run.model.reconstruct(scaled)))
+    value = found.figures["feature_distance"].value
+    assert distances.min() < value < distances.max() and found.figures["feature_distance"].spread > 0
 
 
 # -- models whose figures are known ------------------------------------------------------------------------------------

@@ -178,7 +178,7 @@ class EncoderDecoder(base.GenerativeModel):
         return (self.prior_weights, self.prior_means, self.prior_scales) if self.prior == "fitted" else None
 
     def discriminator_distance(self, images, reconstructions):
-        """Mean square distance between a trained discriminator's features; its run is opened at the first step only."""
+        """Mean square distance between a trained discriminator's features, [B]; its run is opened when first needed."""
         if self._distance is None:
             from genlab import features
 
