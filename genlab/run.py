@@ -165,9 +165,11 @@ class Run:
         spec = DataSpec(tuple(facts["shape"]), facts["num_classes"])
         options = self.config.options
         with precision.scope(options.precision):
-            return models.load(self.config.model)(
+            model = models.load(self.config.model)(
                 self.config.hparams, spec, seed=options.seed, schedule_steps=options.schedule_steps
             )
+        model.open_run = lambda name: open(name).model
+        return model
 
     @functools.cached_property
     def model(self) -> GenerativeModel:

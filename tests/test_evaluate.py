@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+import types
 
 import imageio.v3 as imageio
 import numpy as np
@@ -41,9 +43,11 @@ def test_every_figure_has_its_floor_and_the_protocol_says_how(figures, condition
         "real": 300,
         "generated": 300,
         "seed": 0,
+        "labels": "shares of the reference",
         "extractor": "digits",
         "extractor_sha256": extractors.load("digits", conditional.data()).sha256,
         "resize": "none",
+        "searched": 1437,
     }
     assert figures.step == 4 and figures.run == conditional.name
     # Real digits are told from the blobs of four steps.
@@ -93,8 +97,8 @@ def test_a_vae_is_measured_by_its_likelihood_and_reconstructions(small_images):
     total = found["reconstruction"][0] + found["kl"][0]
     assert total == pytest.approx(found["negative_elbo"][0], rel=1e-5)
     assert found["bits_per_dimension"][0] == pytest.approx(found["nll"][0] / (120 * math.log(2)), rel=1e-5)
-    # The bound of the same weights, taken in one piece.
-    observed = model.observed(scaled, tf.constant([0, 0]))
+    # The bound of the same weights, taken in one piece, on the same binarization.
+    observed = model.observed(scaled, tf.random.split(tf.constant([0, 0]), 2, alg="philox")[0])
     bound = -np.mean(model.importance_weighted_bound(observed, 3000, tf.constant([5, 5])))
     assert found["nll"][0] == pytest.approx(bound, rel=0.01)
     network = keras.Sequential([keras.Input((12, 10, 1)), keras.layers.AveragePooling2D(4), keras.layers.Flatten()])
@@ -104,6 +108,179 @@ def test_a_vae_is_measured_by_its_likelihood_and_reconstructions(small_images):
     assert "inception_score" not in measured.figures
     assert measured.protocol["split"].startswith("two halves") and measured.protocol["real"] == 80
     assert measured.protocol["importance_samples"] == 5
+
+
+def test_a_likelihood_that_is_not_a_density_has_no_nll(small_images):
+    images = np.concatenate([small_images[0]] * 4)[..., np.newaxis]
+    sizes = {"batch_size": 8, "discriminator_widths": (4, 6), "generator_widths": (4,)}
+    judge = genlab.fit("dcgan", images, steps=1, **sizes)
+    widths = {"latent_size": 3, "encoder_widths": (4,), "decoder_widths": (4,), "batch_size": 8}
+    run = genlab.fit("vae", images, steps=2, likelihood="discriminator", discriminator=str(judge.path), **widths)
+    network = keras.Sequential([keras.Input((12, 10, 1)), keras.layers.AveragePooling2D(4), keras.layers.Flatten()])
+    network.save("average.keras")
+    found = evaluation.evaluate(run, extractor="average.keras", importance_samples=1)
+    assert not {"nll", "negative_elbo", "bits_per_dimension", "reconstruction"} & set(found.figures)
+    assert {"feature_distance", "kl", "active_units", "mse"} <= set(found.figures)
+    assert found.protocol["likelihood_images"] == 80 and "importance_samples" not in found.protocol
+    scaled = tf.constant(images / 127.5 - 1, tf.float32)
+    distances = np.asarray(run.model.discriminator_distance(scaled, run.model.reconstruct(scaled)))
+    value = found.figures["feature_distance"].value
+    assert distances.min() < value < distances.max() and found.figures["feature_distance"].spread > 0
+
+
+# -- models whose figures are known ------------------------------------------------------------------------------------
+
+
+class Shown:
+    """Stands in for a trained model: shows images of a pool, of the class asked for where it is conditional."""
+
+    encoder = None
+
+    def __init__(self, images, labels=None, classes=0):
+        self.images, self.labels, self.conditional = images / np.float32(127.5) - 1, labels, labels is not None
+        self.spec = DataSpec(images.shape[1:], classes)
+
+    def default_labels(self, seeds):
+        return np.asarray(seeds) % self.spec.num_classes if self.conditional else None
+
+    def sample_latents(self, seeds):
+        return np.asarray(seeds)
+
+    def sample(self, latents, labels=None):
+        if labels is None:
+            return tf.constant(self.images[latents % len(self.images)])
+        rows = [np.flatnonzero(self.labels == label) for label in labels]
+        return tf.constant(self.images[[of[seed % len(of)] for of, seed in zip(rows, latents, strict=True)]])
+
+    def likelihood_figures(self, *_):
+        return {}
+
+
+class Averages(extractors.Extractor):
+    """Takes averages of 7x7 pixels for features: quicker than a network. Its predictions are `known` by heart, else wrong."""
+
+    def __init__(self, known=None):
+        super().__init__("classifier", None, (28, 28, 1))
+        object.__setattr__(self, "known", known)
+
+    num_classes = property(lambda self: 0 if self.known is None else 2)
+    sha256 = "none"
+
+    def __call__(self, images):
+        features = images.reshape(-1, 4, 7, 4, 7).mean((2, 4)).reshape(-1, 16) / 255
+        if self.known is None:
+            return features.astype(np.float32), None
+        return features.astype(np.float32), np.eye(2)[[self.known.get(image.tobytes(), 0) for image in images]]
+
+
+@pytest.fixture
+def averages(monkeypatch):
+    monkeypatch.setattr(extractors, "load", lambda *_: Averages())
+
+
+def measured(model, dataset, path, checkpoint="latest"):
+    """The evaluation of a model that was not trained."""
+    config = types.SimpleNamespace(model="shown")
+    run = types.SimpleNamespace(name="shown", path=path, step=0, checkpoint=checkpoint, model=model, config=config)
+    run.data = lambda: dataset
+    return evaluation.evaluate(run)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """All 1,797 digits in a random order, and their labels."""
+    whole = genlab.data.load("digits")
+    order = np.random.default_rng(0).permutation(1797)
+    return (
+        np.concatenate([whole.images, whole.test_images])[order],
+        np.concatenate([whole.labels, whole.test_labels])[order],
+    )
+
+
+def dataset_of(training, held_out=(None, None), class_names=()):
+    """Data of those (images, labels)."""
+    return genlab.data.Dataset("shown", "", *training, *held_out, class_names=class_names)
+
+
+@pytest.mark.parametrize("held_out", [True, False])
+def test_copies_of_training_images_are_memorized_and_new_images_are_not(digits, held_out, averages, tmp_path):
+    images, _ = digits
+    dataset = dataset_of((images[:800], None), (images[800:1200] if held_out else None, None))
+    copies = measured(Shown(images[:800]), dataset, tmp_path)
+    assert copies.figures["memorization"].value == 1.0
+    assert copies.protocol["searched"] == 800
+    new = measured(Shown(images[1200:]), dataset, tmp_path).figures["memorization"]
+    # Four standard errors of a share of a hundredth, by 400 images and among 400.
+    assert new.value == pytest.approx(0.01, abs=4 * math.sqrt(0.01 * 2 / 400))
+    assert new.floor == pytest.approx(0.01, abs=3e-3)
+
+
+def test_memorization_where_some_of_the_training_images_are_searched(digits, averages, monkeypatch, tmp_path):
+    images, _ = digits
+    monkeypatch.setattr(evaluation, "MEMORY_IMAGES", 300)
+    dataset = dataset_of((images[:800], None))
+    found = measured(Shown(images[:800]), dataset, tmp_path)
+    # Copies of images that are searched are found, and those are 300 of 800.
+    assert found.figures["memorization"].value == pytest.approx(300 / 800, abs=0.08)
+    assert found.protocol["searched"] == 300
+    new = measured(Shown(images[1200:]), dataset, tmp_path).figures["memorization"]
+    assert new.value < 0.04 and new.floor < 0.02
+
+
+def test_a_conditional_model_draws_the_classes_in_the_shares_of_the_data(digits, averages, monkeypatch, tmp_path):
+    images, labels = digits
+    monkeypatch.setattr(evaluation, "_label_figures", lambda *_: {})
+    ones, sevens = (np.flatnonzero(labels == digit) for digit in (1, 7))
+    rows = np.random.default_rng(1).permutation(np.concatenate([ones[: len(ones) // 9], sevens]))  # a tenth
+    images, labels = images[rows], (labels[rows] == 7).astype(np.int32)
+    half = len(rows) // 2
+    dataset = dataset_of((images[:half], labels[:half]), (images[half:], labels[half:]), ("one", "seven"))
+    model = Shown(images, labels, classes=2)  # perfect: real images of the class asked for
+    found = measured(model, dataset, tmp_path)
+    assert found.protocol["labels"] == "shares of the reference"
+    distance = found.figures["frechet_distance"]
+    assert distance.value < 1.5 * distance.floor
+    quick = evaluation.QuickEvaluation(dataset, 1000, 0)
+    assert quick(model)["frechet_distance"] < 1.5 * quick.floor
+
+
+def test_the_floor_of_label_agreement_is_of_images_the_classifier_has_not_seen(digits, monkeypatch, tmp_path):
+    images, labels = digits[0][:200], digits[1][:200] % 2
+    known = {image.tobytes(): label for image, label in zip(images[:100], labels[:100], strict=True)}
+    monkeypatch.setattr(extractors, "load", lambda *_: Averages(known))
+    monkeypatch.setattr(
+        evaluation.classifier, "train", lambda images, *_, **__: evaluation.classifier.build((28, 28, 1), 2)
+    )
+    model, names = Shown(images, labels, classes=2), ("even", "odd")
+    both = dataset_of((images[:100], labels[:100]), (images[100:], labels[100:]), names)
+    found = measured(model, both, tmp_path).figures["label_accuracy"]
+    assert found.floor == np.mean(labels[100:] == 0)
+    # Where the classifier has learned all images there are, nothing says what to expect of others.
+    found = measured(model, dataset_of((images[:100], labels[:100]), class_names=names), tmp_path)
+    assert found.figures["label_accuracy"].floor is None
+
+
+def test_a_sample_depends_on_its_seed_and_label_alone(conditional):
+    seeds, labels = np.array([5, 6, 7, 8]), np.array([3, 3, 0, 9])
+    four = evaluation.draw(conditional.model, seeds, labels)
+    np.testing.assert_array_equal(four.labels, labels)
+    one = evaluation.draw(conditional.model, seeds[1:2], labels[1:2])
+    np.testing.assert_array_equal(one.images[0], four.images[1])
+
+
+@pytest.mark.parametrize("validation", [True, False])
+def test_the_protocol_says_what_the_best_checkpoint_was_chosen_on(validation, digits, averages, tmp_path, caplog):
+    images, _ = digits
+    dataset = dataset_of((images[:200], None), (images[200:400], None))
+    if validation:
+        dataset = dataclasses.replace(dataset, validation_images=images[400:500])
+    model = Shown(images[500:])
+    assert "checkpoint" not in measured(model, dataset, tmp_path).protocol
+    with caplog.at_level("WARNING", "genlab"):
+        found = measured(model, dataset, tmp_path, checkpoint="best")
+    words = "best on the validation images" if validation else "best on the images it is measured on"
+    assert found.protocol["checkpoint"] == words and words in evaluate.table([found])
+    assert ("figures are optimistic" in caplog.text) != validation
 
 
 def test_points_are_measured_by_their_modes():

@@ -60,13 +60,36 @@ def test_kernel_distance_by_hand():
     across = np.mean([(x * y + 1) ** 3 for x in (0, 1) for y in (1, 2)])
     mean, deviation = distances.kernel_distance(np.array([[0.0], [1.0]]), np.array([[1.0], [2.0]]), subsets=3)
     assert mean == pytest.approx(within_real + within_generated - 2 * across, rel=1e-12)
-    assert deviation == pytest.approx(0.0, abs=1e-12)
+    assert deviation is None  # two rows leave no subsets to compare
 
 
 def test_kernel_distance_is_unbiased_and_sees_a_shift():
     same = [distances.kernel_distance(features(400, seed=2 * s), features(400, seed=2 * s + 1))[0] for s in range(20)]
     assert abs(np.mean(same)) < 3 * np.std(same) / math.sqrt(20) + 1e-3
     assert distances.kernel_distance(features(400), features(400, mean=0.5, seed=1))[0] > 10 * np.std(same)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "shift", "low", "high"),
+    [((60, 60), 0.0, 1.0, 1.8), ((60, 60), 0.5, 0.7, 1.3), ((60, 240), 0.5, 0.7, 1.3)],
+)
+def test_kernel_distance_spread_of_small_sets_is_about_the_standard_error(sizes, shift, low, high):
+    """Compared with the deviation over many independent pairs of sets of that size."""
+    found = []
+    for seed in range(120):
+        first, second = features(sizes[0], seed=2 * seed), features(sizes[1], mean=shift, seed=2 * seed + 1)
+        found.append(distances.kernel_distance(first, second, subsets=20, seed=seed))
+    values, spreads = np.transpose(found)
+    assert low < np.mean(spreads) / np.std(values, ddof=1) < high
+
+
+def test_kernel_distance_spread_of_large_sets_is_over_the_subsets():
+    spread = distances.kernel_distance(features(400), features(500, mean=0.5, seed=1), subset_size=60)[1]
+    independent = [
+        distances.kernel_distance(features(60, seed=2 * s), features(60, mean=0.5, seed=2 * s + 1), subsets=1)[0]
+        for s in range(200)
+    ]
+    assert spread == pytest.approx(np.std(independent), rel=0.3)
 
 
 # -- neighbours --------------------------------------------------------------------------------------------------------
@@ -92,6 +115,49 @@ def test_memorization_finds_the_copies():
     assert found.share == pytest.approx(1 / 3, abs=0.05)
     assert set(found.generated[:100]) == set(range(200, 300))
     np.testing.assert_array_equal(found.training[:100] - 10, found.generated[:100] - 200)
+
+
+@pytest.mark.parametrize("count", [40, 80, 300])
+@pytest.mark.parametrize("trained_on", [False, True])
+def test_memorization_of_a_perfect_generator_is_its_floor(count, trained_on):
+    """Over many draws of everything from one distribution; `trained_on`: the real images are training images too."""
+    shares, floors = [], []
+    for seed in range(120):
+        training, fresh = features(400, 3, seed=3 * seed), features(200, 3, seed=3 * seed + 1)
+        rows = np.arange(count) if trained_on else None
+        real = training[rows] if trained_on else features(count, 3, seed=3 * seed + 2)
+        found = neighbours.memorization(training, real, fresh, rows)
+        shares.append(found.share)
+        floors.append(found.floor)
+    error = np.std(shares) / math.sqrt(len(shares))
+    assert np.mean(shares) == pytest.approx(max(0.01, 1 / (count + 1)), abs=4 * error)
+    # The two real images that are nearest to each other tie where they are compared with each other.
+    assert 1.0 <= np.mean(floors) / max(0.01, 1 / count) < 1.25
+
+
+def test_memorization_finds_copies_of_the_real_images_it_was_trained_on():
+    training, rows = features(500), np.arange(100, 400)
+    copies = training[::2]
+    assert neighbours.memorization(training, training[rows], copies, rows).share == 1.0
+    # Not all of the training images need be searched: rows are -1 where a real image is not among them.
+    searched = training[:250]
+    rows = np.where(rows < 250, rows, -1)
+    assert neighbours.memorization(searched, training[100:400], searched, rows).share == 1.0
+
+
+def test_memorization_where_real_images_are_duplicates_of_training_images():
+    training, held_out = features(500), features(300, seed=1)
+    held_out[:15] = training[:15]  # a twentieth, in as many places
+    noise = np.random.default_rng(0).normal(0, 1e-6, (200, 6))  # features of one image differ by rounding
+    copied = (training[100:300] + noise).astype(np.float32)
+    found = neighbours.memorization(training, held_out, copied)
+    assert found.share == 1.0 and found.floor == pytest.approx(0.05)
+    assert neighbours.memorization(training, held_out, features(300, seed=2)).share < 0.02
+    # Duplicates within the training images, some of them among the real ones.
+    training[20:40] = training[:20]
+    rows = np.arange(300)
+    found = neighbours.memorization(training, training[rows], copied, rows)
+    assert found.share == 1.0 and found.floor == pytest.approx(40 / 300)
 
 
 def test_neighbours_need_more_images_than_they_are():
@@ -123,6 +189,22 @@ def test_class_balance_by_hand():
     assert found["class_entropy"] == pytest.approx(entropy)
     count, kl = classes.captured(np.array([0, 0, 0, 1]), real, 2)
     assert count == 2 and kl == pytest.approx(0.75 * math.log(1.5) + 0.25 * math.log(0.5))
+
+
+def test_labels_in_the_shares_of_others_by_hand():
+    # Shares 1/2, 1/3, 0, 1/6 of 10: 5, 3 1/3, 0 and 1 2/3; the one that is left goes to the largest remainder.
+    labels = np.array([0, 1, 0, 3, 1, 0])
+    found = classes.in_shares(labels, 4, 10, seed=3)
+    assert found.dtype == np.int32 and list(np.bincount(found, minlength=4)) == [5, 3, 0, 2]
+    np.testing.assert_array_equal(found, classes.in_shares(labels, 4, 10, seed=3))
+    assert not np.array_equal(found, classes.in_shares(labels, 4, 10, seed=4))
+    for count in (1, 2, 7, 60, 61):
+        counts = np.bincount(classes.in_shares(labels, 4, count, 0), minlength=4)
+        assert counts.sum() == count
+        assert np.abs(counts - count * np.array([3, 2, 0, 1]) / 6).max() < 1
+    # Any part of them is mixed: inception scores are taken of consecutive tenths.
+    mixed = classes.in_shares(np.repeat([0, 1], 500), 2, 1000, 0)
+    assert all(20 < part.sum() < 80 for part in np.split(mixed, 10))
 
 
 # -- reconstructions ---------------------------------------------------------------------------------------------------

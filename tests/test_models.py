@@ -16,6 +16,7 @@ import genlab
 from genlab import config, models, sample
 from genlab.data.spec import DataSpec
 from genlab.evaluate.metrics.modes import mode_figures
+from genlab.models import vae
 from genlab.networks import losses
 from genlab.train import __main__ as train
 from genlab.train import training
@@ -261,7 +262,21 @@ def test_reconstruction_through_a_discriminators_features(small_images, capsys):
     run = genlab.fit(
         "vae", small_images[0], steps=2, **_fitting("vae"), likelihood="discriminator", discriminator=str(judge.path)
     )
-    assert np.isfinite(run.metrics()[-1]["loss"])
+    last = run.metrics()[-1]
+    assert np.isfinite(last["loss"]) and not {"reconstruction", "bits_per_dimension"} & set(last)
+    with pytest.raises(genlab.UsageError, match="not a density"):
+        run.model.importance_weighted_bound(tf.zeros([2, 12, 10, 1]), 3, [0, 0])
+    # Each pair of images has its distance: the mean over hidden layers, worked one layer after the other.
+    first, second = np.random.default_rng(0).uniform(-1, 1, (2, 5, 12, 10, 1)).astype(np.float32)
+    hidden = [layer.name for layer in judge.model.discriminator.layers if layer.name.endswith("_act")]
+    expected = []
+    for name in hidden:
+        part = tf.keras.Model(judge.model.discriminator.inputs, judge.model.discriminator.get_layer(name).output)
+        difference = np.asarray(part(first)) - np.asarray(part(second))
+        expected.append([np.mean(each**2) for each in difference])
+    found = run.model.discriminator_distance(first, second)
+    assert found.shape == (5,) and len(hidden) > 1
+    np.testing.assert_allclose(found, np.mean(expected, axis=0), rtol=1e-4)
     with pytest.raises(genlab.UsageError, match="one is missing"):
         genlab.fit("autoencoder", small_images[0], steps=1, loss="discriminator")
     with pytest.raises(genlab.UsageError, match="has no discriminator"):
@@ -343,6 +358,52 @@ def test_importance_weighted_bound_against_the_exact_likelihood():
     np.testing.assert_allclose(bound, exact.log_prob(x), atol=0.05)
     loose = np.mean([model.importance_weighted_bound(tf.constant(x), 1, [0, k]).numpy() for k in range(50)], axis=0)
     assert np.all(loose < bound)
+
+
+def test_bits_per_dimension_are_of_probabilities_alone():
+    """A density has other values in other units; what a distribution over pixel values has are bits of a code."""
+    for likelihood, discrete in (("bernoulli", True), ("discretized_logistic", True), ("gaussian", False)):
+        model = build("vae", likelihood=likelihood)
+        trained = model.train_step(batches(model, (12, 10, 1)), tf.constant([0, 0]))
+        measured = model.likelihood_figures(batches(model, (12, 10, 1))[0][0], 2, 0)
+        assert ("bits_per_dimension" in trained, "bits_per_dimension" in measured) == (discrete, discrete)
+        assert {"nll", "negative_elbo", "reconstruction", "kl"} <= set(measured)
+
+
+def test_importance_noise_is_of_the_seed_and_of_no_other_stream(monkeypatch):
+    model = build("vae", likelihood="gaussian")
+    images = batches(model, (12, 10, 1))[0][0]
+    first, again, other = (model.likelihood_figures(images, 5, seed)["nll"][0] for seed in (0, 0, 1))
+    assert first == again != other
+    # Every call draws from a stream of its own, none of them that of the binarization.
+    model, used = build("vae", likelihood="bernoulli"), []
+    monkeypatch.setattr(vae, "CODES_AT_ONCE", 2)
+    for name in ("stateless_uniform", "stateless_normal"):
+        real = getattr(tf.random, name)
+
+        def recorded(shape, seed, *arguments, real=real, **options):
+            used.append(tuple(np.asarray(seed)))
+            return real(shape, seed, *arguments, **options)
+
+        monkeypatch.setattr(tf.random, name, recorded)
+    tf.config.run_functions_eagerly(True)  # seeds are numbers then
+    try:
+        for seed in (0, 1):
+            model.likelihood_figures(images[:3], 5, seed)
+    finally:
+        tf.config.run_functions_eagerly(False)
+    assert len(used) == len(set(used)) == 2 * (1 + 3 * 3)
+
+
+def test_a_likelihood_takes_the_newest_scale_and_not_an_average():
+    model = build("vae", likelihood="gaussian", average_decay=0.9)
+    for number in range(2):
+        model.train_step(batches(model, (12, 10, 1), number), tf.constant([0, number]))
+    newest = float(model.log_scale[0])
+    assert newest != pytest.approx(math.log(0.2), abs=1e-4)
+    zero = tf.zeros([1, 12, 10, 1])
+    expected = -120 * (newest + 0.5 * math.log(2 * math.pi))
+    assert float(model.log_likelihood(zero, zero)[0]) == pytest.approx(expected, rel=1e-5)
 
 
 def test_warm_up_free_bits_and_a_learned_scale():

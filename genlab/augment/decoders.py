@@ -117,7 +117,7 @@ def _judge(run: runs.Run, select: str) -> Any:
     A study with fewer labels must not select by it: benefit.answers_by_condition trains its own.
     """
     if select == "discriminator":
-        found = getattr(run.model, "discriminator", None)
+        found = run.model.discriminator
         if found is None or found.output_shape[-1] != 1:
             raise UsageError(
                 f"select 'discriminator': {run.config.model} has no discriminator that gives images a score."

@@ -76,6 +76,8 @@ def table(evaluations: list[Any]) -> str:
     told = f"{protocol['generated']:,} samples and {protocol['real']:,} real images ({protocol['split']}) of {protocol['data']}"
     if "extractor" in protocol:
         told += f", features of {protocol['extractor']} {protocol['extractor_sha256'][:8]}"
+    if "checkpoint" in protocol:
+        told += f"; checkpoint: {protocol['checkpoint']}"
     return f"{aligned(rows)}\n\n{told}"
 
 

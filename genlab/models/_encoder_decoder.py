@@ -9,8 +9,9 @@ import numpy as np
 
 from genlab import pictures
 from genlab.backend import keras, tf
+from genlab.errors import UsageError
 from genlab.models import base
-from genlab.networks import blocks, precision, priors
+from genlab.networks import blocks, features, precision, priors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,13 +160,24 @@ class EncoderDecoder(base.GenerativeModel):
         assert isinstance(self.prior, priors.Mixture)
         self.prior.fit(np.concatenate([self.codes(images, number) for number, images in enumerate(batches)]))
 
-    def discriminator_distance(self, images, reconstructions):
-        """Mean square distance between a trained discriminator's features; its run is opened at the first step only."""
-        if self._distance is None:
-            from genlab.networks import features
+    def _borrowed_discriminator(self) -> Any:
+        name = self.hparams.discriminator
+        if self.open_run is None:
+            raise UsageError(f"--discriminator {name}: a model that no run built cannot open another run.")
+        other = self.open_run(name)
+        if other.spec.shape != self.spec.shape:
+            raise UsageError(
+                f"--discriminator {name} was trained on {list(other.spec.shape)}, not {list(self.spec.shape)}."
+            )
+        if other.discriminator is None or len(other.discriminator.inputs) != 1:
+            raise UsageError(f"--discriminator {name}: {type(other).__name__} has no discriminator of images alone.")
+        return other.discriminator
 
+    def discriminator_distance(self, images, reconstructions):
+        """Mean square distance between a trained discriminator's features, [B]; its run is opened when first needed."""
+        if self._distance is None:
             with tf.init_scope():  # the first step is traced; networks and checkpoints live outside its graph
-                self._distance = features.discriminator_distance(self.hparams.discriminator, self.spec)
+                self._distance = features.feature_distance(self._borrowed_discriminator())
         return self._distance(images, reconstructions)
 
     def pictures(self, images, labels) -> dict[str, Any]:

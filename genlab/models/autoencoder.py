@@ -84,7 +84,7 @@ class Autoencoder(_encoder_decoder.EncoderDecoder):
                 case "bce":
                     loss = losses.pixel_cross_entropy(images, raw)
                 case _:
-                    loss = self.discriminator_distance(images, reconstructions)
+                    loss = tf.reduce_mean(self.discriminator_distance(images, reconstructions))
             scaled = self.scaled(self.optimizer, loss)
         self.update(tape, scaled)
         # A quarter: published figures are of pixels in [0, 1], not [-1, 1].

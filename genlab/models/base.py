@@ -98,6 +98,10 @@ class GenerativeModel(abc.ABC):
 
     decoder: Any
     """Keras model in float32, the averaged weights: latents [B, latent] -> images [B, H, W, C] in [-1, 1]."""
+    discriminator: Any = None
+    """Keras model images [, labels] -> ... that was trained to tell real images from generated ones, where there is one."""
+    open_run: Callable[[str], GenerativeModel] | None = None
+    """Opens the model of another run by its folder or number, for models that learn from one; the run that builds this sets it."""
     encoder: Any = None
     """Keras model images -> codes [B, latent], where the model has one."""
     prior: Prior

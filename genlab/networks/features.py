@@ -9,7 +9,7 @@ from genlab.backend import keras, tf
 
 
 def feature_distance(network: Any) -> Callable[[Any, Any], Any]:
-    """A function of two batches [B, ...]: mean square difference of a network's hidden activations, a scalar.
+    """A function of two batches [B, ...]: mean square difference of a network's hidden activations, [B].
 
     Larsen et al. 2016, "Autoencoding beyond pixels using a learned similarity metric"
     (https://arxiv.org/abs/1512.09300), equation 7, averaged over all hidden layers, so that coarse and fine features
@@ -20,8 +20,7 @@ def feature_distance(network: Any) -> Callable[[Any, Any], Any]:
 
     def distance(first, second):
         pairs = zip(tf.nest.flatten(activations(first)), tf.nest.flatten(activations(second)), strict=True)
-        return tf.add_n(
-            [tf.reduce_mean(tf.square(tf.cast(a, tf.float32) - tf.cast(b, tf.float32))) for a, b in pairs]
-        ) / len(hidden)
+        squares = [tf.square(tf.cast(a, tf.float32) - tf.cast(b, tf.float32)) for a, b in pairs]
+        return tf.add_n([tf.reduce_mean(each, axis=list(range(1, len(each.shape)))) for each in squares]) / len(hidden)
 
     return distance

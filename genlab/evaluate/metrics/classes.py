@@ -26,6 +26,20 @@ def class_shares(classes: np.ndarray, num_classes: int) -> np.ndarray:
     return np.bincount(classes, minlength=num_classes) / max(1, len(classes))
 
 
+def in_shares(labels: np.ndarray, num_classes: int, count: int, seed: int) -> np.ndarray:
+    """`count` labels in the shares of those given, [N] integers from 0 on: int32 [count], in an order of the seed's.
+
+    No class is one image or more away from its share (largest remainders).
+    """
+    exact = class_shares(labels, num_classes) * count
+    counts = np.floor(exact).astype(int)
+    largest = np.argsort(counts - exact, kind="stable")
+    counts[largest[: count - counts.sum()]] += 1
+    # A stream of its own: the order must have nothing to do with the choice of real images by the same seed.
+    random = np.random.default_rng([seed, 1])
+    return random.permutation(np.repeat(np.arange(num_classes, dtype=np.int32), counts))
+
+
 def balance(classes: np.ndarray, real: np.ndarray, num_classes: int) -> dict[str, float]:
     """How evenly generated images fall into classes, beside real ones.
 

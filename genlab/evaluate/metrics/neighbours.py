@@ -34,32 +34,64 @@ def density_and_coverage(real: np.ndarray, generated: np.ndarray, k: int = 5) ->
     return float(density), float(coverage)
 
 
+QUANTILE = 0.01
+"""Share of real images that are nearer to a training image than what counts as memorized."""
+ROUNDING = 1e-4
+"""Distances that are smaller than this share of a typical one are 0: features of one image differ in their last bits."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Memorization:
-    """How much nearer to the training images generated ones are than held-out real ones."""
+    """How much nearer to the training images generated ones are than other real ones."""
 
     share: float
-    """Share of generated images nearer to a training image than 99% of the held-out ones are; 0.01 is none."""
+    """Share of generated images nearer to a training image than 99% of the real ones are."""
+    floor: float
+    """What a generator that draws from the distribution of the real images gets: 0.01, or more with fewer than 100 real
+    images or with duplicates among them."""
     generated: np.ndarray
     """Indices of the generated images, the nearest to a training image first."""
     training: np.ndarray
     """Index of the nearest training image of each, in the same order."""
 
 
-def memorization(training: np.ndarray, held_out: np.ndarray, generated: np.ndarray) -> Memorization:
-    """Compare distances to the nearest training image of generated and of held-out images; features [N, F]."""
-    threshold = np.quantile(nearest(held_out, training)[0], 0.01)
+def memorization(
+    training: np.ndarray, real: np.ndarray, generated: np.ndarray, rows: np.ndarray | None = None
+) -> Memorization:
+    """Compare distances to the nearest training image of generated and of real images; features [N, F] of each.
+
+    The real images are held out; or else `rows`, [N], gives the row of each among the training images, -1 where it is
+    not there, and each is compared with the other training images. Then too all training images are searched for the
+    generated ones: a copy of any of them is found.
+    """
+    real_distances = nearest(real, training, rows)[0]
+    # Of N real images and one more, the next one is nearer than the i-th nearest with probability i / (N + 1).
+    threshold = np.quantile(real_distances, QUANTILE, method="weibull") + ROUNDING * np.median(real_distances)
     distances, indices = nearest(generated, training)
-    order = np.argsort(distances)
-    return Memorization(float((distances < threshold).mean()), order, indices[order])
+    order = np.argsort(distances, kind="stable")
+    return Memorization(
+        float((distances <= threshold).mean()),
+        max(QUANTILE, float((real_distances <= threshold).mean())),
+        order,
+        indices[order],
+    )
 
 
-def nearest(points: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distance and index, [N] each, of the nearest of the others [M, F] to each of the points [N, F]."""
+def nearest(points: np.ndarray, others: np.ndarray, own: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Distance and index, [N] each, of the nearest of the others [M, F] to each of the points [N, F].
+
+    `own`, [N], is the index of each point among the others, which is passed over; -1 where it is not there.
+    """
     from sklearn.neighbors import NearestNeighbors
 
-    distances, indices = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(others).kneighbors(points)
-    return distances[:, 0], indices[:, 0]
+    if own is None:
+        own = np.full(len(points), -1)
+    count = 2 if (own >= 0).any() else 1
+    found = NearestNeighbors(n_neighbors=count, algorithm="brute").fit(others)
+    distances, indices = found.kneighbors(points)
+    # Where two duplicates of a point are found before itself, either is right.
+    chosen = np.arange(len(points)), (indices[:, 0] == own).astype(int)
+    return distances[chosen], indices[chosen]
 
 
 def _radii(points: np.ndarray, k: int) -> np.ndarray:
