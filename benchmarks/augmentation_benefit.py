@@ -46,7 +46,7 @@ def few(dataset, count: int, seed: int, arguments) -> None:
     entry = described(dataset, f"{count} a class", seed, arguments)
     if known(entry):
         return
-    rows = benefit.chosen_rows(dataset.labels, count, seed)
+    rows = comparison.chosen_rows(dataset.labels, count, seed)
     real = dataset.images[:][rows], dataset.labels[rows]
     augment = generator(real, entry, arguments)
     answers = benefit.answers_by_condition(

@@ -16,7 +16,6 @@ import quality
 import results
 
 import genlab
-from genlab.augment import study as benefit
 from genlab.backend import keras
 from genlab.data import __main__ as data_command
 from genlab.evaluate import classifier, comparison
@@ -57,7 +56,7 @@ def measure(dataset, made, count: int, seed: int, arguments) -> None:
     entry = {"data": dataset.name, "per_class": count, "seed": seed, "steps": arguments.steps, "generated": GENERATED}
     if any(entry.items() <= each.items() for each in results.entries(KEPT)):
         return
-    rows = benefit.chosen_rows(dataset.labels, count, seed)
+    rows = comparison.chosen_rows(dataset.labels, count, seed)
     few = dataset.images[:][rows], dataset.labels[rows]
     test, answers = dataset.test_images[:], {}
     network = fresh(dataset, seed)

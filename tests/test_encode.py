@@ -12,7 +12,7 @@ from PIL import Image
 
 import genlab
 from genlab.encode import __main__ as encode
-from genlab.encode import codec as coding
+from genlab.encode import codec
 from genlab.train import __main__ as train
 
 SMALL = {"batch_size": 16, "encoder_widths": (4,), "decoder_widths": (4,), "hidden_units": 8, "components": 1}
@@ -26,7 +26,7 @@ def encoding(tmp_path_factory):
 def test_levels_are_packed_without_a_gap():
     # From 0 to 7 in 3 bits a level is the number itself: 5, 0, 7 and 2, 7, 0 are 101 000 111 010 111 000.
     values = np.array([[5, 0, 7], [2, 7, 0], [0, 0, 0], [7, 7, 7]], np.float32)
-    codes = coding.quantize(values, 3)
+    codes = codec.quantize(values, 3)
     assert list(codes.packed[:2]) == [0b10100011, 0b10101110] and len(codes.packed) == 5  # 36 bits
     np.testing.assert_array_equal(codes.values(), values)
     assert codes.bytes_per_image == (5 + 2 * 3 * 4) / 4
@@ -36,8 +36,8 @@ def test_levels_are_packed_without_a_gap():
 def test_error_is_at_most_half_a_level(bits, tmp_path):
     values = np.random.default_rng(0).normal(3, 2, (50, 7)).astype(np.float32)
     values[:, 3] = 1.5  # a number that never changes
-    coding.quantize(values, bits).save(tmp_path / "codes.npz", labels=np.arange(50))
-    codes, more = coding.load(tmp_path / "codes.npz")
+    codec.quantize(values, bits).save(tmp_path / "codes.npz", labels=np.arange(50))
+    codes, more = codec.load(tmp_path / "codes.npz")
     half = np.ptp(values, axis=0) / (2**bits - 1) / 2
     assert (np.abs(codes.values() - values) <= half + 1e-5).all()
     np.testing.assert_array_equal(more["labels"], np.arange(50))
@@ -46,7 +46,7 @@ def test_error_is_at_most_half_a_level(bits, tmp_path):
 
 def test_32_bits_are_the_codes_themselves():
     values = np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32)
-    codes = coding.quantize(values, 32)
+    codes = codec.quantize(values, 32)
     np.testing.assert_array_equal(codes.values(), values)
     assert codes.bytes_per_image == 16
 
@@ -56,20 +56,20 @@ def test_jpeg_takes_the_bytes_it_may_and_gives_the_images_back(shape):
     y, x = np.mgrid[: shape[0], : shape[1]]
     images = np.stack([np.broadcast_to((8 * x + phase * y)[..., None] % 256, shape) for phase in range(7)])
     images = images.astype(np.uint8)
-    quality, size, decoded = coding.jpeg(images, 1e6)
+    quality, size, decoded = codec.jpeg(images, 1e6)
     assert quality == 95 and decoded.shape == images.shape
     assert np.abs(decoded.astype(float) - images)[:, :8, :8].mean() < 4
-    smaller, less, worse = coding.jpeg(images, 0.6 * size)
+    smaller, less, worse = codec.jpeg(images, 0.6 * size)
     assert smaller < 95 and less <= 0.6 * size
     assert np.square(worse.astype(float) - images).mean() > np.square(decoded.astype(float) - images).mean()
-    assert coding.jpeg(images, 1)[0] == 1
+    assert codec.jpeg(images, 1)[0] == 1
 
 
 def test_jpeg_of_one_image_is_pillows_file():
     image = np.random.default_rng(0).integers(0, 256, (16, 24, 1), np.uint8)
     file = io.BytesIO()
     Image.fromarray(image[..., 0]).save(file, "JPEG", quality=95, optimize=True)
-    _, size, decoded = coding.jpeg(image[None], 1e6)
+    _, size, decoded = codec.jpeg(image[None], 1e6)
     assert size == len(file.getvalue())
     np.testing.assert_array_equal(decoded[0, ..., 0], np.asarray(Image.open(file)))
 
@@ -107,7 +107,7 @@ def test_wrong_input(encoding, capsys, tmp_path):
     (tmp_path / "codes.npz").write_bytes(b"nothing")
     message = fails(lambda: encode.main([path, "--decode", str(tmp_path / "codes.npz")]), capsys)[1]
     assert "no file of codes" in message
-    coding.quantize(np.zeros((2, 6), np.float32), 8).save(tmp_path / "codes.npz", run="another", step=7)
+    codec.quantize(np.zeros((2, 6), np.float32), 8).save(tmp_path / "codes.npz", run="another", step=7)
     message = fails(lambda: encode.main([path, "--decode", str(tmp_path / "codes.npz")]), capsys)[1]
     assert "encoded by step 7 of another" in message
     train.main(["gan", "--steps", "1", "--batch-size", "16", "--generator-widths", "8"])

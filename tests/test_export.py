@@ -13,7 +13,7 @@ from conftest import TINY, fails
 import genlab
 from genlab.augment.augmenter import Augmenter
 from genlab.export import __main__ as export
-from genlab.export import formats as exporting
+from genlab.export import formats
 
 FORMATS = ("keras", "savedmodel", "litert", "litert-float16", "litert-int8", "onnx")
 WITHOUT_GENLAB = "import sys; sys.modules['genlab'] = None\n"
@@ -28,7 +28,7 @@ def data():
 @pytest.fixture(scope="module")
 def conditional(tmp_path_factory, data):
     run = genlab.fit("cgan", *data, steps=4, out=tmp_path_factory.mktemp("runs"), **TINY)
-    exporting.export(run, FORMATS)
+    formats.export(run, FORMATS)
     return run
 
 
@@ -36,7 +36,7 @@ def conditional(tmp_path_factory, data):
 def encoding(tmp_path_factory, data):
     small = {"batch_size": 16, "latent_size": 6, "encoder_widths": (4,), "decoder_widths": (4,), "hidden_units": 8}
     run = genlab.fit("vae", data[0], steps=4, out=tmp_path_factory.mktemp("runs"), components=2, **small)
-    exporting.export(run, FORMATS)
+    formats.export(run, FORMATS)
     return run
 
 
@@ -163,15 +163,15 @@ def test_command_replaces_an_earlier_export(conditional, tmp_path, capsys):
 
 def test_points_are_exported(tmp_path):
     run = genlab.fit("gan", "ring", steps=2, out=tmp_path / "runs", batch_size=16, generator_widths=(8,))
-    folder, written = exporting.export(run)
+    folder, written = formats.export(run)
     assert [each.largest_difference for each in written] == [0, 0]
     assert "vectors [N, size]" in (folder / "MODEL_CARD.md").read_text()
 
 
 def test_what_differs_is_not_exported(conditional, tmp_path, monkeypatch):
-    monkeypatch.setattr(exporting, "_keras", lambda network, feed, path: (path.write_bytes(b"") or 0.5, "keras"))
+    monkeypatch.setattr(formats, "_keras", lambda network, feed, path: (path.write_bytes(b"") or 0.5, "keras"))
     with pytest.raises(genlab.GenlabError, match=r"differ by .* at most 1e-05 was expected"):
-        exporting.export(conditional, ["keras"], tmp_path / "model")
+        formats.export(conditional, ["keras"], tmp_path / "model")
     assert not (tmp_path / "model").exists()
 
 
@@ -194,5 +194,5 @@ def test_errors(conditional, tmp_path, capsys, monkeypatch, data):
         "dcgan", data[0], steps=1, out=tmp_path / "runs", generator_dropout=0.2, dropout_in_sampling=True, **TINY
     )
     with pytest.raises(genlab.UsageError, match="SamplingDropout"):
-        exporting.export(dropping, ["keras"])
-    assert exporting.export(dropping, ["savedmodel"])[1][0].largest_difference == 0
+        formats.export(dropping, ["keras"])
+    assert formats.export(dropping, ["savedmodel"])[1][0].largest_difference == 0

@@ -64,7 +64,7 @@ def _counts(text: str) -> list[int | None]:
 
 
 def _study(arguments: Arguments, counts: list[int | None]) -> None:
-    from genlab.augment import study as benefit
+    from genlab.augment import study
     from genlab.augment.augmenter import Augmenter
     from genlab.augment.decoders import TrainedDecoder
     from genlab.backend import keras
@@ -80,17 +80,17 @@ def _study(arguments: Arguments, counts: list[int | None]) -> None:
     by_classifier = arguments.select == "classifier"
     source = TrainedDecoder.of_run(run, "none" if by_classifier else arguments.select)
     if by_classifier:
-        source.judge = benefit.untrained(dataset.spec.shape, classes)
+        source.judge = study.untrained(dataset.spec.shape, classes)
     augment = Augmenter([source], candidates=arguments.candidates, select=arguments.select)
-    count = min(benefit.POOL, arguments.steps * benefit.BATCH)
+    count = min(study.POOL, arguments.steps * study.BATCH)
 
-    def selected(judge: keras.Model) -> benefit.Arrays:
+    def selected(judge: keras.Model) -> study.Arrays:
         source.judge.set_weights(judge.get_weights())
         return augment.generate(count)
 
     seen = run.config.dataset["train_images"]
     largest = max((count or 0) for count in counts) * classes or len(real[0])
-    settings = benefit.study(
+    settings = study.study(
         selected if by_classifier else augment.generate(count),
         real,
         test,

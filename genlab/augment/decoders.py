@@ -114,7 +114,7 @@ class TrainedDecoder:
 def _judge(run: runs.Run, select: str) -> Any:
     """What `select` goes by: the run's discriminator, or a classifier of all labels of its data (of digits, MNIST's).
 
-    A study with fewer labels must not select by it: benefit.answers_by_condition trains its own.
+    A study with fewer labels must not select by it: study.answers_by_condition trains its own.
     """
     if select == "discriminator":
         found = run.model.discriminator

@@ -11,7 +11,7 @@ import numpy as np
 from genlab.backend import keras, tf
 from genlab.data.spec import to_model_range
 from genlab.errors import UsageError
-from genlab.evaluate import classifier
+from genlab.evaluate import classifier, comparison
 from genlab.evaluate.comparison import Setting
 from genlab.networks import augmentation
 
@@ -55,7 +55,7 @@ def study(
     for count in per_class:
         setting = Setting(count)
         for seed in range(seeds):
-            rows = chosen_rows(real[1], count, seed)
+            rows = comparison.chosen_rows(real[1], count, seed)
             few = real[0][rows], real[1][rows]
             answers = answers_by_condition(
                 generated, few, test[0], num_classes, fraction=fraction, steps=steps, seed=seed, conditions=conditions
@@ -99,14 +99,6 @@ def answers_by_condition(
         )
         answers[condition] = classifier.predicted(network, test)
     return answers
-
-
-def chosen_rows(labels: np.ndarray, per_class: int | None, seed: int) -> np.ndarray:
-    """That many rows of each class, drawn at random; all rows with None."""
-    order = np.random.default_rng(seed).permutation(len(labels))
-    if per_class is None:
-        return order
-    return np.concatenate([order[labels[order] == label][:per_class] for label in np.unique(labels)])
 
 
 def trained(

@@ -59,9 +59,9 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _decode(run: Any, arguments: Arguments) -> pathlib.Path:
-    from genlab.encode import codec as coding
+    from genlab.encode import codec
 
-    codes, more = coding.load(arguments.decode)
+    codes, more = codec.load(arguments.decode)
     written_by = (str(more.get("run")), int(more.get("step", -1)))
     if written_by != (run.name, run.step):
         raise UsageError(
@@ -69,7 +69,7 @@ def _decode(run: Any, arguments: Arguments) -> pathlib.Path:
             "decode it wrongly. Name that run (and --checkpoint)."
         )
     out = pathlib.Path(arguments.out or run.path / "images.npz")
-    arrays = {"images": coding.decode(run.model, codes.values())}
+    arrays = {"images": codec.decode(run.model, codes.values())}
     arrays |= {"labels": more["labels"]} if "labels" in more else {}
     out.parent.mkdir(parents=True, exist_ok=True)
     with out.open("wb") as file:
@@ -80,7 +80,7 @@ def _decode(run: Any, arguments: Arguments) -> pathlib.Path:
 def _encode(run: Any, arguments: Arguments) -> None:
     from genlab import files
     from genlab.data.dataset import FIELDS
-    from genlab.encode import codec as coding
+    from genlab.encode import codec
 
     if run.model.encoder is None:
         raise UsageError(f"{run.config.model} has no encoder: train an autoencoder or a vae to encode images.")
@@ -89,12 +89,12 @@ def _encode(run: Any, arguments: Arguments) -> None:
     if chosen is None or not len(chosen):
         raise UsageError(f"{dataset.name} has no {arguments.split} images; --split train takes those it has.")
     images = chosen[:]
-    values = coding.encode(run.model.encoder, images)
-    codes = coding.quantize(values, arguments.bits)
+    values = codec.encode(run.model.encoder, images)
+    codes = codec.quantize(values, arguments.bits)
     out = pathlib.Path(arguments.out or run.path / "codes.npz")
     out.parent.mkdir(parents=True, exist_ok=True)
     codes.save(out, run=run.name, step=run.step, **({} if labels is None else {"labels": labels}))
-    rows = coding.compare(run.model, images, dataset.images[: coding.FITTED], codes)
+    rows = codec.compare(run.model, images, dataset.images[: codec.FITTED], codes)
     print(table(rows, images[0].size, images.shape[1] * images.shape[2]))
     kept = {
         "run": run.name,

@@ -202,6 +202,14 @@ def plot(settings: Sequence[Setting], images: str, path: str | os.PathLike) -> N
         axes.legend()
 
 
+def chosen_rows(labels: np.ndarray, per_class: int | None, seed: int) -> np.ndarray:
+    """That many rows of each class, drawn at random; all rows with None."""
+    order = np.random.default_rng(seed).permutation(len(labels))
+    if per_class is None:
+        return order
+    return np.concatenate([order[labels[order] == label][:per_class] for label in np.unique(labels)])
+
+
 def parts(dataset: Any) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
     """Images and labels to train on, and held-out ones to test on. Raises UsageError for data without them."""
     if dataset.labels is None or dataset.test_images is None or dataset.test_labels is None:

@@ -12,7 +12,7 @@ from genlab.errors import aligned, reported
 from genlab.run import RunOptions
 
 if TYPE_CHECKING:
-    from genlab.export import formats as exporting
+    from genlab.export import formats
 
 PROGRAM = "python -m genlab.export"
 
@@ -34,10 +34,10 @@ class Arguments(RunOptions):
 def main(argv: list[str] | None = None) -> None:
     with reported(PROGRAM):
         arguments = tyro.cli(Arguments, args=sys.argv[1:] if argv is None else argv, prog=PROGRAM)
-        from genlab.export import formats as exporting
+        from genlab.export import formats
 
         run = arguments.open()
-        folder, written = exporting.export(run, arguments.formats, arguments.out or None)
+        folder, written = formats.export(run, arguments.formats, arguments.out or None)
         rows = [(each.file, _size(each.bytes), each.runtime, _difference(each)) for each in written]
         print(aligned(rows))
         print(f"{folder} has these, metadata.json and MODEL_CARD.md")
@@ -48,7 +48,7 @@ def _size(count: int) -> str:
     return f"{count / 1e6:.1f} MB" if count >= 1e5 else f"{count / 1e3:.1f} kB"
 
 
-def _difference(exported: exporting.Exported) -> str:
+def _difference(exported: formats.Exported) -> str:
     told = f"differs by at most {exported.largest_difference:.1e}"
     return told if exported.exact else f"{told}, on average {exported.mean_difference:.1e} (quantized)"
 

@@ -56,7 +56,7 @@ def _counts(text: str) -> list[int | None]:
 
 def _compare(arguments: Arguments, counts: list[int | None]) -> None:
     from genlab.evaluate import comparison
-    from genlab.transfer import study as few_labels
+    from genlab.transfer import study
 
     run = arguments.open()
     dataset = run.data(arguments.data)
@@ -66,7 +66,7 @@ def _compare(arguments: Arguments, counts: list[int | None]) -> None:
     last = [layer.name for layer in model.layers if layer.name not in ("trunk_features", "class_logits")][-1]
     print(f"trunk      {feature_network(run).name} of {run.name} up to {last}")
     print(f"trained    {trained['frozen']:,} weights with the trunk frozen, {trained['whole']:,} in all")
-    settings = few_labels.study(
+    settings = study.study(
         run,
         real,
         test,

@@ -8,13 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from genlab import run as runs
-from genlab.augment import study as benefit
 from genlab.backend import keras
-from genlab.encode import codec as coding
+from genlab.encode import codec
 from genlab.errors import UsageError
-from genlab.evaluate import classifier
+from genlab.evaluate import classifier, comparison
 from genlab.evaluate.comparison import Setting
-from genlab.transfer import backbone as trunk
+from genlab.transfer import backbone
 
 log = logging.getLogger("genlab")
 
@@ -55,7 +54,7 @@ def study(
         per_class = None if count is None else count // num_classes
         setting = Setting(count)
         for seed in range(seeds):
-            rows = benefit.chosen_rows(real[1], per_class, seed)
+            rows = comparison.chosen_rows(real[1], per_class, seed)
             few = real[0][rows], real[1][rows]
             answers = _trained_answers(run, few, test[0], num_classes, steps, layers, seed)
             answers["probe"] = _probe(_codes(run, few[0], layers), few[1], codes)
@@ -77,16 +76,16 @@ def _trained_answers(
     """The classes that each trained network takes the test images for."""
     keras.utils.set_random_seed(seed)
     answers = {}
-    scratch = trunk.classifier(run, num_classes, layers=layers, pretrained=False, seed=seed)
+    scratch = backbone.classifier(run, num_classes, layers=layers, pretrained=False, seed=seed)
     classifier.fit(scratch, classifier.stream(*real, BATCH, seed), steps, LEARNING_RATE)
     answers["scratch"] = classifier.predicted(scratch, test)
-    tuned = trunk.classifier(run, num_classes, layers=layers, trainable="", seed=seed)
+    tuned = backbone.classifier(run, num_classes, layers=layers, trainable="", seed=seed)
     classifier.fit(tuned, classifier.stream(*real, BATCH, seed), steps // 2, LEARNING_RATE)
     half = tuned.get_weights()
     classifier.fit(tuned, classifier.stream(*real, BATCH, seed + 1), steps - steps // 2, LEARNING_RATE)
     answers["frozen"] = classifier.predicted(tuned, test)
     tuned.set_weights(half)
-    trunk.unfreeze(tuned)
+    backbone.unfreeze(tuned)
     classifier.fit(tuned, classifier.stream(*real, BATCH, seed + 1), steps - steps // 2, FINE_TUNING_RATE)
     answers["fine-tuned"] = classifier.predicted(tuned, test)
     return answers
@@ -96,9 +95,9 @@ def _codes(run: runs.Run, images: np.ndarray, layers: str) -> np.ndarray:
     """The encoder's codes of uint8 images; of a run without an encoder the trunk's features."""
     encoder = run.model.encoder
     if encoder is None:
-        model = trunk.classifier(run, 1, layers=layers)
+        model = backbone.classifier(run, 1, layers=layers)
         encoder = keras.Model(model.inputs[0], model.layers[-1].input)
-    return coding.encode(encoder, images)
+    return codec.encode(encoder, images)
 
 
 def _probe(codes: np.ndarray, labels: np.ndarray, test: np.ndarray) -> np.ndarray:
