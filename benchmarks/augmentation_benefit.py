@@ -49,7 +49,7 @@ def few(dataset, count: int, seed: int, arguments) -> None:
     rows = comparison.chosen_rows(dataset.labels, count, seed)
     real = dataset.images[:][rows], dataset.labels[rows]
     augment = generator(real, entry, arguments)
-    answers = benefit.answers_by_condition(
+    answers = benefit.predictions_by_condition(
         augment.generate(benefit.POOL),
         real,
         dataset.test_images[:],
@@ -76,10 +76,10 @@ def cut(dataset, seed: int, arguments) -> None:
     settings = {"fraction": share, "steps": arguments.steps, "seed": seed}
     test, classes = dataset.test_images[:], dataset.spec.num_classes
     made = augment.generate(benefit.POOL // classes, labels=label)
-    answers = benefit.answers_by_condition(made, real, test, classes, **settings)
+    answers = benefit.predictions_by_condition(made, real, test, classes, **settings)
     copies = dataset.images[:][kept], dataset.labels[kept]
     for condition, source in (("oversampled", "generated"), ("oversampled and classical", "both")):
-        found = benefit.answers_by_condition(copies, real, test, classes, conditions=[source], **settings)
+        found = benefit.predictions_by_condition(copies, real, test, classes, conditions=[source], **settings)
         answers[condition] = found[source]
     keep(dataset, entry, answers, dataset.test_labels == label)
 

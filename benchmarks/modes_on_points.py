@@ -13,7 +13,7 @@ import numpy as np
 import results
 
 import genlab
-from genlab.evaluate.metrics.modes import mode_figures
+from genlab.evaluate.metrics.modes import mode_metrics
 
 KEPT = "modes_on_points"
 MODELS = ("gan", "minibatch_gan")
@@ -35,7 +35,7 @@ def main() -> None:
                 drawn = run.model.sample(run.model.sample_latents(np.arange(2500))).numpy()
                 dataset = run.data()
                 entry = {"model": name, "data": data, "seed": seed}
-                entry |= mode_figures(drawn, dataset.modes, dataset.deviation)
+                entry |= mode_metrics(drawn, dataset.modes, dataset.deviation)
                 entry |= {
                     "steps": run.config.steps,
                     "seconds": run.metrics()[-1]["seconds"],

@@ -104,7 +104,7 @@ def measure(name: str, seed: int, dataset: Any, arguments: argparse.Namespace) -
         return
     run = trained(name, seed, arguments.data, arguments.epochs, arguments.out, arguments.flags)
     found = evaluation.evaluate(run, samples=arguments.samples, importance_samples=arguments.importance_samples)
-    figures = {key: (figure.value, figure.floor) for key, figure in found.figures.items()}
+    figures = {key: (figure.value, figure.floor) for key, figure in found.metrics.items()}
     if "mse" in figures:
         figures["pca_mse"] = (pca_error(dataset, run.config.hparams.latent_size), None)
     value, floor = figures["frechet_distance"]

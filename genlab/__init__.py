@@ -1,4 +1,4 @@
-"""genlab: generative models in TensorFlow 2, to train on images of your own, to judge, and to put to work.
+"""genlab: generative models in TensorFlow 2, to train on images of your own, to scorer, and to put to work.
 
     run = genlab.fit("dcgan", data="digits", steps=500)
     images = run.model.sample(run.model.sample_latents([0, 1, 2]))

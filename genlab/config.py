@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import typing
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from genlab import models
 from genlab.data.options import DataOptions
@@ -58,7 +58,7 @@ class Options:
     on_collapse: Literal["warn", "stop"] = "warn"
     """What to do when samples grow alike or a loss shows that the game is over: say so, or stop with exit status 3."""
     on_nan: Literal["stop", "rollback"] = "stop"
-    """What to do when a figure is not finite: stop, or go back to the last checkpoint with halved rates, 3 times at most."""
+    """What to do when a metric is not finite: stop, or go back to the last checkpoint with halved rates, 3 times at most."""
     strategy: Literal["none", "mirrored", "multiworker"] = "none"
     """How training is spread by tf.distribute: none; mirrored over the GPUs of this machine (or --replicas of its CPU);
     multiworker over machines, which TF_CONFIG names."""
@@ -121,6 +121,9 @@ MAY_CHANGE = (
 class Config:
     """Every resolved setting of a run, as config.json holds it."""
 
+    FORMAT: ClassVar[int] = 2
+    """Version of config.json; see `upgraded`."""
+
     model: str
     preset: str
     """Which of the model's presets the hyper-parameters began from; `default` for none."""
@@ -142,16 +145,31 @@ class Config:
         return self.options.steps
 
     def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        return {"format": self.FORMAT} | dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Config:
-        """Raises GenlabError where a key is missing or unknown."""
+        """Raises GenlabError where a key is missing or unknown, or the content is of a newer version of genlab."""
+        content = upgraded(content)
         _check_keys(cls, content)
         hparams = from_dict(models.load(content["model"]).Hparams, content["hparams"])
         options = from_dict(Options, content["options"])
         data_options = from_dict(DataOptions, content.get("data_options", {}))
         return cls(**content | {"hparams": hparams, "options": options, "data_options": data_options})
+
+
+def upgraded(content: dict[str, Any]) -> dict[str, Any]:
+    """The content of a config.json of any version, as this version writes it, but for its format."""
+    content = dict(content)
+    version = content.pop("format", 1)
+    if version > Config.FORMAT:
+        raise GenlabError(
+            f"the run was written by a newer genlab: its format is {version}, and this version reads up to {Config.FORMAT}. "
+            "Update genlab."
+        )
+    if version < 2 and content.get("model") == "wgan":  # it had a loss to choose, of one
+        content["hparams"] = {name: value for name, value in content["hparams"].items() if name != "loss"}
+    return content
 
 
 def from_dict(kind: type, values: dict[str, Any]) -> Any:
@@ -180,17 +198,16 @@ def make(kind: type, values: dict[str, Any]) -> Any:
 def preset_for(model: str, asked: str | None, *, points: bool) -> str:
     """The preset asked for; else `points` for points, where the model has that, and `default`."""
     if asked is None:
-        return "points" if points and "points" in models.load(model).presets else "default"
+        return "points" if points and "points" in models.presets(model) else "default"
     return asked
 
 
 def starting_hparams(model: str, preset: str) -> Any:
     """The model's hyper-parameters as a preset gives them. Raises UsageError where the model has no such preset."""
-    kind = models.load(model)
-    presets: dict[str, dict[str, Any]] = {"default": {}} | kind.presets
+    presets = models.presets(model)
     if preset not in presets:
         raise UsageError(f"{model} has no preset {preset!r}; it has {', '.join(presets)}.")
-    return kind.Hparams(**presets[preset])
+    return models.load(model).Hparams(**presets[preset])
 
 
 def difference(stored: Any, asked: Any, except_for: tuple[str, ...] = ()) -> list[str]:

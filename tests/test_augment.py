@@ -61,15 +61,15 @@ def test_the_selecting_classifier_has_seen_the_settings_labels_alone(monkeypatch
         trained_on.append((network, len(images[0]), generated))
         return network
 
-    def generated(judge):
-        selections.append(judge)
+    def generated(scorer):
+        selections.append(scorer)
         return patterns(30, 60, len(selections))
 
     monkeypatch.setattr(benefit, "trained", spied)
     benefit.study(generated, real, test, 3, per_class=[1, 4], seeds=2, steps=2, conditions=("generated",))
-    judges = {id(judge) for judge in selections}
-    assert len(judges) == 4  # one for each number and seed
-    assert [(count, made) for network, count, made in trained_on if id(network) in judges] == [
+    scorers = {id(scorer) for scorer in selections}
+    assert len(scorers) == 4  # one for each number and seed
+    assert [(count, made) for network, count, made in trained_on if id(network) in scorers] == [
         (count, None) for count in (3, 3, 12, 12)
     ]
 

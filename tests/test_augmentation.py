@@ -49,7 +49,7 @@ def test_shift_moves_by_up_to_an_eighth_either_way():
 
 
 def test_the_digits_extractor_was_trained_on_batches_that_move_as_a_whole():
-    """Its weights' hash stands beside stored figures, so the shift stays what it was."""
+    """Its weights' hash stands beside stored metrics, so the shift stays what it was."""
     moves = []
     for seed in range(60):
         tf.random.set_seed(seed)

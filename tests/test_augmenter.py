@@ -73,7 +73,7 @@ def test_replace_keeps_labels_range_and_type(kind):
 def test_forms_of_labels_come_back_as_they_came(form):
     images, labels, value_range = batch()
     given = {"integers": labels, "column": labels[:, None], "one-hot": np.eye(3, dtype=np.float32)[labels]}[form]
-    new, of_new = augmenter(way="append", fraction=0.5)(images, given)
+    new, of_new = augmenter(mode="append", fraction=0.5)(images, given)
     assert of_new.dtype == given.dtype and of_new.shape == (60, *given.shape[1:])
     np.testing.assert_array_equal(of_new[:40], given)
     flat = np.asarray(of_new).argmax(axis=1) if form == "one-hot" else np.asarray(of_new).reshape(60)
@@ -83,7 +83,7 @@ def test_forms_of_labels_come_back_as_they_came(form):
 def test_balance_makes_classes_equal():
     images, _, value_range = batch(20)
     labels = np.array([0] * 12 + [1] * 7 + [2])
-    new, of_new = augmenter(way="balance")(images, labels)
+    new, of_new = augmenter(mode="balance")(images, labels)
     np.testing.assert_array_equal(np.bincount(of_new), [12, 12, 12])
     np.testing.assert_array_equal(read(new[20:], value_range), of_new[20:])
 
@@ -154,17 +154,17 @@ def trained_vae(tmp_path_factory):
     return genlab.fit("vae", images, steps=20, out=tmp_path_factory.mktemp("vae"), **widths)
 
 
-@pytest.mark.parametrize("way", ["vary", "mix"])
-def test_images_are_moved_in_latent_space_and_keep_their_labels(trained_vae, way):
+@pytest.mark.parametrize("mode", ["perturb", "interpolate"])
+def test_images_are_moved_in_latent_space_and_keep_their_labels(trained_vae, mode):
     images, labels, _ = batch()
-    still, same = Augmenter.from_run(trained_vae, way=way, fraction=1.0, amount=0.0)(images, labels)
+    still, same = Augmenter.from_run(trained_vae, mode=mode, fraction=1.0, amount=0.0)(images, labels)
     np.testing.assert_array_equal(same, labels)
     scaled = images / np.float32(127.5) - 1
     rebuilt = trained_vae.model.decoder(trained_vae.model.encoder(scaled))
     np.testing.assert_allclose(np.asarray(still, np.float32), (np.asarray(rebuilt) + 1) * 127.5, atol=1)
-    moved, _ = Augmenter.from_run(trained_vae, way=way, fraction=1.0, amount=0.9)(images, labels)
+    moved, _ = Augmenter.from_run(trained_vae, mode=mode, fraction=1.0, amount=0.9)(images, labels)
     assert not np.array_equal(moved, still)
-    some, _ = Augmenter.from_run(trained_vae, way=way, fraction=0.5, amount=0.9)(images, labels)
+    some, _ = Augmenter.from_run(trained_vae, mode=mode, fraction=0.5, amount=0.9)(images, labels)
     assert (np.asarray(some) == images).all(axis=(1, 2, 3)).sum() == 20
 
 
@@ -177,7 +177,7 @@ def test_mix_takes_partners_of_the_same_class():
 
 def test_in_a_sequential_model_saved_and_loaded(trained_vae, tmp_path):
     images, labels, _ = batch(kind="unit")
-    augment = Augmenter.from_run(trained_vae, way="vary", fraction=1.0)
+    augment = Augmenter.from_run(trained_vae, mode="perturb", fraction=1.0)
     model = keras.Sequential([keras.Input(SHAPE), augment, keras.layers.Flatten(), keras.layers.Dense(3)])
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     before = [weight.copy() for weight in augment.get_weights()]
@@ -210,7 +210,7 @@ def test_the_best_of_the_candidates_is_taken(select):
     mean = keras.layers.GlobalAveragePooling2D()(images)
     bright = mean if select == "discriminator" else keras.layers.Concatenate()([-5.0 * mean, 5.0 * mean])
     source = TrainedDecoder(
-        decoder, priors.Normal(decoder.inputs[0].shape[-1]), num_classes=2, judge=keras.Model(images, bright)
+        decoder, priors.Normal(decoder.inputs[0].shape[-1]), num_classes=2, scorer=keras.Model(images, bright)
     )
     plain, labels = Augmenter([source], value_range=(-1, 1)).generate(400)
     chosen, _ = Augmenter([source], value_range=(-1, 1), candidates=8, select=select).generate(400)
@@ -222,11 +222,11 @@ def test_the_best_of_the_candidates_is_taken(select):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"way": "replase"}, "did you mean replace"),
+        ({"mode": "replase"}, "did you mean replace"),
         ({"fraction": 1.5}, "fraction must be from 0 to 1"),
         ({"candidates": 4}, "go together"),
         ({"candidates": 4, "select": "discriminator"}, "has no discriminator"),
-        ({"way": "vary"}, "needs a run with an encoder"),
+        ({"mode": "perturb"}, "needs a run with an encoder"),
     ],
 )
 def test_settings_that_do_not_fit(settings, words):

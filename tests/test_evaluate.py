@@ -1,4 +1,4 @@
-"""Evaluation of runs: every figure with its floor and its protocol, and a clear word where it cannot be had."""
+"""Evaluation of runs: every metric with its floor and its protocol, and a clear word where it cannot be had."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ def conditional(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def figures(conditional):
+def metrics(conditional):
     evaluate.main([str(conditional.path), "--samples", "300"])
     return evaluation.read(conditional)
 
 
-def test_every_figure_has_its_floor_and_the_protocol_says_how(figures, conditional):
+def test_every_figure_has_its_floor_and_the_protocol_says_how(metrics, conditional):
     expected = "frechet_distance kernel_distance precision recall density coverage inception_score class_entropy"
     expected += " smallest_class classes class_kl label_accuracy train_on_fake memorization"
-    assert set(figures.figures) == set(expected.split())
-    for name, figure in figures.figures.items():
-        assert math.isfinite(figure.value) and figure.floor is not None, name
-    assert figures.protocol == {
+    assert set(metrics.metrics) == set(expected.split())
+    for name, metric in metrics.metrics.items():
+        assert math.isfinite(metric.value) and metric.floor is not None, name
+    assert metrics.protocol == {
         "data": "digits",
         "data_sha256": conditional.config.dataset["sha256"],
         "split": "held out",
@@ -49,15 +49,15 @@ def test_every_figure_has_its_floor_and_the_protocol_says_how(figures, condition
         "resize": "none",
         "searched": 1437,
     }
-    assert figures.step == 4 and figures.run == conditional.name
+    assert metrics.step == 4 and metrics.run == conditional.name
     # Real digits are told from the blobs of four steps.
-    floors = {name: figure.floor for name, figure in figures.figures.items()}
-    assert figures.figures["frechet_distance"].value > 5 * floors["frechet_distance"]
+    floors = {name: metric.floor for name, metric in metrics.metrics.items()}
+    assert metrics.metrics["frechet_distance"].value > 5 * floors["frechet_distance"]
     assert floors["label_accuracy"] > 0.9 and floors["precision"] > 0.6 and floors["train_on_fake"] > 0.9
-    assert figures.figures["train_on_fake"].value < 0.5
+    assert metrics.metrics["train_on_fake"].value < 0.5
 
 
-def test_the_nearest_training_images_are_drawn(figures, conditional):
+def test_the_nearest_training_images_are_drawn(metrics, conditional):
     assert imageio.imread(conditional.path / "evaluation-nearest.png").shape == (8 * 58 + 2, 8 * 58 + 2)
 
 
@@ -67,8 +67,8 @@ def test_runs_stand_side_by_side_and_the_best_is_marked():
     both = [
         evaluation.Evaluation(
             run, "dcgan", 1, protocol, {
-                "frechet_distance": evaluation.Figure(distance, 1.5),
-                "precision": evaluation.Figure(precision, 0.7, 0.1),
+                "frechet_distance": evaluation.Metric(distance, 1.5),
+                "precision": evaluation.Metric(precision, 0.7, 0.1),
             }, {}
         )
         for run, distance, precision in kinds
@@ -78,13 +78,13 @@ def test_runs_stand_side_by_side_and_the_best_is_marked():
     assert lines[2].split() == ["precision", "0.9", "±", "0.1", "*", "0.8", "±", "0.1", "0.7"]
 
 
-def test_figures_of_other_protocols_are_not_compared(figures):
+def test_figures_of_other_protocols_are_not_compared(metrics):
     other = evaluation.Evaluation(
-        "other", "gan", 1, figures.protocol | {"generated": 7, "seed": 1}, figures.figures, {}
+        "other", "gan", 1, metrics.protocol | {"generated": 7, "seed": 1}, metrics.metrics, {}
     )
     with pytest.raises(genlab.errors.UsageError, match=r"generated \(300 and 7\), seed \(0 and 1\)"):
-        evaluation.comparable([figures, other])
-    evaluation.comparable([figures, figures])
+        evaluation.comparable([metrics, other])
+    evaluation.comparable([metrics, metrics])
 
 
 def test_a_vae_is_measured_by_its_likelihood_and_reconstructions(small_images):
@@ -92,7 +92,7 @@ def test_a_vae_is_measured_by_its_likelihood_and_reconstructions(small_images):
     run = genlab.fit("vae", images, steps=3, batch_size=8, latent_size=3, encoder_widths=(4,), decoder_widths=(4,))
     model = run.model
     scaled = tf.constant(images[:6] / 127.5 - 1, tf.float32)
-    found = model.likelihood_figures(scaled, 3000, 0)
+    found = model.likelihood_metrics(scaled, 3000, 0)
     assert found["nll"][0] < found["negative_elbo"][0]
     total = found["reconstruction"][0] + found["kl"][0]
     assert total == pytest.approx(found["negative_elbo"][0], rel=1e-5)
@@ -104,8 +104,8 @@ def test_a_vae_is_measured_by_its_likelihood_and_reconstructions(small_images):
     network = keras.Sequential([keras.Input((12, 10, 1)), keras.layers.AveragePooling2D(4), keras.layers.Flatten()])
     network.save("average.keras")
     measured = evaluation.evaluate(run, extractor="average.keras", importance_samples=5)
-    assert {"mse", "psnr", "ssim", "nll", "active_units", "frechet_distance"} <= set(measured.figures)
-    assert "inception_score" not in measured.figures
+    assert {"mse", "psnr", "ssim", "nll", "active_units", "frechet_distance"} <= set(measured.metrics)
+    assert "inception_score" not in measured.metrics
     assert measured.protocol["split"].startswith("two halves") and measured.protocol["real"] == 80
     assert measured.protocol["importance_samples"] == 5
 
@@ -113,22 +113,22 @@ def test_a_vae_is_measured_by_its_likelihood_and_reconstructions(small_images):
 def test_a_likelihood_that_is_not_a_density_has_no_nll(small_images):
     images = np.concatenate([small_images[0]] * 4)[..., np.newaxis]
     sizes = {"batch_size": 8, "discriminator_widths": (4, 6), "generator_widths": (4,)}
-    judge = genlab.fit("dcgan", images, steps=1, **sizes)
+    scorer = genlab.fit("dcgan", images, steps=1, **sizes)
     widths = {"latent_size": 3, "encoder_widths": (4,), "decoder_widths": (4,), "batch_size": 8}
-    run = genlab.fit("vae", images, steps=2, likelihood="discriminator", discriminator=str(judge.path), **widths)
+    run = genlab.fit("vae", images, steps=2, likelihood="discriminator", discriminator=str(scorer.path), **widths)
     network = keras.Sequential([keras.Input((12, 10, 1)), keras.layers.AveragePooling2D(4), keras.layers.Flatten()])
     network.save("average.keras")
     found = evaluation.evaluate(run, extractor="average.keras", importance_samples=1)
-    assert not {"nll", "negative_elbo", "bits_per_dimension", "reconstruction"} & set(found.figures)
-    assert {"feature_distance", "kl", "active_units", "mse"} <= set(found.figures)
+    assert not {"nll", "negative_elbo", "bits_per_dimension", "reconstruction"} & set(found.metrics)
+    assert {"feature_distance", "kl", "active_units", "mse"} <= set(found.metrics)
     assert found.protocol["likelihood_images"] == 80 and "importance_samples" not in found.protocol
     scaled = tf.constant(images / 127.5 - 1, tf.float32)
     distances = np.asarray(run.model.discriminator_distance(scaled, run.model.reconstruct(scaled)))
-    value = found.figures["feature_distance"].value
-    assert distances.min() < value < distances.max() and found.figures["feature_distance"].spread > 0
+    value = found.metrics["feature_distance"].value
+    assert distances.min() < value < distances.max() and found.metrics["feature_distance"].spread > 0
 
 
-# -- models whose figures are known ------------------------------------------------------------------------------------
+# -- models whose metrics are known ------------------------------------------------------------------------------------
 
 
 class Shown:
@@ -152,7 +152,7 @@ class Shown:
         rows = [np.flatnonzero(self.labels == label) for label in labels]
         return tf.constant(self.images[[of[seed % len(of)] for of, seed in zip(rows, latents, strict=True)]])
 
-    def likelihood_figures(self, *_):
+    def likelihood_metrics(self, *_):
         return {}
 
 
@@ -207,9 +207,9 @@ def test_copies_of_training_images_are_memorized_and_new_images_are_not(digits, 
     images, _ = digits
     dataset = dataset_of((images[:800], None), (images[800:1200] if held_out else None, None))
     copies = measured(Shown(images[:800]), dataset, tmp_path)
-    assert copies.figures["memorization"].value == 1.0
+    assert copies.metrics["memorization"].value == 1.0
     assert copies.protocol["searched"] == 800
-    new = measured(Shown(images[1200:]), dataset, tmp_path).figures["memorization"]
+    new = measured(Shown(images[1200:]), dataset, tmp_path).metrics["memorization"]
     # Four standard errors of a share of a hundredth, by 400 images and among 400.
     assert new.value == pytest.approx(0.01, abs=4 * math.sqrt(0.01 * 2 / 400))
     assert new.floor == pytest.approx(0.01, abs=3e-3)
@@ -221,15 +221,15 @@ def test_memorization_where_some_of_the_training_images_are_searched(digits, ave
     dataset = dataset_of((images[:800], None))
     found = measured(Shown(images[:800]), dataset, tmp_path)
     # Copies of images that are searched are found, and those are 300 of 800.
-    assert found.figures["memorization"].value == pytest.approx(300 / 800, abs=0.08)
+    assert found.metrics["memorization"].value == pytest.approx(300 / 800, abs=0.08)
     assert found.protocol["searched"] == 300
-    new = measured(Shown(images[1200:]), dataset, tmp_path).figures["memorization"]
+    new = measured(Shown(images[1200:]), dataset, tmp_path).metrics["memorization"]
     assert new.value < 0.04 and new.floor < 0.02
 
 
 def test_a_conditional_model_draws_the_classes_in_the_shares_of_the_data(digits, averages, monkeypatch, tmp_path):
     images, labels = digits
-    monkeypatch.setattr(evaluation, "_label_figures", lambda *_: {})
+    monkeypatch.setattr(evaluation, "_label_metrics", lambda *_: {})
     ones, sevens = (np.flatnonzero(labels == digit) for digit in (1, 7))
     rows = np.random.default_rng(1).permutation(np.concatenate([ones[: len(ones) // 9], sevens]))  # a tenth
     images, labels = images[rows], (labels[rows] == 7).astype(np.int32)
@@ -238,7 +238,7 @@ def test_a_conditional_model_draws_the_classes_in_the_shares_of_the_data(digits,
     model = Shown(images, labels, classes=2)  # perfect: real images of the class asked for
     found = measured(model, dataset, tmp_path)
     assert found.protocol["labels"] == "shares of the reference"
-    distance = found.figures["frechet_distance"]
+    distance = found.metrics["frechet_distance"]
     assert distance.value < 1.5 * distance.floor
     quick = evaluation.QuickEvaluation(dataset, 1000, 0)
     assert quick(model)["frechet_distance"] < 1.5 * quick.floor
@@ -253,11 +253,11 @@ def test_the_floor_of_label_agreement_is_of_images_the_classifier_has_not_seen(d
     )
     model, names = Shown(images, labels, classes=2), ("even", "odd")
     both = dataset_of((images[:100], labels[:100]), (images[100:], labels[100:]), names)
-    found = measured(model, both, tmp_path).figures["label_accuracy"]
+    found = measured(model, both, tmp_path).metrics["label_accuracy"]
     assert found.floor == np.mean(labels[100:] == 0)
     # Where the classifier has learned all images there are, nothing says what to expect of others.
     found = measured(model, dataset_of((images[:100], labels[:100]), class_names=names), tmp_path)
-    assert found.figures["label_accuracy"].floor is None
+    assert found.metrics["label_accuracy"].floor is None
 
 
 def test_a_sample_depends_on_its_seed_and_label_alone(conditional):
@@ -280,14 +280,14 @@ def test_the_protocol_says_what_the_best_checkpoint_was_chosen_on(validation, di
         found = measured(model, dataset, tmp_path, checkpoint="best")
     words = "best on the validation images" if validation else "best on the images it is measured on"
     assert found.protocol["checkpoint"] == words and words in evaluate.table([found])
-    assert ("figures are optimistic" in caplog.text) != validation
+    assert ("metrics are optimistic" in caplog.text) != validation
 
 
 def test_points_are_measured_by_their_modes():
     run = genlab.fit("gan", "ring", steps=2, batch_size=16, generator_widths=(8,), discriminator_widths=(8,))
-    figures = evaluation.evaluate(run, samples=500).figures
-    assert set(figures) == {"modes", "high_quality", "modes_kl"}
-    assert figures["modes"].floor == 8 and figures["high_quality"].floor == pytest.approx(0.989, abs=0.02)
+    metrics = evaluation.evaluate(run, samples=500).metrics
+    assert set(metrics) == {"modes", "high_quality", "modes_kl"}
+    assert metrics["modes"].floor == 8 and metrics["high_quality"].floor == pytest.approx(0.989, abs=0.02)
 
 
 @pytest.mark.parametrize(

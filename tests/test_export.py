@@ -136,8 +136,8 @@ def test_augmenter_from_an_export_draws_what_the_run_draws(conditional, encoding
     np.testing.assert_array_equal(labels, same)
     np.testing.assert_array_equal(images, expected)
     real = np.random.default_rng(0).integers(0, 256, (8, 12, 10, 3), np.uint8)
-    varied = Augmenter.from_export(encoding.path / "export", way="vary", amount=0.5, seed=1)(real)
-    np.testing.assert_array_equal(varied, Augmenter.from_run(encoding, way="vary", amount=0.5, seed=1)(real))
+    varied = Augmenter.from_export(encoding.path / "export", mode="perturb", amount=0.5, seed=1)(real)
+    np.testing.assert_array_equal(varied, Augmenter.from_run(encoding, mode="perturb", amount=0.5, seed=1)(real))
 
 
 def test_augmenter_from_an_export_needs_no_training_code(conditional):

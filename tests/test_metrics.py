@@ -1,4 +1,4 @@
-"""Figures of samples against closed forms, worked numbers and a reference package."""
+"""Metrics of samples against closed forms, worked numbers and a reference package."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from genlab.errors import UsageError
 from genlab.evaluate.metrics import classes, distances, neighbours
-from genlab.evaluate.metrics.reconstruction import reconstruction_figures
+from genlab.evaluate.metrics.reconstruction import reconstruction_metrics
 
 
 def features(count, size=6, mean=0.0, scale=1.0, seed=0):
@@ -210,12 +210,12 @@ def test_labels_in_the_shares_of_others_by_hand():
 # -- reconstructions ---------------------------------------------------------------------------------------------------
 
 
-def test_reconstruction_figures():
+def test_reconstruction_metrics():
     images = np.random.default_rng(0).uniform(-1, 1, (3, 16, 12, 1)).astype(np.float32)
-    same = reconstruction_figures(images, images)
+    same = reconstruction_metrics(images, images)
     assert same["mse"] == 0.0 and same["ssim"] == pytest.approx(1.0)
     # Off by 0.2 in [-1, 1] is off by 0.1 in [0, 1]: 20 dB.
-    off = reconstruction_figures(images, images - 0.2)
+    off = reconstruction_metrics(images, images - 0.2)
     assert off["mse"] == pytest.approx(0.01, rel=1e-4) and off["psnr"] == pytest.approx(20.0, abs=1e-2)
     assert off["ssim"] < 1.0
-    assert np.isfinite(reconstruction_figures(tf.zeros([2, 8, 8, 3]).numpy(), np.zeros((2, 8, 8, 3)))["ssim"])
+    assert np.isfinite(reconstruction_metrics(tf.zeros([2, 8, 8, 3]).numpy(), np.zeros((2, 8, 8, 3)))["ssim"])

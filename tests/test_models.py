@@ -15,7 +15,7 @@ from conftest import fails, state_of
 import genlab
 from genlab import config, models, sample
 from genlab.data.spec import DataSpec
-from genlab.evaluate.metrics.modes import mode_figures
+from genlab.evaluate.metrics.modes import mode_metrics
 from genlab.models import vae
 from genlab.networks import losses
 from genlab.train import __main__ as train
@@ -252,15 +252,15 @@ def test_autoencoder_losses_fall(loss, small_images):
 
 
 def test_reconstruction_through_a_discriminators_features(small_images, capsys):
-    judge = genlab.fit(
+    scorer = genlab.fit(
         "dcgan", small_images[0], steps=2, batch_size=8, generator_widths=(4,), discriminator_widths=(4, 6)
     )
-    settings = _fitting("autoencoder") | {"loss": "discriminator", "discriminator": str(judge.path)}
+    settings = _fitting("autoencoder") | {"loss": "discriminator", "discriminator": str(scorer.path)}
     run = genlab.fit("autoencoder", small_images[0], steps=40, log_every=10, **settings)
     first, *_, last = run.metrics()
     assert last["loss"] < first["loss"]
     run = genlab.fit(
-        "vae", small_images[0], steps=2, **_fitting("vae"), likelihood="discriminator", discriminator=str(judge.path)
+        "vae", small_images[0], steps=2, **_fitting("vae"), likelihood="discriminator", discriminator=str(scorer.path)
     )
     last = run.metrics()[-1]
     assert np.isfinite(last["loss"]) and not {"reconstruction", "bits_per_dimension"} & set(last)
@@ -268,10 +268,10 @@ def test_reconstruction_through_a_discriminators_features(small_images, capsys):
         run.model.importance_weighted_bound(tf.zeros([2, 12, 10, 1]), 3, [0, 0])
     # Each pair of images has its distance: the mean over hidden layers, worked one layer after the other.
     first, second = np.random.default_rng(0).uniform(-1, 1, (2, 5, 12, 10, 1)).astype(np.float32)
-    hidden = [layer.name for layer in judge.model.discriminator.layers if layer.name.endswith("_act")]
+    hidden = [layer.name for layer in scorer.model.discriminator.layers if layer.name.endswith("_act")]
     expected = []
     for name in hidden:
-        part = tf.keras.Model(judge.model.discriminator.inputs, judge.model.discriminator.get_layer(name).output)
+        part = tf.keras.Model(scorer.model.discriminator.inputs, scorer.model.discriminator.get_layer(name).output)
         difference = np.asarray(part(first)) - np.asarray(part(second))
         expected.append([np.mean(each**2) for each in difference])
     found = run.model.discriminator_distance(first, second)
@@ -365,7 +365,7 @@ def test_bits_per_dimension_are_of_probabilities_alone():
     for likelihood, discrete in (("bernoulli", True), ("discretized_logistic", True), ("gaussian", False)):
         model = build("vae", likelihood=likelihood)
         trained = model.train_step(batches(model, (12, 10, 1)), tf.constant([0, 0]))
-        measured = model.likelihood_figures(batches(model, (12, 10, 1))[0][0], 2, 0)
+        measured = model.likelihood_metrics(batches(model, (12, 10, 1))[0][0], 2, 0)
         assert ("bits_per_dimension" in trained, "bits_per_dimension" in measured) == (discrete, discrete)
         assert {"nll", "negative_elbo", "reconstruction", "kl"} <= set(measured)
 
@@ -373,7 +373,7 @@ def test_bits_per_dimension_are_of_probabilities_alone():
 def test_importance_noise_is_of_the_seed_and_of_no_other_stream(monkeypatch):
     model = build("vae", likelihood="gaussian")
     images = batches(model, (12, 10, 1))[0][0]
-    first, again, other = (model.likelihood_figures(images, 5, seed)["nll"][0] for seed in (0, 0, 1))
+    first, again, other = (model.likelihood_metrics(images, 5, seed)["nll"][0] for seed in (0, 0, 1))
     assert first == again != other
     # Every call draws from a stream of its own, none of them that of the binarization.
     model, used = build("vae", likelihood="bernoulli"), []
@@ -389,7 +389,7 @@ def test_importance_noise_is_of_the_seed_and_of_no_other_stream(monkeypatch):
     tf.config.run_functions_eagerly(True)  # seeds are numbers then
     try:
         for seed in (0, 1):
-            model.likelihood_figures(images[:3], 5, seed)
+            model.likelihood_metrics(images[:3], 5, seed)
     finally:
         tf.config.run_functions_eagerly(False)
     assert len(used) == len(set(used)) == 2 * (1 + 3 * 3)
@@ -458,7 +458,7 @@ def test_simultaneous_updates_are_both_of_the_networks_before(name):
     images, labels = batches(one, (12, 10, 1))[0]
     seed = tf.constant([3, 4])
     before = [weight.numpy() for weight in one.generator.trainable_weights]
-    figures = one.update_both(images, labels, seed)
+    metrics = one.update_both(images, labels, seed)
     fast.update_both(images, labels, seed)
     # The generator does not feel how far the discriminator has just moved, and it does move.
     for slow, quick in zip(one.generator.trainable_weights, fast.generator.trainable_weights, strict=True):
@@ -466,11 +466,11 @@ def test_simultaneous_updates_are_both_of_the_networks_before(name):
     assert not np.array_equal(before[0], one.generator.trainable_weights[0].numpy())
     # The discriminator's update is the one that it has when they alternate.
     alone = other.update_discriminator(images, labels, seed)
-    assert float(figures["discriminator_loss"]) == pytest.approx(float(alone["discriminator_loss"]), rel=1e-5)
+    assert float(metrics["discriminator_loss"]) == pytest.approx(float(alone["discriminator_loss"]), rel=1e-5)
     for both, single in zip(one.discriminator.trainable_weights, other.discriminator.trainable_weights, strict=True):
         np.testing.assert_allclose(both.numpy(), single.numpy(), atol=2e-5)
     if name == "gan":  # -log D of the images that D saw: no less than that of their mean score
-        assert float(figures["generator_loss"]) >= -math.log(float(figures["fake_score"])) - 1e-6
+        assert float(metrics["generator_loss"]) >= -math.log(float(metrics["fake_score"])) - 1e-6
 
 
 def test_simultaneous_updates_are_one_of_each():
@@ -687,13 +687,13 @@ def test_points_and_their_modes():
     ring, grid = genlab.data.load("ring"), genlab.data.load("grid")
     assert ring.images.shape == (50_000, 2) and len(ring.modes) == 8 and len(grid.modes) == 25
     assert np.linalg.norm(ring.images, axis=1).mean() == pytest.approx(1.0, abs=1e-3)
-    real = mode_figures(grid.images[:2500], grid.modes, grid.deviation)
+    real = mode_metrics(grid.images[:2500], grid.modes, grid.deviation)
     # Within three deviations of the centre lies 1 - exp(-9/2) = 98.9% of a plane Gaussian.
     assert real["modes"] == 25 and real["high_quality"] == pytest.approx(1 - math.exp(-4.5), abs=0.006)
     two = np.array([ring.modes[0], ring.modes[0] + 0.02, ring.modes[3] + 0.5])
     # Both good points are of one mode: the divergence from equal shares is log 8.
     expected = {"modes": 1.0, "high_quality": pytest.approx(2 / 3), "modes_kl": pytest.approx(math.log(8))}
-    assert mode_figures(two, ring.modes, ring.deviation) == expected
+    assert mode_metrics(two, ring.modes, ring.deviation) == expected
     assert real["modes_kl"] == pytest.approx(0.0, abs=0.02)
 
 

@@ -63,12 +63,12 @@ for name, settings in {settings!r}.items():
     one = fit(name, "one", steps=4, **settings)
     timing = ("seconds", "images_per_second", "data_waiting", "code_similarity")  # the last is of each replica
     lines = [{{k: v for k, v in line.items() if k not in timing}} for run in (two, one) for line in run.metrics()]
-    figures = max(abs(a[k] - b[k]) / max(1, abs(b[k])) for a, b in zip(lines[:4], lines[4:]) for k in b)
-    found[name] = (distance(two, one), figures)
+    metrics = max(abs(a[k] - b[k]) / max(1, abs(b[k])) for a, b in zip(lines[:4], lines[4:]) for k in b)
+    found[name] = (distance(two, one), metrics)
 print(json.dumps(found))
 """
-    for name, (weights, figures) in process(code).items():
-        assert weights < 2e-5 and figures < 2e-3, (name, weights, figures)
+    for name, (weights, metrics) in process(code).items():
+        assert weights < 2e-5 and metrics < 2e-3, (name, weights, metrics)
 
 
 def test_checkpoints_pass_from_one_device_to_two_and_back():
@@ -119,7 +119,7 @@ for both in strategy.experimental_distribute_dataset(dataset.map(augment)):
 alone = [[part.numpy() for part in batch] for batch in dataset.map(augment)]
 # Keras' fit on two parts of a CPU never ends, with or without an augmenter: the layer is run as fit would run it.
 with strategy.scope():
-    vary = genlab.Augmenter.from_run(coding, way="vary", amount=0.5, seed=0, value_range=(0, 255))
+    vary = genlab.Augmenter.from_run(coding, mode="perturb", amount=0.5, seed=0, value_range=(0, 255))
 pixels = dataset.map(lambda images, labels: tf.cast(images, tf.float32))
 step = tf.function(lambda images: strategy.run(lambda part: vary(part, training=True), args=(images,)))
 both = next(iter(strategy.experimental_distribute_dataset(pixels)))

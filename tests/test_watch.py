@@ -42,11 +42,11 @@ def test_quick_evaluations_are_logged_and_the_best_checkpoint_is_kept(monkeypatc
 
 def test_a_quick_evaluation_is_the_full_ones_kind(trained, monkeypatch):
     quick = evaluation.QuickEvaluation(trained.data(), 300, 0)
-    figures = quick(trained.model)
-    assert quick.real_classes == 10 and 1 <= figures["classes"] <= 10
+    metrics = quick(trained.model)
+    assert quick.real_classes == 10 and 1 <= metrics["classes"] <= 10
     monkeypatch.setattr(evaluation, "LABEL_EPOCHS", 0.02)  # what is compared here needs no classifier
-    full = evaluation.evaluate(trained, samples=300).figures
-    assert figures["frechet_distance"] == pytest.approx(full["frechet_distance"].value, rel=1e-6)
+    full = evaluation.evaluate(trained, samples=300).metrics
+    assert metrics["frechet_distance"] == pytest.approx(full["frechet_distance"].value, rel=1e-6)
     assert quick.floor == pytest.approx(full["frechet_distance"].floor, rel=1e-6)
 
 
@@ -95,13 +95,13 @@ def test_losses_that_say_that_the_game_is_over(name, healthy, ill, word):
 
 
 def test_a_model_names_its_warnings_as_it_likes(monkeypatch, capsys):
-    figures = iter(
+    metrics = iter(
         [{"one": "first"}, {"one": "first", "two": "second"}, {"one": "first", "two": "second"}, {"two": "second"}]
     )
     model = small_model()
-    monkeypatch.setattr(type(model), "warnings", lambda self, _: next(figures))
+    monkeypatch.setattr(type(model), "warnings", lambda self, _: next(metrics))
     eye = watch.Watch(model, np.random.default_rng(0).normal(size=(20, 12, 10, 1)))
-    assert [eye.figures({}) for _ in range(4)] == [[], [], ["first"], ["second"]]
+    assert [eye.metrics({}) for _ in range(4)] == [[], [], ["first"], ["second"]]
     monkeypatch.setattr(type(model), "warnings", lambda self, _: {"of its own": "something of its own"})
     train.main(["dcgan", *TINY_FLAGS, "--steps", "12", "--log-every", "1"])
     assert capsys.readouterr().out.count("warning something of its own") == 1

@@ -44,7 +44,7 @@ def workers(arguments: list[str], count: int = 2, started: int = 2) -> list[subp
     return processes
 
 
-def figures(path: pathlib.Path) -> list[list[float]]:
+def metrics(path: pathlib.Path) -> list[list[float]]:
     lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
     return [[line["step"], line["generator_loss"], line["discriminator_loss"]] for line in lines]
 
@@ -56,7 +56,7 @@ def test_two_workers_train_and_resume_as_one_process_does():
             assert process.returncode == 0, errors
     assert [path.name for path in pathlib.Path("runs").glob("0*")] == ["00000-gan-digits"]  # the chief's alone
     alone = genlab.fit("gan", steps=10, seed=5, log_every=2, checkpoint_every=4, out="alone", **TINY)
-    for both, single in zip(figures(pathlib.Path("runs/00000-gan-digits")), figures(alone.path), strict=True):
+    for both, single in zip(metrics(pathlib.Path("runs/00000-gan-digits")), metrics(alone.path), strict=True):
         assert both == pytest.approx(single, rel=1e-3, abs=1e-3)
 
 

@@ -80,12 +80,12 @@ def _study(arguments: Arguments, counts: list[int | None]) -> None:
     by_classifier = arguments.select == "classifier"
     source = TrainedDecoder.of_run(run, "none" if by_classifier else arguments.select)
     if by_classifier:
-        source.judge = study.untrained(dataset.spec.shape, classes)
+        source.scorer = study.untrained(dataset.spec.shape, classes)
     augment = Augmenter([source], candidates=arguments.candidates, select=arguments.select)
     count = min(study.POOL, arguments.steps * study.BATCH)
 
-    def selected(judge: keras.Model) -> study.Arrays:
-        source.judge.set_weights(judge.get_weights())
+    def selected(scorer: keras.Model) -> study.Arrays:
+        source.scorer.set_weights(scorer.get_weights())
         return augment.generate(count)
 
     seen = run.config.dataset["train_images"]

@@ -17,9 +17,11 @@ from genlab.errors import UsageError, closest
 if TYPE_CHECKING:  # an exported decoder augments without what trained it
     from genlab import run as runs
 
-WAYS = ("replace", "append", "balance", "vary", "mix")
-ENCODED = ("vary", "mix")
-"""Ways that change the images at hand, through an encoder."""
+MODES = ("replace", "append", "balance", "perturb", "interpolate")
+FORMAT = 2
+"""Of saved settings; see `_upgraded`."""
+ENCODED = ("perturb", "interpolate")
+"""Modes that change the images at hand, through an encoder."""
 BATCH_STREAM, ARRAY_STREAM = 0x617567, 0x67656E
 """Second halves of seeds: a batch whose pixels sum to 0 would else draw what `generate` draws."""
 
@@ -32,20 +34,20 @@ class Augmenter(keras.layers.Layer):
         dataset = dataset.map(augment)                                # batches of (images, labels)
         images, labels = augment.generate(1000, labels=[7, 9])        # arrays
 
-    Ways:
+    Modes:
 
     - `replace`: a fraction of each batch by generated images of the same labels.
     - `append`: so many more, of labels that are drawn from the batch's.
     - `balance`: as many more as make the classes of the batch equal.
-    - `vary`: a fraction of the batch is encoded, moved by `amount` standard deviations of the codes, and decoded; the label
+    - `perturb`: a fraction of the batch is encoded, moved by `amount` standard deviations of the codes, and decoded; the label
       stays.
-    - `mix`: as `vary`, but moved towards another image of the same class in the batch, by up to `amount` of the way.
+    - `interpolate`: as `perturb`, but moved towards another image of the same class in the batch, by up to `amount` of the distance.
 
     Images are [B, H, W, C] or [B, H, W] of any type; `value_range` is what black and white are in them, by default 0 and 255
     for integers, 0 and 1 for floats. Generated ones are brought to the batch's size and channels. Labels are integers [B]
     or [B, 1], or one-hot [B, K], and come back as they came. All randomness is a function of the seed and the batch: equal
     batches are augmented alike, in whatever order a pipeline maps them. In a model it is active in training only; a model
-    hands a layer no labels, so that `vary` alone can stand in `keras.Sequential`.
+    hands a layer no labels, so that `perturb` alone can stand in `keras.Sequential`.
 
     With `select` `discriminator` or `classifier`, `candidates` are generated for each image, and the one is taken that the
     discriminator finds the most real, or that the classifier takes for its label with the most certainty. That classifier
@@ -58,7 +60,7 @@ class Augmenter(keras.layers.Layer):
         decoders: Sequence[TrainedDecoder],
         *,
         classes: Mapping[int, tuple[int, int]] | None = None,
-        way: str = "replace",
+        mode: str = "replace",
         fraction: float = 0.5,
         amount: float = 0.3,
         candidates: int = 1,
@@ -74,7 +76,7 @@ class Augmenter(keras.layers.Layer):
         the first draws all that it knows. Raises UsageError for settings that do not fit.
         """
         super().__init__(name=name, **keywords)
-        for setting, value, known in (("way", way, WAYS), ("select", select, SELECTIONS)):
+        for setting, value, known in (("mode", mode, MODES), ("select", select, SELECTIONS)):
             if value not in known:
                 raise UsageError(f"{setting} is {value!r}{closest(value, known)} Known: {', '.join(known)}.")
         if not 0 <= fraction <= 1 or amount < 0 or candidates < 1:
@@ -84,21 +86,21 @@ class Augmenter(keras.layers.Layer):
         if classes is None:
             classes = {label: (0, label) for label in range(decoders[0].num_classes)}
         encoder: Any = decoders[0].encoder if len(decoders) == 1 else None
-        if way in ENCODED and encoder is None:
-            raise UsageError(f"way {way!r} needs a run with an encoder: an autoencoder or a vae.")
-        if way not in ENCODED and not classes:
+        if mode in ENCODED and encoder is None:
+            raise UsageError(f"mode {mode!r} needs a run with an encoder: an autoencoder or a vae.")
+        if mode not in ENCODED and not classes:
             raise UsageError(
-                f"way {way!r} draws images of given labels, and the run draws without. Take a conditional run (cgan), one run for "
-                "each class (from_runs), or way vary with an autoencoder or a vae."
+                f"mode {mode!r} draws images of given labels, and the run draws without. Take a conditional run (cgan), one run for "
+                "each class (from_runs), or mode perturb with an autoencoder or a vae."
             )
-        if select != "none" and any(each.judge is None for each in decoders):
+        if select != "none" and any(each.scorer is None for each in decoders):
             raise UsageError(f"select {select!r}: the run has no {select} to select by.")
         self.decoders = list(decoders)
         self.networks = [each.network for each in decoders]  # tracked by Keras, which knows no TrainedDecoder
-        self.judges = [each.judge for each in decoders if each.judge is not None]
+        self.scorers = [each.scorer for each in decoders if each.scorer is not None]
         self.encoder = encoder
         self.classes = {int(label): (int(number), int(own)) for label, (number, own) in classes.items()}
-        self.way, self.fraction, self.amount = way, float(fraction), float(amount)
+        self.mode, self.fraction, self.amount = mode, float(fraction), float(amount)
         self.candidates, self.select = int(candidates), select
         self.value_range = None if value_range is None else (float(value_range[0]), float(value_range[1]))
         self.seed = int(seed)
@@ -122,8 +124,8 @@ class Augmenter(keras.layers.Layer):
     ) -> Augmenter:
         """From a trained run: its folder, number or `latest`. `settings` are those of the class.
 
-        A conditional run draws the classes it was trained on, by their numbers there. An autoencoder or a vae can `vary` and
-        `mix`. Raises UsageError where the run cannot do what is asked.
+        A conditional run draws the classes it was trained on, by their numbers there. An autoencoder or a vae can `perturb` and
+        `interpolate`. Raises UsageError where the run cannot do what is asked.
         """
         return cls([TrainedDecoder.of_run(_opened(run, checkpoint), settings.get("select", "none"))], **settings)
 
@@ -169,10 +171,10 @@ class Augmenter(keras.layers.Layer):
             return inputs
         if isinstance(inputs, tuple | list):
             return self.augment(*inputs)
-        if self.way != "vary":
+        if self.mode != "perturb":
             raise UsageError(
-                f"way {self.way!r} needs labels, and a layer in a model is handed images alone. Use it in the pipeline, "
-                "dataset.map(augment), or take way vary."
+                f"mode {self.mode!r} needs labels, and a layer in a model is handed images alone. Use it in the pipeline, "
+                "dataset.map(augment), or take mode perturb."
             )
         return self.augment(inputs)
 
@@ -180,7 +182,7 @@ class Augmenter(keras.layers.Layer):
         return input_shape
 
     def augment(self, images: Any, labels: Any = None) -> Any:
-        """A batch, augmented: (images, labels), or images alone where no labels are handed in (`vary`).
+        """A batch, augmented: (images, labels), or images alone where no labels are handed in (`perturb`).
 
         Works on tensors in a tf.function and on arrays. Raises UsageError for labels of an unknown shape, or of a class that
         nothing here draws where that can be seen at once.
@@ -190,17 +192,17 @@ class Augmenter(keras.layers.Layer):
         scaled = conversion.to_model_range(images, low, high)
         numbers = None if labels is None else conversion.label_numbers(labels)
         seed = self._batch_seed(scaled)
-        if numbers is None and self.way != "vary":
+        if numbers is None and self.mode != "perturb":
             raise UsageError(
-                f"way {self.way!r} needs labels; dataset.map(augment) is handed them with batches of (images, labels)."
+                f"mode {self.mode!r} needs labels; dataset.map(augment) is handed them with batches of (images, labels)."
             )
-        if self.way in ("append", "balance"):
+        if self.mode in ("append", "balance"):
             added = self._added_labels(numbers, seed)
             made = conversion.from_model_range(self._drawn(added, seed, scaled), images, low, high)
             more = conversion.labels_like(added, labels)
             return tf.concat([images, made], axis=0), tf.concat([labels, more], axis=0)
         rows = self._chosen_rows(scaled, seed)
-        if self.way == "replace":
+        if self.mode == "replace":
             made = self._drawn(tf.gather(numbers, rows), seed, scaled)
         else:
             made = self._moved(scaled, numbers, rows, seed)
@@ -251,7 +253,7 @@ class Augmenter(keras.layers.Layer):
 
     def _added_labels(self, numbers: Any, seed: Any) -> Any:
         """Labels of the images that are added to a batch."""
-        if self.way == "append":
+        if self.mode == "append":
             count = tf.cast(tf.round(self.fraction * tf.cast(tf.size(numbers), tf.float32)), tf.int32)
             uniform = tf.random.stateless_uniform([count], tf.random.fold_in(seed, 2, alg="philox"), alg="philox")
             return tf.gather(numbers, tf.cast(uniform * tf.cast(tf.size(numbers), tf.float32), tf.int32))
@@ -281,7 +283,7 @@ class Augmenter(keras.layers.Layer):
         codes = self.encoder(conversion.fitted(scaled, tf.zeros([1, height, width, channels])), training=False)
         chosen = tf.gather(codes, rows)
         move_seed = tf.random.fold_in(seed, 3, alg="philox")
-        if self.way == "vary":
+        if self.mode == "perturb":
             noise = tf.random.stateless_normal(tf.shape(chosen), move_seed, alg="philox")
             chosen = chosen + self.amount * tf.constant(self.decoders[0].prior.standard_deviation()) * noise
         else:
@@ -307,7 +309,8 @@ class Augmenter(keras.layers.Layer):
         return super().get_config() | {
             "decoders": [each.get_config() for each in self.decoders],
             "classes": {str(label): list(place) for label, place in self.classes.items()},
-            "way": self.way,
+            "format": FORMAT,
+            "mode": self.mode,
             "fraction": self.fraction,
             "amount": self.amount,
             "candidates": self.candidates,
@@ -318,11 +321,24 @@ class Augmenter(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Augmenter:
-        config = dict(config)
+        config = _upgraded(config)
         config.pop("trainable", None)
         decoders = [TrainedDecoder.from_config(each) for each in config.pop("decoders")]
         classes = {int(label): tuple(place) for label, place in config.pop("classes").items()}
         return cls(decoders, classes=classes, **config)
+
+
+def _upgraded(config: dict[str, Any]) -> dict[str, Any]:
+    """Settings as earlier versions saved them, in today's words."""
+    config = dict(config)
+    if config.pop("format", 1) < 2:
+        mode = config.pop("way")
+        config["mode"] = {"vary": "perturb", "mix": "interpolate"}.get(mode, mode)
+        config["decoders"] = [
+            {"scorer" if name == "judge" else name: value for name, value in each.items()}
+            for each in config["decoders"]
+        ]
+    return config
 
 
 def _opened(run: Any, checkpoint: str | int = "latest") -> runs.Run:

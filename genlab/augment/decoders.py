@@ -33,19 +33,19 @@ class TrainedDecoder:
     """Keras model images -> latents, where there is one."""
     num_classes: int = 0
     """How many classes it draws by label; 0: it draws without."""
-    judge: Any = None
+    scorer: Any = None
     """Discriminator or classifier, for `select`: images, or [images, labels], -> logits [B, 1]; images -> logits [B, K]."""
 
     @classmethod
     def of_run(cls, run: runs.Run, select: str = "none") -> TrainedDecoder:
-        """Of a run, with the judge that `select` names. Raises UsageError where it has none, or draws points."""
+        """Of a run, with the scorer that `select` names. Raises UsageError where it has none, or draws points."""
         model = run.model
         if not model.spec.is_image:
             raise UsageError(f"{run.path} draws points, not images.")
         # Arrays, where the run has variables: this decoder is not trained on.
         prior = priors.make(model.prior.name, model.latent_size, model.prior.arrays())
         classes = model.spec.num_classes if model.conditional else 0
-        return cls(model.decoder, prior, model.encoder, classes, _judge(run, select))
+        return cls(model.decoder, prior, model.encoder, classes, _scorer(run, select))
 
     @classmethod
     def of_export(cls, folder: str | os.PathLike) -> TrainedDecoder:
@@ -73,7 +73,7 @@ class TrainedDecoder:
         return tuple(self.network.output_shape[1:])
 
     def draw(self, labels: Any, seed: Any, candidates: int = 1, select: str = "none") -> Any:
-        """Images [n, H, W, C] in [-1, 1] of the labels [n], each the one of its candidates that the judge likes best.
+        """Images [n, H, W, C] in [-1, 1] of the labels [n], each the one of its candidates that the scorer likes best.
 
         `seed` is an int32 pair. Any two seeds draw independent latents, neighbours such as [0, 1] and [0, 2] too.
         """
@@ -85,7 +85,7 @@ class TrainedDecoder:
         images = self.network([codes, repeated] if self.num_classes else codes, training=False)
         if select == "none":
             return images
-        scores = self.judge([images, repeated] if len(self.judge.inputs) == 2 else images, training=False)
+        scores = self.scorer([images, repeated] if len(self.scorer.inputs) == 2 else images, training=False)
         if select == "classifier":
             scores = tf.gather(tf.nn.log_softmax(scores), repeated, axis=1, batch_dims=1)
         best = tf.argmax(tf.reshape(scores, [-1, candidates]), axis=1)
@@ -94,7 +94,7 @@ class TrainedDecoder:
 
     def get_config(self) -> dict[str, Any]:
         """Everything as what JSON holds, but the weights."""
-        networks = {name: getattr(self, name) for name in ("network", "encoder", "judge")}
+        networks = {name: getattr(self, name) for name in ("network", "encoder", "scorer")}
         return {
             "prior": self.prior.name,
             "mixture": [part.tolist() for part in self.prior.arrays().values()] or None,
@@ -104,17 +104,17 @@ class TrainedDecoder:
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> TrainedDecoder:
-        networks = {name: config[name] for name in ("network", "encoder", "judge")}
+        networks = {name: config[name] for name in ("network", "encoder", "scorer")}
         loaded = {name: keras.saving.deserialize_keras_object(each) for name, each in networks.items()}
         parts = config["mixture"] and dict(zip(("weights", "means", "scales"), config["mixture"], strict=True))
         prior = priors.make(config["prior"], loaded["network"].inputs[0].shape[-1], parts)
         return cls(prior=prior, num_classes=config["num_classes"], **loaded)
 
 
-def _judge(run: runs.Run, select: str) -> Any:
+def _scorer(run: runs.Run, select: str) -> Any:
     """What `select` goes by: the run's discriminator, or a classifier of all labels of its data (of digits, MNIST's).
 
-    A study with fewer labels must not select by it: study.answers_by_condition trains its own.
+    A study with fewer labels must not select by it: study.predictions_by_condition trains its own.
     """
     if select == "discriminator":
         found = run.model.discriminator

@@ -45,7 +45,7 @@ def study(
     All images are uint8 [N, H, W, C] with integer labels [N]. Every training takes the same number of steps on batches
     of 64, of which `fraction` are generated where there are any. A seed draws the real images, the initial weights and
     the order, the same ones for all conditions: the differences are paired. `generated` may be a function that a classifier
-    selects for: see `answers_by_condition`. Raises UsageError where a class has too few images.
+    selects for: see `predictions_by_condition`. Raises UsageError where a class has too few images.
     """
     counts = np.bincount(real[1], minlength=num_classes)
     settings = []
@@ -57,7 +57,7 @@ def study(
         for seed in range(seeds):
             rows = comparison.chosen_rows(real[1], count, seed)
             few = real[0][rows], real[1][rows]
-            answers = answers_by_condition(
+            answers = predictions_by_condition(
                 generated, few, test[0], num_classes, fraction=fraction, steps=steps, seed=seed, conditions=conditions
             )
             setting.add(answers, test[1], num_classes)
@@ -66,7 +66,7 @@ def study(
     return settings
 
 
-def answers_by_condition(
+def predictions_by_condition(
     generated: Arrays | Callable[[Any], Arrays],
     real: Arrays,
     test: np.ndarray,

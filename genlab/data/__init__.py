@@ -14,7 +14,7 @@ from genlab.errors import UsageError, closest
 
 __all__ = ["DataOptions", "Dataset", "Records", "from_arrays", "from_tf_data", "load", "names"]
 
-WAYS = (
+MODES = (
     "the path of a folder of images (class/*.png, or *.png), of idx files, or of TFRecord files; of an .npz, .npy or "
     ".tfrecord file; stacked:SOURCE; or tfds:NAME"
 )
@@ -68,13 +68,13 @@ def find(source: Any, labels: Any = None, options: DataOptions | None = None) ->
             return shards.load(path, keys)
         if folder.is_image_folder(path):
             return folder.load(path)
-        raise UsageError(f"--data {name} holds no training images. Data: {WAYS}.")
+        raise UsageError(f"--data {name} holds no training images. Data: {MODES}.")
     if path.is_file():
         if path.suffix in (".npz", ".npy"):
             return arrays.load_file(path, options.low_and_high)
         if path.name.endswith(shards.SUFFIXES):
             return shards.load(path, keys)
-        raise UsageError(f"--data {name} is a file of a kind that genlab does not read. Data: {WAYS}.")
+        raise UsageError(f"--data {name} is a file of a kind that genlab does not read. Data: {MODES}.")
     raise UsageError(
-        f"--data {name}: there is no such data set or path{closest(name, names())} Data sets: {', '.join(names())}; or {WAYS}."
+        f"--data {name}: there is no such data set or path{closest(name, names())} Data sets: {', '.join(names())}; or {MODES}."
     )

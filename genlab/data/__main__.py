@@ -153,7 +153,7 @@ def _say_what_training_does(dataset: Dataset, preview: str) -> None:
     where = "read as they are needed" if isinstance(dataset.images, Records) else f"{size:,.1f} MiB in memory"
     print(f"training would see {len(dataset.images):,} images {shape}, {where}; held out: {held_out or 'none'}")
     if not held_out:
-        print("  --split 0.9/0.1 holds some out, for figures that mean something")
+        print("  --split 0.9/0.1 holds some out, for metrics that mean something")
     if preview and dataset.spec.is_image:
         from genlab import grids
 

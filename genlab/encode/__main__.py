@@ -124,8 +124,8 @@ def table(rows: list[Any], raw_bytes: int, pixels: int) -> str:
     cells = [["", "bytes an image", "ratio", "bits a pixel", "mse", "psnr, dB", "ssim"]]
     for row in rows:
         size = row.bytes_per_image
-        figures = [f"{row.figures['mse']:.5f}", f"{row.figures['psnr']:.2f}", f"{row.figures['ssim']:.4f}"]
-        cells.append([row.name, f"{size:.1f}", f"{raw_bytes / size:.1f}", f"{8 * size / pixels:.3f}", *figures])
+        metrics = [f"{row.metrics['mse']:.5f}", f"{row.metrics['psnr']:.2f}", f"{row.metrics['ssim']:.4f}"]
+        cells.append([row.name, f"{size:.1f}", f"{raw_bytes / size:.1f}", f"{8 * size / pixels:.3f}", *metrics])
     return aligned(cells)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from genlab.data.spec import to_model_range, to_pixels
 from genlab.errors import GenlabError, UsageError
-from genlab.evaluate.metrics.reconstruction import reconstruction_figures
+from genlab.evaluate.metrics.reconstruction import reconstruction_metrics
 
 CHUNK = 500
 FLOAT_BITS = 32
@@ -114,7 +114,7 @@ class Row:
 
     name: str
     bytes_per_image: float
-    figures: dict[str, float]
+    metrics: dict[str, float]
     """mse, psnr in dB, ssim; see genlab.evaluate.metrics.reconstruction."""
 
 
@@ -124,16 +124,16 @@ def compare(model: Any, images: np.ndarray, training: np.ndarray, codes: Codes) 
     Images are uint8 [N, H, W, C].
     """
     decoded = decode(model, codes.values())
-    rows = [Row("codes", codes.bytes_per_image, _figures(images, decoded))]
+    rows = [Row("codes", codes.bytes_per_image, _metrics(images, decoded))]
     components = min(codes.size, len(training), images[0].size)
     rows.append(Row(f"PCA of {components}", *_principal_components(images, training, components, codes.bits)))
     quality, size, decoded = jpeg(images, codes.bytes_per_image)
-    rows.append(Row(f"JPEG, quality {quality}", size, _figures(images, decoded)))
+    rows.append(Row(f"JPEG, quality {quality}", size, _metrics(images, decoded)))
     return rows
 
 
-def _figures(images: np.ndarray, decoded: np.ndarray) -> dict[str, float]:
-    return reconstruction_figures(*(np.asarray(to_model_range(part)) for part in (images, decoded)))
+def _metrics(images: np.ndarray, decoded: np.ndarray) -> dict[str, float]:
+    return reconstruction_metrics(*(np.asarray(to_model_range(part)) for part in (images, decoded)))
 
 
 def _principal_components(
@@ -144,7 +144,7 @@ def _principal_components(
     pca = PCA(count, random_state=0).fit(training[:FITTED].reshape(len(training[:FITTED]), -1) / 255.0)
     codes = quantize(pca.transform(images.reshape(len(images), -1) / 255.0), bits)
     rebuilt = np.clip(pca.inverse_transform(codes.values()), 0, 1).reshape(images.shape)
-    return codes.bytes_per_image, _figures(images, np.rint(rebuilt * 255).astype(np.uint8))
+    return codes.bytes_per_image, _metrics(images, np.rint(rebuilt * 255).astype(np.uint8))
 
 
 def jpeg(images: np.ndarray, bytes_per_image: float) -> tuple[int, float, np.ndarray]:

@@ -16,13 +16,13 @@ PROGRAM = "python -m genlab.evaluate"
 
 @dataclasses.dataclass(frozen=True)
 class Arguments(FolderOptions):
-    """Measure trained runs: figures of their samples beside the same figures of real images, and how they were taken.
+    """Measure trained runs: metrics of their samples beside the same metrics of real images, and how they were taken.
 
     Each run's folder gets evaluation.json and a picture of the samples that are nearest to training images.
     """
 
     run: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
-    """Runs: folders or numbers. By default the newest. Several are shown side by side, the best figures marked."""
+    """Runs: folders or numbers. By default the newest. Several are shown side by side, the best metrics marked."""
     samples: int = 10_000
     """Images to draw, at most as many as there are training images."""
     extractor: str = "auto"
@@ -54,23 +54,23 @@ def main(argv: list[str] | None = None) -> None:
         evaluation.comparable(done)
         print(table(done))
         for run in opened:
-            print(f"{run.path / 'evaluation.json'} has these figures and how they were taken")
+            print(f"{run.path / 'evaluation.json'} has these metrics and how they were taken")
 
 
 def table(evaluations: list[Any]) -> str:
-    """Figures by row, runs by column, real images last; * marks the best of several runs."""
+    """Metrics by row, runs by column, real images last; * marks the best of several runs."""
     from genlab.evaluate.evaluation import LOWER_IS_BETTER, NEITHER_IS_BETTER
 
-    names = list(dict.fromkeys(name for each in evaluations for name in each.figures))
+    names = list(dict.fromkeys(name for each in evaluations for name in each.metrics))
     rows = [["", *(each.run for each in evaluations), "real images"]]
     for name in names:
-        figures = [each.figures.get(name) for each in evaluations]
-        values = [figure.value for figure in figures if figure is not None]
+        metrics = [each.metrics.get(name) for each in evaluations]
+        values = [metric.value for metric in metrics if metric is not None]
         best = (
             None if len(values) < 2 or name in NEITHER_IS_BETTER else (min if name in LOWER_IS_BETTER else max)(values)
         )
-        cells = ["" if figure is None else _cell(figure, figure.value == best) for figure in figures]
-        floor = next((figure.floor for figure in figures if figure is not None), None)
+        cells = ["" if metric is None else _cell(metric, metric.value == best) for metric in metrics]
+        floor = next((metric.floor for metric in metrics if metric is not None), None)
         rows.append([name.replace("_", " "), *cells, "–" if floor is None else f"{floor:.4g}"])
     protocol = evaluations[0].protocol
     told = f"{protocol['generated']:,} samples and {protocol['real']:,} real images ({protocol['split']}) of {protocol['data']}"
@@ -81,9 +81,9 @@ def table(evaluations: list[Any]) -> str:
     return f"{aligned(rows)}\n\n{told}"
 
 
-def _cell(figure: Any, best: bool) -> str:
-    spread = "" if figure.spread is None else f" ± {figure.spread:.2g}"
-    return f"{figure.value:.4g}{spread}{' *' if best else ''}"
+def _cell(metric: Any, best: bool) -> str:
+    spread = "" if metric.spread is None else f" ± {metric.spread:.2g}"
+    return f"{metric.value:.4g}{spread}{' *' if best else ''}"
 
 
 if __name__ == "__main__":

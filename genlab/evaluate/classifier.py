@@ -1,4 +1,4 @@
-"""A small convolutional classifier, trained in a minute or two: the source of features, and the judge of samples."""
+"""A small convolutional classifier, trained in a minute or two: the source of features, and the scorer of samples."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def train(
 def shifted(images: Any, most: int) -> Any:
     """Images [B, H, W, C], moved by up to `most` pixels along each axis and mirrored at the edges: one move for the batch.
 
-    A move for each image is augmentation.augmented's. digits.keras was trained with this one, and every figure that is
+    A move for each image is augmentation.augmented's. digits.keras was trained with this one, and every metric that is
     stored names the hash of its weights: other moves would be another extractor.
     """
     padded = tf.pad(images, [[0, 0], [most, most], [most, most], [0, 0]], "SYMMETRIC")

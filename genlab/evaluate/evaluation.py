@@ -1,4 +1,4 @@
-"""From a trained run to figures with their protocol: what was measured, on what, by what, beside what real images give."""
+"""From a trained run to metrics with their protocol: what was measured, on what, by what, beside what real images give."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from genlab.data.spec import to_model_range
 from genlab.errors import GenlabError, UsageError
 from genlab.evaluate import classifier, extractors
 from genlab.evaluate.metrics import classes, distances, modes, neighbours
-from genlab.evaluate.metrics.reconstruction import reconstruction_figures
+from genlab.evaluate.metrics.reconstruction import reconstruction_metrics
 from genlab.models.base import GenerativeModel
 
 log = logging.getLogger("genlab")
@@ -48,27 +48,27 @@ NEITHER_IS_BETTER = ("reconstruction", "kl", "active_units")
 
 
 @dataclasses.dataclass(frozen=True)
-class Figure:
-    """One figure of a run."""
+class Metric:
+    """One metric of a run."""
 
     value: float
     floor: float | None = None
-    """The same figure of real images in the place of the generated ones; None where that has no meaning."""
+    """The same metric of real images in the place of the generated ones; None where that has no meaning."""
     spread: float | None = None
     """Standard deviation over subsets or splits, or the standard error, where the metric has one."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """Every figure of a run, with the protocol that a comparison needs."""
+    """Every metric of a run, with the protocol that a comparison needs."""
 
     run: str
     model: str
     step: int
     protocol: dict[str, Any]
-    figures: dict[str, Figure]
+    metrics: dict[str, Metric]
     facts: dict[str, Any]
-    """Date, seconds, version: what does not touch the figures."""
+    """Date, seconds, version: what does not touch the metrics."""
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -105,7 +105,7 @@ def evaluate(
 
     `samples` images are drawn, of the seeds from `seed` on, at most as many as there are training images; so many
     training images are measured beside them as the floor; both against the held-out images. A conditional model is
-    asked for classes in the shares that these have. Raises UsageError where there are too few images for a figure, or
+    asked for classes in the shares that these have. Raises UsageError where there are too few images for a metric, or
     the extractor does not fit.
     """
     started = time.perf_counter()
@@ -129,28 +129,28 @@ def evaluate(
     if run.checkpoint == "best":
         protocol["checkpoint"] = _how_best_was_chosen(run, dataset)
     if not dataset.spec.is_image:
-        figures = _point_figures(dataset, drawn.images, training.images)
+        metrics = _point_metrics(dataset, drawn.images, training.images)
     else:
-        judge = extractors.load(extractor, dataset)
-        protocol |= judge.protocol(dataset.spec.shape)
+        scorer = extractors.load(extractor, dataset)
+        protocol |= scorer.protocol(dataset.spec.shape)
         protocol["searched"] = min(MEMORY_IMAGES, len(dataset.images))
-        figures = _sample_figures(run, dataset, judge, reference, training, drawn, seed)
+        metrics = _sample_metrics(run, dataset, scorer, reference, training, drawn, seed)
         if run.model.encoder is not None:
-            figures |= _reconstruction_figures(run, reference.images)
-        likelihood = run.model.likelihood_figures(
+            metrics |= _reconstruction_metrics(run, reference.images)
+        likelihood = run.model.likelihood_metrics(
             to_model_range(reference.images[:NLL_IMAGES]), importance_samples, seed
         )
         if likelihood:
             protocol["likelihood_images"] = min(NLL_IMAGES, len(reference.images))
             if "nll" in likelihood:
                 protocol["importance_samples"] = importance_samples
-            figures |= {name: Figure(value, spread=spread) for name, (value, spread) in likelihood.items()}
+            metrics |= {name: Metric(value, spread=spread) for name, (value, spread) in likelihood.items()}
     facts = {
         "date": datetime.date.today().isoformat(),
         "seconds": round(time.perf_counter() - started, 1),
         "genlab": __version__,
     }
-    evaluation = Evaluation(run.name, run.config.model, run.step, protocol, figures, facts)
+    evaluation = Evaluation(run.name, run.config.model, run.step, protocol, metrics, facts)
     files.write_text(run.path / "evaluation.json", json.dumps(evaluation.to_json(), indent=2) + "\n")
     return evaluation
 
@@ -187,7 +187,7 @@ def draw(model: GenerativeModel, seeds: np.ndarray, labels: np.ndarray | None = 
 
 
 class QuickEvaluation:
-    """A few figures of a model in training, against real images whose features are taken once."""
+    """A few metrics of a model in training, against real images whose features are taken once."""
 
     def __init__(self, dataset: Dataset, samples: int, seed: int) -> None:
         self.dataset = dataset
@@ -207,17 +207,17 @@ class QuickEvaluation:
         return len(np.unique(self.real.classes)) if self.extractor.num_classes else 0
 
     def __call__(self, model: GenerativeModel) -> dict[str, float]:
-        """Figures by name; the first one is what the best checkpoint is chosen by, the lowest."""
+        """Metrics by name; the first one is what the best checkpoint is chosen by, the lowest."""
         drawn = draw(model, self.seeds, _labels_to_draw(model, self.labels, len(self.seeds), self.seed))
         if self.extractor is None:
             assert self.dataset.modes is not None
-            figures = modes.mode_figures(drawn.images, self.dataset.modes, self.dataset.deviation)
-            return {name: figures[name] for name in ("modes_kl", "modes", "high_quality")}
+            metrics = modes.mode_metrics(drawn.images, self.dataset.modes, self.dataset.deviation)
+            return {name: metrics[name] for name in ("modes_kl", "modes", "high_quality")}
         fake = drawn.features(self.extractor)
-        figures = {"frechet_distance": distances.frechet_distance(fake.features, self.real.features)}
+        metrics = {"frechet_distance": distances.frechet_distance(fake.features, self.real.features)}
         if self.extractor.num_classes:
-            figures["classes"] = float(len(np.unique(fake.classes)))
-        return figures
+            metrics["classes"] = float(len(np.unique(fake.classes)))
+        return metrics
 
 
 def comparable(evaluations: list[Evaluation]) -> None:
@@ -233,7 +233,7 @@ def comparable(evaluations: list[Evaluation]) -> None:
         ]
         if differing:
             raise UsageError(
-                f"the figures of {first.run} and {other.run} cannot be compared: they differ in {', '.join(differing)}."
+                f"the metrics of {first.run} and {other.run} cannot be compared: they differ in {', '.join(differing)}."
             )
 
 
@@ -262,21 +262,21 @@ def _real_images(
 
 
 def _how_best_was_chosen(run: runs.Run, dataset: Dataset) -> str:
-    """What the protocol says of `--checkpoint best`, with a warning where the figures flatter it.
+    """What the protocol says of `--checkpoint best`, with a warning where the metrics flatter it.
 
     Without validation images the quick evaluations in training compare with the images that are compared with here.
-    Holding some out unasked would take them from training or from every figure, for a checkpoint that few ask for; and
+    Holding some out unasked would take them from training or from every metric, for a checkpoint that few ask for; and
     choosing by training images would favour a model that copies them. So it is allowed, with a warning. The effect is
     small: of 20 checkpoints of a dcgan, the best by one half of the digits' held-out images had 1% (± 2%) less Frechet
     distance to that half than to the other (40 divisions into halves).
     """
     if dataset.modes is not None:  # the Gaussians themselves, and the same latents
-        return "best by these figures"
+        return "best by these metrics"
     if dataset.validation_images is not None:
         return "best on the validation images"
     log.warning(
         f"the best checkpoint of {run.name} was chosen on the images that it is measured on here, because the data has "
-        "no validation images: its figures are optimistic. A folder validation/ has some, or --split 0.8/0.1/0.1 where "
+        "no validation images: its metrics are optimistic. A folder validation/ has some, or --split 0.8/0.1/0.1 where "
         "the source has no held-out images of its own."
     )
     return "best on the images it is measured on"
@@ -286,14 +286,14 @@ def _rows(images: Images, labels: np.ndarray | None, rows: np.ndarray) -> tuple[
     return images[rows], None if labels is None else labels[rows]
 
 
-def _point_figures(dataset: Dataset, drawn: np.ndarray, real: np.ndarray) -> dict[str, Figure]:
+def _point_metrics(dataset: Dataset, drawn: np.ndarray, real: np.ndarray) -> dict[str, Metric]:
     if dataset.modes is None:
         raise UsageError("vectors are measured by the Gaussians that they were drawn from, and this data names none.")
-    values, floors = (modes.mode_figures(points, dataset.modes, dataset.deviation) for points in (drawn, real))
-    return {name: Figure(value, floors[name]) for name, value in values.items()}
+    values, floors = (modes.mode_metrics(points, dataset.modes, dataset.deviation) for points in (drawn, real))
+    return {name: Metric(value, floors[name]) for name, value in values.items()}
 
 
-def _sample_figures(
+def _sample_metrics(
     run: runs.Run,
     dataset: Dataset,
     extractor: extractors.Extractor,
@@ -301,16 +301,16 @@ def _sample_figures(
     training: _Images,
     drawn: _Images,
     seed: int,
-) -> dict[str, Figure]:
+) -> dict[str, Metric]:
     real, floor, fake = (images.features(extractor) for images in (reference, training, drawn))
-    figures = {
-        "frechet_distance": Figure(
+    metrics = {
+        "frechet_distance": Metric(
             distances.frechet_distance(fake.features, real.features),
             distances.frechet_distance(floor.features, real.features),
         )
     }
     value, spread = distances.kernel_distance(fake.features, real.features, seed=seed)
-    figures["kernel_distance"] = Figure(
+    metrics["kernel_distance"] = Metric(
         value, distances.kernel_distance(floor.features, real.features, seed=seed)[0], spread
     )
     for names, measure in (
@@ -318,20 +318,20 @@ def _sample_figures(
         (("density", "coverage"), neighbours.density_and_coverage),
     ):
         values, floors = measure(real.features, fake.features), measure(real.features, floor.features)
-        figures |= {name: Figure(*pair) for name, *pair in zip(names, values, floors, strict=True)}
+        metrics |= {name: Metric(*pair) for name, *pair in zip(names, values, floors, strict=True)}
     if extractor.num_classes:
-        figures |= _class_figures(extractor.num_classes, real, floor, fake)
-    figures |= _label_figures(dataset, reference, training, drawn, fake, extractor, seed)
+        metrics |= _class_metrics(extractor.num_classes, real, floor, fake)
+    metrics |= _label_metrics(dataset, reference, training, drawn, fake, extractor, seed)
     seen, places = dataset.images, reference.rows
     if len(seen) > MEMORY_IMAGES:
         searched = np.random.default_rng(0).permutation(len(seen))[:MEMORY_IMAGES]
         places = None if places is None else _places(places, searched, len(seen))
         seen = seen[searched]
     memory = neighbours.memorization(extractor(seen)[0], real.features, fake.features, places)
-    figures["memorization"] = Figure(memory.share, memory.floor)
+    metrics["memorization"] = Metric(memory.share, memory.floor)
     pairs = pictures.reconstructions(drawn.images[memory.generated[:32]], seen[memory.training[:32]])
     grids.save_image(pairs, run.path / "evaluation-nearest.png")
-    return figures
+    return metrics
 
 
 def _places(rows: np.ndarray, searched: np.ndarray, total: int) -> np.ndarray:
@@ -341,19 +341,19 @@ def _places(rows: np.ndarray, searched: np.ndarray, total: int) -> np.ndarray:
     return places[rows]
 
 
-def _class_figures(num_classes: int, real: _Features, floor: _Features, fake: _Features) -> dict[str, Figure]:
+def _class_metrics(num_classes: int, real: _Features, floor: _Features, fake: _Features) -> dict[str, Metric]:
     assert fake.logits is not None and floor.logits is not None
     value, spread = classes.inception_score(fake.logits)
-    figures = {"inception_score": Figure(value, classes.inception_score(floor.logits)[0], spread)}
+    metrics = {"inception_score": Metric(value, classes.inception_score(floor.logits)[0], spread)}
     values, floors = (classes.balance(each.classes, real.classes, num_classes) for each in (fake, floor))
-    figures |= {name: Figure(value, floors[name]) for name, value in values.items()}
+    metrics |= {name: Metric(value, floors[name]) for name, value in values.items()}
     counts = [classes.captured(each.classes, real.classes, num_classes) for each in (fake, floor)]
     for index, name in enumerate(("classes", "class_kl")):
-        figures[name] = Figure(float(counts[0][index]), float(counts[1][index]))
-    return figures
+        metrics[name] = Metric(float(counts[0][index]), float(counts[1][index]))
+    return metrics
 
 
-def _label_figures(
+def _label_metrics(
     dataset: Dataset,
     reference: _Images,
     training: _Images,
@@ -361,18 +361,18 @@ def _label_figures(
     fake: _Features,
     extractor: extractors.Extractor,
     seed: int,
-) -> dict[str, Figure]:
+) -> dict[str, Metric]:
     """Agreement with the labels asked for, and what a classifier learns from the generated images."""
     count = dataset.spec.num_classes
     agree = extractor.num_classes == count
     if reference.labels is None or training.labels is None or not (agree or drawn.labels is not None):
         return {}
-    figures = {}
+    metrics = {}
     if drawn.labels is not None and agree:
         # A classifier of the data has learned the labels of the training images: on images that it has not seen it is
         # right less often, and no more can be asked of generated ones. Where it has seen all there are, there is no floor.
         seen = extractor.name == "classifier" and reference.rows is not None
-        figures["label_accuracy"] = Figure(
+        metrics["label_accuracy"] = Metric(
             float((fake.classes == drawn.labels).mean()),
             None if seen else extractor.accuracy_on(reference.images, reference.labels),
         )
@@ -381,15 +381,15 @@ def _label_figures(
     accuracies = []
     for images, answers in ((drawn.images, labels), (training.images, training.labels)):
         network = classifier.train(images, answers, count, epochs=LABEL_EPOCHS, seed=seed)
-        judge = extractors.Extractor("classifier", network, dataset.spec.shape)
-        accuracies.append(judge.accuracy_on(reference.images, reference.labels))
-    return figures | {"train_on_fake": Figure(*accuracies)}
+        scorer = extractors.Extractor("classifier", network, dataset.spec.shape)
+        accuracies.append(scorer.accuracy_on(reference.images, reference.labels))
+    return metrics | {"train_on_fake": Metric(*accuracies)}
 
 
-def _reconstruction_figures(run: runs.Run, images: np.ndarray) -> dict[str, Figure]:
+def _reconstruction_metrics(run: runs.Run, images: np.ndarray) -> dict[str, Metric]:
     scaled = np.asarray(to_model_range(images))
     parts = [np.asarray(run.model.reconstruct(scaled[start : start + CHUNK])) for start in range(0, len(scaled), CHUNK)]
-    return {name: Figure(value) for name, value in reconstruction_figures(scaled, np.concatenate(parts)).items()}
+    return {name: Metric(value) for name, value in reconstruction_metrics(scaled, np.concatenate(parts)).items()}
 
 
 def read(run: runs.Run) -> Evaluation:
@@ -397,8 +397,10 @@ def read(run: runs.Run) -> Evaluation:
     path = run.path / "evaluation.json"
     try:
         stored = json.loads(path.read_text())
-        figures = {name: Figure(**figure) for name, figure in stored["figures"].items()}
-        return Evaluation(**stored | {"figures": figures})
+        if "figures" in stored:  # as they were called at first
+            stored["metrics"] = stored.pop("figures")
+        metrics = {name: Metric(**metric) for name, metric in stored["metrics"].items()}
+        return Evaluation(**stored | {"metrics": metrics})
     except FileNotFoundError:
         raise GenlabError(f"{run.name} has not been evaluated. Do: python -m genlab.evaluate {run.path}") from None
     except (json.JSONDecodeError, TypeError, KeyError) as error:

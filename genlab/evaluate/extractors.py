@@ -47,7 +47,7 @@ class Extractor:
 
     @property
     def sha256(self) -> str:
-        """Hash of all weights: figures of different extractors cannot be compared."""
+        """Hash of all weights: metrics of different extractors cannot be compared."""
         digest = hashlib.sha256()
         for weight in self.network.get_weights():
             digest.update(np.ascontiguousarray(weight).data)
@@ -97,7 +97,7 @@ class Extractor:
         return images
 
     def protocol(self, data_shape: tuple[int, ...]) -> dict[str, Any]:
-        """What a figure must be stored with."""
+        """What a metric must be stored with."""
         resized = tuple(data_shape[:2]) != tuple(self.shape[:2])
         return {
             "extractor": self.name,
@@ -176,7 +176,7 @@ def inception(weights: str | None = "imagenet") -> Extractor:
     """Keras' InceptionV3: 2,048 pooled features and 1,000 logits; `weights` None takes random ones.
 
     It is not the network of the published FIDs: those come from a graph of 2015 with other weights and 1,008 classes.
-    Figures are alike in kind and cannot be compared with published ones. Raises GenlabError where the weights
+    Metrics are alike in kind and cannot be compared with published ones. Raises GenlabError where the weights
     cannot be fetched.
     """
     try:

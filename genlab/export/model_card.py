@@ -7,8 +7,9 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from genlab import __version__, comparison, models
+from genlab import __version__, models
 from genlab import run as runs
+from genlab.evaluate import comparison, evaluation
 
 
 def text(run: runs.Run, exported: Sequence[Any] = ()) -> str:
@@ -17,7 +18,7 @@ def text(run: runs.Run, exported: Sequence[Any] = ()) -> str:
         _model(run),
         _data(run),
         _training(run),
-        _figures(run),
+        _metrics(run),
         _use(run),
         _files(exported),
         _limits(run),
@@ -58,21 +59,20 @@ def _training(run: runs.Run) -> str:
     return "\n".join(lines)
 
 
-def _figures(run: runs.Run) -> str:
-    path = run.path / "evaluation.json"
-    if not path.exists():
-        return f"## Figures\n\nNot measured: `python -m genlab.evaluate {run.path.name}` does it."
-    found = json.loads(path.read_text())
-    lines = ["## Figures", ""]
-    if found["step"] != run.step:
-        lines += [f"These are of step {found['step']:,}, not of the weights here.", ""]
+def _metrics(run: runs.Run) -> str:
+    if not (run.path / "evaluation.json").exists():
+        return f"## Metrics\n\nNot measured: `python -m genlab.evaluate {run.path.name}` does it."
+    found = evaluation.read(run)
+    lines = ["## Metrics", ""]
+    if found.step != run.step:
+        lines += [f"These are of step {found.step:,}, not of the weights here.", ""]
     rows = []
-    for name, figure in found["figures"].items():
-        spread = "" if figure["spread"] is None else f" ± {figure['spread']:.2g}"
-        floor = "" if figure["floor"] is None else f"{figure['floor']:.4g}"
-        rows.append([name.replace("_", " "), f"{figure['value']:.4g}{spread}", floor])
+    for name, metric in found.metrics.items():
+        spread = "" if metric.spread is None else f" ± {metric.spread:.2g}"
+        floor = "" if metric.floor is None else f"{metric.floor:.4g}"
+        rows.append([name.replace("_", " "), f"{metric.value:.4g}{spread}", floor])
     lines.append(_table(["", "this model", "real images"], rows))
-    protocol = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in found["protocol"].items())
+    protocol = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in found.protocol.items())
     return "\n".join([*lines, "", f"How they were taken: {protocol}."])
 
 
@@ -111,7 +111,7 @@ def _limits(run: runs.Run) -> str:
         "## Limits",
         "",
         f"- It draws images like those of {facts['name']}, with their gaps and their bias, and nothing else.",
-        "- It was not checked for likeness to single training images beyond the figures above; do not take its samples for "
+        "- It was not checked for likeness to single training images beyond the metrics above; do not take its samples for "
         "anonymous data.",
     ]
     if facts["train_images"] < 5000:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from genlab.errors import GenlabError, UsageError, closest
 
@@ -34,6 +34,11 @@ def load(name: str) -> type[GenerativeModel]:
     if len(classes) != 1:
         raise GenlabError(f"genlab/models/{name}.py must define one GenerativeModel; it defines {len(classes)}.")
     return classes[0]
+
+
+def presets(name: str) -> dict[str, dict[str, Any]]:
+    """The model's named settings: each the hyper-parameters that differ from the default. A parent's are not inherited."""
+    return {"default": {}} | vars(load(name)).get("presets", {})
 
 
 def summary(name: str) -> str:

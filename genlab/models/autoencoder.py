@@ -87,5 +87,5 @@ class Autoencoder(_encoder_decoder.EncoderDecoder):
                     loss = tf.reduce_mean(self.discriminator_distance(images, reconstructions))
             scaled = self.scaled(self.optimizer, loss)
         self.update(tape, scaled)
-        # A quarter: published figures are of pixels in [0, 1], not [-1, 1].
+        # A quarter: published metrics are of pixels in [0, 1], not [-1, 1].
         return {"loss": loss, "mse": 0.25 * tf.reduce_mean(tf.square(images - reconstructions))}

@@ -163,8 +163,8 @@ class GenerativeModel(abc.ABC):
         """The class that a seed draws where none is named: seed modulo the number of classes; None without labels."""
         return np.asarray(seeds) % self.spec.num_classes if self.conditional else None
 
-    def warnings(self, figures: dict[str, float]) -> dict[str, str]:
-        """What in a log line's figures looks like a training gone wrong: a sentence each, with the usual cures, by name.
+    def warnings(self, metrics: dict[str, float]) -> dict[str, str]:
+        """What in a log line's metrics looks like a training gone wrong: a sentence each, with the usual cures, by name.
 
         The names are the model's own: a warning is given once its name has come back several times in a row.
         """
@@ -190,8 +190,8 @@ class GenerativeModel(abc.ABC):
         """Latents [B, latent] of one batch, and labels [B] where the model is conditional -> images in [-1, 1], or vectors."""
         return self.decoder([latents, labels] if self.conditional else latents, training=False)
 
-    def likelihood_figures(self, images, importance_samples: int, seed: int) -> dict[str, tuple[float, float | None]]:
-        """Figures of log p(x) for models that have a likelihood: (value, standard error or None) by name.
+    def likelihood_metrics(self, images, importance_samples: int, seed: int) -> dict[str, tuple[float, float | None]]:
+        """Metrics of log p(x) for models that have a likelihood: (value, standard error or None) by name.
 
         `images` [N, H, W, C] in [-1, 1] are held-out ones.
         """

@@ -225,8 +225,8 @@ class BEGAN(base.GenerativeModel):
         self.rate_factor.assign(tf.where(stalled, 0.5 * self.rate_factor, self.rate_factor))
         self.steps_without_low.assign(tf.where(stalled, 0, self.steps_without_low))
 
-    def warnings(self, figures: dict[str, float]) -> dict[str, str]:
-        if figures["k"] > 1e-4:
+    def warnings(self, metrics: dict[str, float]) -> dict[str, str]:
+        if metrics["k"] > 1e-4:
             return {}
         return {
             "k": "k is 0: the discriminator looks at real images alone. A smaller --code-size, a larger --lambda-k, --gamma 1 "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar, Literal
 
-from genlab.models import base, dcgan, gan
+from genlab.models import _adversarial, base, dcgan, gan
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +34,6 @@ class CGAN(gan.GAN):
         # Section 4.1 of the paper: 100 numbers of uniform noise, minibatches of 100, a momentum of 0.5, dropout of 0.5,
         # a learning rate of 0.1; dense layers in place of maxout.
         "paper": gan.GAN.presets["paper"] | {"network": "mlp", "conditioning": "concatenate"},
-        "points": gan.POINTS,
+        "points": _adversarial.POINTS,
     }
     default_steps = 2000

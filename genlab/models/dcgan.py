@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
-from genlab.models import base, gan
+from genlab.models import _adversarial, base, gan
 
 
 @dataclasses.dataclass(frozen=True)
-class Hparams(gan.Hparams):
+class Hparams(gan.Loss, _adversarial.ConvolutionalHparams):
     """Hyper-parameters of `dcgan`."""
-
-    network: Literal["mlp", "conv"] = "conv"
-    generator_widths: tuple[int, ...] = (32, 64, 128, 256)
-    discriminator_widths: tuple[int, ...] = (32, 64, 128, 256)
-    # A dense layer in each network, where the whole image is in view, did more for digits than anything else that was
-    # tried: the Frechet distance of a small classifier fell from 8.6 to 2.8 (real against real: 2.2) in half the steps.
-    generator_units: int = 256
-    discriminator_units: int = 256
-    generator_learning_rate: float = 2e-3
-    discriminator_learning_rate: float = 2e-3
 
 
 class DCGAN(gan.GAN):
@@ -60,6 +50,6 @@ class DCGAN(gan.GAN):
             "minibatch_standard_deviation": False,
             "discriminator_normalization": "batch",
         },
-        "points": gan.POINTS,
+        "points": _adversarial.POINTS,
     }
     default_steps = 2000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar
 
-from genlab.models import base, dcgan, gan
+from genlab.models import _adversarial, base, dcgan, gan
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +52,6 @@ class MinibatchGAN(gan.GAN):
         },
         "book": gan.GAN.presets["book"]
         | {"network": "mlp", "minibatch_discrimination": 5, "minibatch_discrimination_size": 3},
-        "points": gan.POINTS | {"minibatch_discrimination": 8, "minibatch_discrimination_size": 3},
+        "points": _adversarial.POINTS | {"minibatch_discrimination": 8, "minibatch_discrimination_size": 3},
     }
     default_steps = 2000

@@ -177,8 +177,8 @@ class VAE(_encoder_decoder.EncoderDecoder):
         active = tf.math.reduce_variance(mean, axis=0) > ACTIVE
         return metrics | {"active_units": tf.reduce_sum(tf.cast(active, tf.float32))}
 
-    def warnings(self, figures: dict[str, float]) -> dict[str, str]:
-        if figures["active_units"] >= 1:
+    def warnings(self, metrics: dict[str, float]) -> dict[str, str]:
+        if metrics["active_units"] >= 1:
             return {}
         return {
             "units": "no latent number is in use: the posterior has collapsed onto the prior. A lower --beta, --warm-up-steps "
@@ -261,7 +261,7 @@ class VAE(_encoder_decoder.EncoderDecoder):
         likelihood = self.log_likelihood(tf.tile(images, [samples, *[1] * (len(images.shape) - 1)]), raw)
         return tf.reshape(likelihood, [samples, -1]) + prior.log_prob(codes) - posterior.log_prob(codes)
 
-    def likelihood_figures(self, images, importance_samples: int, seed: int) -> dict[str, tuple[float, float | None]]:
+    def likelihood_metrics(self, images, importance_samples: int, seed: int) -> dict[str, tuple[float, float | None]]:
         """Of held-out images [N, H, W, C] in [-1, 1], in nats per image: (mean, standard error over images).
 
         `nll` by importance sampling with that many samples, `negative_elbo` with as many, its parts `reconstruction`
@@ -285,11 +285,11 @@ class VAE(_encoder_decoder.EncoderDecoder):
             by_image["reconstruction"] = by_image["negative_elbo"] - by_image["kl"]
             if self.is_discrete:
                 by_image["bits_per_dimension"] = self._bits_per_dimension(by_image["nll"])
-        figures: dict[str, tuple[float, float | None]] = {
+        metrics: dict[str, tuple[float, float | None]] = {
             name: (float(values.mean()), float(values.std() / math.sqrt(len(values))))
             for name, values in by_image.items()
         }
-        return figures | {"active_units": (float((np.var(mean, axis=0) > ACTIVE).sum()), None)}
+        return metrics | {"active_units": (float((np.var(mean, axis=0) > ACTIVE).sum()), None)}
 
     def _all_log_weights(self, observed, importance_samples: int, seed) -> np.ndarray:
         """As `log_importance_weights` of any number of images and samples, a part at a time: [K, N]."""

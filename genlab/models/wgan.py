@@ -6,16 +6,14 @@ import dataclasses
 from typing import Any, ClassVar, Literal
 
 from genlab.backend import tf
-from genlab.models import base, dcgan, gan
+from genlab.models import _adversarial, base
 from genlab.networks import losses
 
 
 @dataclasses.dataclass(frozen=True)
-class Hparams(dcgan.Hparams):
+class Hparams(_adversarial.ConvolutionalHparams):
     """Hyper-parameters of `wgan`; the discriminator is called critic in the papers."""
 
-    loss: Literal["wasserstein"] = "wasserstein"  # type: ignore[assignment]
-    """The critic's mean score of real images less that of generated ones."""
     penalty: Literal["clip", "gradient"] = "gradient"
     """How the critic is kept Lipschitz: clipped weights (Arjovsky et al. 2017) or WGAN-GP (Gulrajani et al. 2017)."""
     clip: float = 0.01
@@ -39,7 +37,7 @@ class Hparams(dcgan.Hparams):
             raise ValueError("clip must be above 0 and gradient_penalty at least 0")
 
 
-class WGAN(gan.GAN):
+class WGAN(_adversarial.Adversarial):
     """Wasserstein GAN: a critic without sigmoid whose loss follows the quality of the samples.
 
     Arjovsky, Chintala & Bottou 2017, "Wasserstein GAN" (https://arxiv.org/abs/1701.07875); with the gradient penalty of
@@ -102,10 +100,8 @@ class WGAN(gan.GAN):
         score = lambda x: self.discriminate(x, labels, seed)  # noqa: E731
         return self.hparams.gradient_penalty * losses.gradient_penalty(score, images, fake, seed)
 
-    def game(self, images, fake, labels, seed):
-        total, fake_logits, metrics = super().game(images, fake, labels, seed)
-        loss = metrics["discriminator_loss"]
-        return total, fake_logits, {"discriminator_loss": loss, "wasserstein_estimate": -loss}
+    def scores(self, loss, real_logits, fake_logits) -> dict[str, Any]:
+        return {"wasserstein_estimate": -loss}
 
     def apply_to_discriminator(self, gradients) -> None:
         super().apply_to_discriminator(gradients)

@@ -93,7 +93,7 @@ def _parse(
     model: str, arguments: list[str], options: Options, data_options: DataOptions, hparams: Any, command: Command
 ):
     """The options, hyper-parameters and command that the arguments give, beginning from those handed in."""
-    presets = ", ".join(["default", *models.load(model).presets])
+    presets = ", ".join(models.presets(model))
     kind = dataclasses.make_dataclass(
         "Arguments",
         [("command", Command), ("training", Options), ("data_options", DataOptions), ("model", type(hparams))],

@@ -14,7 +14,7 @@ from genlab import grids, pictures
 from genlab.backend import tf
 from genlab.data.spec import to_model_range
 from genlab.evaluate.evaluation import QuickEvaluation
-from genlab.evaluate.metrics.modes import mode_figures
+from genlab.evaluate.metrics.modes import mode_metrics
 from genlab.run import to_floats
 from genlab.train import histograms
 from genlab.train.profiling import Profile
@@ -131,7 +131,7 @@ class Log(Every):
         scalars(training.board, training.step, metrics | speed)
         self.forget()
         self._tell(metrics, epoch, rate)
-        training.warn(training.watch.figures(metrics))
+        training.warn(training.watch.metrics(metrics))
 
     def _tell(self, metrics: dict[str, float], epoch: float, rate: float) -> None:
         training = self.training
@@ -154,7 +154,7 @@ class Log(Every):
         dataset = self.training.dataset
         if dataset.modes is None:
             return {}
-        return mode_figures(self.training.fixed_samples(), dataset.modes, dataset.deviation)
+        return mode_metrics(self.training.fixed_samples(), dataset.modes, dataset.deviation)
 
 
 class Draw(Action):

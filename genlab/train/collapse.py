@@ -35,9 +35,9 @@ class Watch:
         self._seen: dict[str, dict[str, int]] = {}
         """By what was looked at: how many times in a row each warning was found, by its key."""
 
-    def figures(self, figures: dict[str, float]) -> list[str]:
-        """What is to be said of a log line's figures."""
-        return self._persistent("figures", self.model.warnings(figures))
+    def metrics(self, metrics: dict[str, float]) -> list[str]:
+        """What is to be said of a log line's metrics."""
+        return self._persistent("metrics", self.model.warnings(metrics))
 
     def samples(self, drawn: Any) -> list[str]:
         """What is to be said of the fixed latents' samples, [-1, 1]."""

@@ -93,7 +93,7 @@ class Distribution:
     ) -> dict[str, Any]:
         """`step` of the batches [B, ...] and a seed; with several replicas on each one's share of them.
 
-        The figures that it returns are means over the batch, so those of replicas are averaged.
+        The metrics that it returns are means over the batch, so those of replicas are averaged.
         """
         if self.strategy is None:
             return step(batches, seed)
@@ -102,8 +102,8 @@ class Distribution:
             own = [(replicas.share(images), replicas.share(labels)) for images, labels in batches]
             return {name: replicas.mean(tf.cast(value, tf.float32)) for name, value in step(own, seed).items()}
 
-        figures = self.strategy.run(share)
-        return {name: self.strategy.experimental_local_results(value)[0] for name, value in figures.items()}
+        metrics = self.strategy.run(share)
+        return {name: self.strategy.experimental_local_results(value)[0] for name, value in metrics.items()}
 
 
 def prepare(options: Options) -> None:

@@ -1,4 +1,4 @@
-"""Figures of a classifier's answers: inception-style score, class balance, agreement with labels."""
+"""Metrics of a classifier's answers: inception-style score, class balance, agreement with labels."""
 
 from __future__ import annotations
 

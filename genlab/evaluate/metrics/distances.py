@@ -11,7 +11,7 @@ def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
     """|mu1 - mu2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)) of Gaussians fitted to features [N, F] and [M, F]; 0 or more.
 
     Heusel et al. 2017, "GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium"
-    (https://arxiv.org/abs/1706.08500), equation 6. It is biased upwards at small counts: compare figures of equal
+    (https://arxiv.org/abs/1706.08500), equation 6. It is biased upwards at small counts: compare metrics of equal
     counts only. Raises UsageError where there are fewer rows than columns: the fit means nothing then.
     """
     for features in (first, second):

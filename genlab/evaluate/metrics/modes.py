@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 
-def mode_figures(points: np.ndarray, modes: np.ndarray, deviation: float) -> dict[str, float]:
+def mode_metrics(points: np.ndarray, modes: np.ndarray, deviation: float) -> dict[str, float]:
     """Of generated points [N, 2] and the centres [K, 2] of Gaussians that are equally frequent in the data.
 
     `modes`: how many Gaussians have a point within 3 deviations; `high_quality`: the share of points that are so near to

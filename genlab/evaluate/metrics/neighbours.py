@@ -1,4 +1,4 @@
-"""Figures of who is near to whom among features: precision, recall, density, coverage, memorization."""
+"""Metrics of who is near to whom among features: precision, recall, density, coverage, memorization."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import numpy as np
 from genlab.backend import tf
 
 
-def reconstruction_figures(images: np.ndarray, reconstructed: np.ndarray) -> dict[str, float]:
+def reconstruction_metrics(images: np.ndarray, reconstructed: np.ndarray) -> dict[str, float]:
     """Of images [N, H, W, C] in [-1, 1] and their reconstructions, means over images on the scale 0 to 1.
 
     `mse` per pixel; `psnr` in dB (of each image's own error, then averaged); `ssim` (Wang et al. 2004), up to 1, with
