@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import pathlib
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
 
 
 def replace(path: str | os.PathLike, write: Callable[[pathlib.Path], object]) -> pathlib.Path:
@@ -27,6 +30,14 @@ def replace(path: str | os.PathLike, write: Callable[[pathlib.Path], object]) ->
 def write_text(path: str | os.PathLike, text: str) -> pathlib.Path:
     """Replace a file by this text, in UTF-8."""
     return replace(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def write_arrays(path: str | os.PathLike, arrays: Mapping[str, Any], *, compressed: bool = True) -> pathlib.Path:
+    """Replace an .npz file by these arrays; the suffix is added where it is missing. Return its path."""
+    path = pathlib.Path(path)
+    path = path if path.suffix == ".npz" else path.with_name(f"{path.name}.npz")
+    save = np.savez_compressed if compressed else np.savez
+    return replace(path, lambda temporary: save(temporary, allow_pickle=False, **arrays))
 
 
 def cache_folder() -> pathlib.Path:

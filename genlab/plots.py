@@ -7,6 +7,8 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+from genlab import files
+
 
 @contextlib.contextmanager
 def axes(path: str | os.PathLike, width: float, height: float) -> Iterator[Any]:
@@ -19,6 +21,6 @@ def axes(path: str | os.PathLike, width: float, height: float) -> Iterator[Any]:
     figure, drawn = pyplot.subplots(figsize=(width, height), layout="constrained")
     try:
         yield drawn
-        figure.savefig(path, dpi=120)
+        files.replace(path, lambda temporary: figure.savefig(temporary, dpi=120))
     finally:
         pyplot.close(figure)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tyro
 
-from genlab import grids, pictures
+from genlab import files, grids, pictures
 from genlab.errors import UsageError, closest, reported
 from genlab.run import FolderOptions
 
@@ -84,12 +84,9 @@ def draw(arguments: Arguments) -> list[pathlib.Path]:
     labels = model.default_labels(seeds) if label is None else np.full(len(seeds), label)
     drawn = model.sample(latents, labels).numpy()
     if arguments.array is not None:
-        path = pathlib.Path(arguments.array)
-        path.parent.mkdir(parents=True, exist_ok=True)
         arrays = {"images": drawn if vectors else grids.as_pixels(drawn), "latents": np.asarray(latents)}
         arrays |= {"seeds": np.asarray(seeds)} | ({} if labels is None else {"labels": labels})
-        np.savez_compressed(path, allow_pickle=False, **arrays)
-        return [path if path.suffix == ".npz" else path.with_name(path.name + ".npz")]
+        return [files.write_arrays(arguments.array, arrays)]
     if arguments.individual:
         return [
             grids.save_image(image, out / f"{run.name}{suffix}" / f"seed{seed:04d}.png")

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from genlab import files
 from genlab.backend import tf
 from genlab.data.dataset import FIELDS, Dataset, Part
 from genlab.data.frame import GREY, to_picture
@@ -292,21 +293,20 @@ def _begun(folder: pathlib.Path, facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _write_shard(path: pathlib.Path, images: np.ndarray, labels: np.ndarray | None, raw: bool) -> dict[str, Any]:
-    temporary = path.with_name(f".{path.name}")
-    with tf.io.TFRecordWriter(str(temporary)) as writer:
-        for row, image in enumerate(images):
-            features = {"image": _bytes(image.tobytes() if raw else _png(image))}
-            if labels is not None:
-                features["label"] = tf.train.Feature(int64_list=tf.train.Int64List(value=[int(labels[row])]))
-            writer.write(tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString())
-    temporary.replace(path)
+    def write(temporary: pathlib.Path) -> None:
+        with tf.io.TFRecordWriter(str(temporary)) as writer:
+            for row, image in enumerate(images):
+                features = {"image": _bytes(image.tobytes() if raw else _png(image))}
+                if labels is not None:
+                    features["label"] = tf.train.Feature(int64_list=tf.train.Int64List(value=[int(labels[row])]))
+                writer.write(tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString())
+
+    files.replace(path, write)
     return {"images": len(images), "bytes": path.stat().st_size, "sha256": _sha256(path)}
 
 
 def _write_index(folder: pathlib.Path, index: dict[str, Any]) -> None:
-    temporary = folder / f".{INDEX}"
-    temporary.write_text(json.dumps(index, indent=2) + "\n")
-    temporary.replace(folder / INDEX)
+    files.write_text(folder / INDEX, json.dumps(index, indent=2) + "\n")
 
 
 def _png(image: np.ndarray) -> bytes:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import tyro
 
-from genlab import plots
+from genlab import files, plots
 from genlab.errors import UsageError, aligned, reported
 from genlab.run import RunOptions
 
@@ -71,14 +71,10 @@ def _decode(run: Any, arguments: Arguments) -> pathlib.Path:
     out = pathlib.Path(arguments.out or run.path / "images.npz")
     arrays = {"images": codec.decode(run.model, codes.values())}
     arrays |= {"labels": more["labels"]} if "labels" in more else {}
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with out.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
-    return out
+    return files.write_arrays(out, arrays)
 
 
 def _encode(run: Any, arguments: Arguments) -> None:
-    from genlab import files
     from genlab.data.dataset import FIELDS
     from genlab.encode import codec
 
@@ -92,7 +88,6 @@ def _encode(run: Any, arguments: Arguments) -> None:
     values = codec.encode(run.model.encoder, images)
     codes = codec.quantize(values, arguments.bits)
     out = pathlib.Path(arguments.out or run.path / "codes.npz")
-    out.parent.mkdir(parents=True, exist_ok=True)
     codes.save(out, run=run.name, step=run.step, **({} if labels is None else {"labels": labels}))
     rows = codec.compare(run.model, images, dataset.images[: codec.FITTED], codes)
     print(table(rows, images[0].size, images.shape[1] * images.shape[2]))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import io
 import os
-import pathlib
 from typing import Any
 
 import numpy as np
 
+from genlab import files
 from genlab.data.spec import to_model_range, to_pixels
 from genlab.errors import GenlabError, UsageError
 from genlab.evaluate.metrics.reconstruction import reconstruction_metrics
@@ -57,8 +57,7 @@ class Codes:
 
     def save(self, path: str | os.PathLike, **more: Any) -> None:
         """Write an .npz with these fields and `more`."""
-        with pathlib.Path(path).open("wb") as file:
-            np.savez(file, allow_pickle=False, **dataclasses.asdict(self), **more)
+        files.write_arrays(path, dataclasses.asdict(self) | more, compressed=False)
 
 
 def quantize(values: np.ndarray, bits: int) -> Codes:

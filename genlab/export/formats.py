@@ -302,7 +302,7 @@ def _write_metadata(run: runs.Run, written: list[Exported], folder: pathlib.Path
         "files": [dataclasses.asdict(each) for each in written],
     }
     if arrays := model.prior.arrays():
-        np.savez(folder / "prior.npz", allow_pickle=False, **arrays)
+        files.write_arrays(folder / "prior.npz", arrays, compressed=False)
         content["latents"]["mixture"] = "prior.npz"
     files.write_text(folder / METADATA, json.dumps(content, indent=2) + "\n")
 
