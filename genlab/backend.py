@@ -14,8 +14,10 @@ import sys
 import tempfile
 import threading
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from genlab.errors import GenlabError
 
@@ -119,3 +121,10 @@ else:
     tf = LazyModule("tensorflow")
     keras = LazyModule("keras")
     tfp = LazyModule("tensorflow_probability")
+
+
+def in_parts(function: Callable[..., Any], *arrays: Any, size: int = 1000) -> Any:
+    """Apply `function` to `size` rows of the arrays at a time; return what it returns, arrays or a list of them, concatenated."""
+    starts = range(0, len(arrays[0]), size)
+    parts = [function(*(array[start : start + size] for array in arrays)) for start in starts]
+    return tf.nest.map_structure(lambda *each: np.concatenate([np.asarray(part) for part in each]), *parts)

@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import TINY
+from conftest import TINY, fails
 
 import genlab
 
@@ -73,3 +73,25 @@ def test_a_grid_can_be_read_back():
 def test_a_missing_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'fitt'"):
         _ = genlab.fitt
+
+
+def test_one_entry_point_lists_the_commands_and_hands_on(capsys):
+    from genlab.__main__ import COMMANDS, main
+
+    main([])
+    listed = capsys.readouterr().out
+    assert all(f"  {name} " in listed for name in COMMANDS)
+    main(["train", "dcgan", "--steps", "2", "--batch-size", "8", "--dry-run"])
+    assert '"model": "dcgan"' in capsys.readouterr().out
+    status, message = fails(lambda: main(["trian"]), capsys)
+    assert status == 2 and "did you mean train" in message
+
+
+def test_functions_are_applied_in_parts():
+    from genlab.backend import in_parts
+
+    seen = []
+    doubled, summed = in_parts(lambda a, b: [seen.append(len(a)) or 2 * a, a + b], np.arange(5), np.ones(5), size=2)
+    np.testing.assert_array_equal(doubled, [0, 2, 4, 6, 8])
+    np.testing.assert_array_equal(summed, [1, 2, 3, 4, 5])
+    assert seen == [2, 2, 1]

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from genlab import files
+from genlab.backend import in_parts
 from genlab.data.spec import to_model_range, to_pixels
 from genlab.errors import GenlabError, UsageError
 from genlab.evaluate.metrics.reconstruction import reconstruction_metrics
 
-CHUNK = 500
 FLOAT_BITS = 32
+"""Bits that stand for no quantization: float32 as it is."""
 LARGEST = 16
 """Bits of a quantized number, at most."""
 FITTED = 20_000
@@ -93,18 +94,12 @@ def load(path: str | os.PathLike) -> tuple[Codes, dict[str, np.ndarray]]:
 
 def encode(encoder: Any, images: np.ndarray) -> np.ndarray:
     """uint8 [N, H, W, C] -> codes, float32 [N, ...]: what a network of images in [-1, 1] makes of them."""
-    return _in_chunks(lambda part: encoder(to_model_range(part), training=False), images)
+    return in_parts(lambda part: encoder(to_model_range(part), training=False), images)
 
 
 def decode(model: Any, codes: np.ndarray) -> np.ndarray:
     """Codes [N, latent] -> uint8 [N, H, W, C]."""
-    return _in_chunks(lambda part: to_pixels(model.decoder(part, training=False)), codes)
-
-
-def _in_chunks(function: Any, values: np.ndarray) -> np.ndarray:
-    return np.concatenate(
-        [np.asarray(function(values[start : start + CHUNK])) for start in range(0, len(values), CHUNK)]
-    )
+    return in_parts(lambda part: to_pixels(model.decoder(part, training=False)), codes)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from genlab.backend import keras, tf
+from genlab.backend import in_parts, keras, tf
 from genlab.data.spec import to_model_range
 from genlab.networks import blocks
 
@@ -91,11 +91,7 @@ def fit(model: Any, stream: Any, steps: int, learning_rate: float) -> None:
 
 def predicted(model: Any, images: np.ndarray) -> np.ndarray:
     """The class that the classifier takes each image for, [N]."""
-    parts = [
-        np.asarray(model(to_model_range(images[start : start + 500]), training=False)).argmax(axis=1)
-        for start in range(0, len(images), 500)
-    ]
-    return np.concatenate(parts)
+    return in_parts(lambda part: model(to_model_range(part), training=False), images, size=500).argmax(axis=1)
 
 
 def build(shape: tuple[int, ...], num_classes: int):

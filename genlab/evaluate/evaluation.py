@@ -13,6 +13,7 @@ import numpy as np
 
 from genlab import __version__, files, grids, pictures
 from genlab import run as runs
+from genlab.backend import in_parts
 from genlab.data import Dataset
 from genlab.data.dataset import Images
 from genlab.data.spec import to_model_range
@@ -24,8 +25,6 @@ from genlab.models.base import GenerativeModel
 
 log = logging.getLogger("genlab")
 
-CHUNK = 1024
-"""How many samples are drawn at once."""
 MEMORY_IMAGES = 200_000
 """How many training images the nearest ones are looked for among, at most."""
 LABEL_EPOCHS = 4
@@ -178,12 +177,12 @@ def draw(model: GenerativeModel, seeds: np.ndarray, labels: np.ndarray | None = 
     """
     if labels is None:
         labels = model.default_labels(seeds)
-    parts = []
-    for start in range(0, len(seeds), CHUNK):
-        part = slice(start, start + CHUNK)
-        drawn = model.sample(model.sample_latents(seeds[part]), None if labels is None else labels[part]).numpy()
-        parts.append(drawn if drawn.ndim == 2 else grids.as_pixels(drawn))
-    return _Images(np.concatenate(parts), labels)
+
+    def drawn(seeds: np.ndarray, *labels: np.ndarray) -> np.ndarray:
+        images = model.sample(model.sample_latents(seeds), *labels)
+        return grids.as_pixels(images) if model.spec.is_image else images.numpy()
+
+    return _Images(in_parts(drawn, seeds, *([] if labels is None else [labels])), labels)
 
 
 class QuickEvaluation:
@@ -388,8 +387,8 @@ def _label_metrics(
 
 def _reconstruction_metrics(run: runs.Run, images: np.ndarray) -> dict[str, Metric]:
     scaled = np.asarray(to_model_range(images))
-    parts = [np.asarray(run.model.reconstruct(scaled[start : start + CHUNK])) for start in range(0, len(scaled), CHUNK)]
-    return {name: Metric(value) for name, value in reconstruction_metrics(scaled, np.concatenate(parts)).items()}
+    reconstructed = in_parts(run.model.reconstruct, scaled)
+    return {name: Metric(value) for name, value in reconstruction_metrics(scaled, reconstructed).items()}
 
 
 def read(run: runs.Run) -> Evaluation:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from genlab import files
-from genlab.backend import keras, tf
+from genlab.backend import in_parts, keras, tf
 from genlab.data.dataset import Dataset, Images
 from genlab.data.spec import to_model_range
 from genlab.errors import GenlabError, UsageError
@@ -61,11 +61,8 @@ class Extractor:
 
     def __call__(self, images: Images) -> tuple[np.ndarray, np.ndarray | None]:
         """uint8 images [N, H, W, C] -> features [N, F] and logits [N, K] (None where it has none), float32."""
-        answers = self._compiled(tuple(images.shape[1:]))
-        parts = [tf.nest.flatten(answers(images[start : start + BATCH])) for start in range(0, len(images), BATCH)]
-        features, *logits = (
-            np.concatenate([np.asarray(each, np.float32) for each in column]) for column in zip(*parts, strict=True)
-        )
+        predictions = self._compiled(tuple(images.shape[1:]))
+        features, *logits = in_parts(lambda part: tf.nest.flatten(predictions(part)), images, size=BATCH)
         return features.reshape(len(features), -1), logits[0] if logits else None
 
     @functools.cached_property
