@@ -257,7 +257,7 @@ def latents_drawn(decoders, **settings):
     """An Augmenter whose images are the latents themselves: U(-1, 1), 8x8 of them; one label for each decoder."""
     codes = keras.Input((64,))
     network = keras.Model(codes, keras.layers.Reshape((8, 8, 1))(codes))
-    sources = [TrainedDecoder(network, prior="uniform", num_classes=1) for _ in range(decoders)]
+    sources = [TrainedDecoder(network, priors.Uniform(64), num_classes=1) for _ in range(decoders)]
     classes = {number: (number, 0) for number in range(decoders)}
     return Augmenter(sources, classes=classes, value_range=(-1, 1), **settings)
 
