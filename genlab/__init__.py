@@ -1,10 +1,10 @@
-"""genlab: generative models in TensorFlow 2, to train on images of your own, to scorer, and to put to work.
+"""genlab: generative models in TensorFlow 2, to train on your own images, to evaluate, and to use.
 
     run = genlab.fit("dcgan", data="digits", steps=500)
     images = run.model.sample(run.model.sample_latents([0, 1, 2]))
     run = genlab.load("runs/00000-dcgan-digits")
 
-Importing genlab does not import TensorFlow; the first use of it does.
+Importing genlab does not import TensorFlow; its first use does.
 """
 
 from __future__ import annotations

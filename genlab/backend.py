@@ -1,8 +1,7 @@
-"""TensorFlow, Keras and TensorFlow Probability, imported when first used and without their start-up noise.
+"""TensorFlow, Keras and TensorFlow Probability, imported on first use and without their start-up messages.
 
-TensorFlow takes seconds to import and prints a dozen lines while it does. The command line must answer `--help`
-at once, so every module of genlab takes `tf`, `keras` and `tfp` from here: they import the real module at the
-first attribute that is asked of them.
+TensorFlow takes seconds to import and prints a dozen lines. `--help` must answer at once, so every module of genlab
+imports `tf`, `keras` and `tfp` from here. They import the real module on the first attribute access.
 """
 
 from __future__ import annotations
@@ -23,14 +22,14 @@ from genlab.errors import GenlabError
 
 _lock = threading.RLock()
 _cpus = 1
-"""How many devices the CPU is shown as."""
+"""Number of logical devices that the CPU is split into."""
 _begin = True
-"""Whether TensorFlow's devices are made ready when it is imported."""
+"""Whether TensorFlow's devices are initialized on import."""
 _imported: dict[str, types.ModuleType] = {}
 
 
 class LazyModule(types.ModuleType):
-    """Stands for a module until one of its attributes is asked for."""
+    """Module that is imported on the first attribute access."""
 
     def __getattr__(self, attribute: str) -> Any:
         name = self.__dict__["__name__"]
@@ -42,22 +41,22 @@ class LazyModule(types.ModuleType):
 
 
 def show_cpus(count: int) -> None:
-    """Show TensorFlow the CPU as so many devices. Comes too late once TensorFlow has begun."""
+    """Split the CPU into `count` logical devices. Call it before TensorFlow is imported."""
     global _cpus
     _cpus = count
 
 
 def leave_devices() -> None:
-    """Leave TensorFlow's devices as they are on import: several machines must be joined before."""
+    """Do not initialize TensorFlow's devices on import: several machines must be connected first."""
     global _begin
     _begin = False
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Sets standard error aside; what was printed is replayed where the body fails.
+    """Suppress stderr; print what was suppressed if the body fails.
 
-    For libraries whose noise is written by C++ code to file descriptor 2, some of it before any setting can stop it.
+    For libraries whose C++ code writes to file descriptor 2, some of it before any setting can stop it.
     """
     sys.stderr.flush()
     try:
@@ -84,7 +83,7 @@ def _import_tensorflow() -> None:
     """Import TensorFlow once, quietly."""
     if "tensorflow" in _imported:
         return
-    # What is an error to TensorFlow is raised as an exception too; what it only prints is advice on its own build.
+    # TensorFlow also raises its errors as exceptions; what it only prints is advice on its build.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if "keras" not in sys.modules:
         os.environ["KERAS_BACKEND"] = "tensorflow"
@@ -99,11 +98,11 @@ def _import_tensorflow() -> None:
                 cpu = tensorflow.config.list_physical_devices("CPU")[0]
                 parts = [tensorflow.config.LogicalDeviceConfiguration() for _ in range(_cpus)]
                 tensorflow.config.set_logical_device_configuration(cpu, parts)
-            # On training graphs the remapper pass fails half way (leaky relu after a bias, in a gradient), says so
-            # on every call, and leaves a graph that is a quarter slower than without the pass.
+            # On training graphs the remapper pass fails half way (leaky ReLU after a bias, in a gradient), logs that on
+            # every call, and leaves a graph that is a quarter slower than without the pass.
             tensorflow.config.optimizer.set_experimental_options({"remapping": False})
             if _begin:
-                tensorflow.zeros([])  # the devices report when they are first used: here, not in the training log
+                tensorflow.zeros([])  # devices print on first use: here, not in the training log
             _imported["tensorflow"] = tensorflow
     keras_module = importlib.import_module("keras")
     if keras_module.backend.backend() != "tensorflow":

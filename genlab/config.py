@@ -1,11 +1,13 @@
-"""The settings of a run: dataclasses on one side, flags and JSON on the other."""
+"""Settings of a run: dataclasses, and their conversion to and from flags and JSON."""
 
 from __future__ import annotations
 
 import dataclasses
 import re
 import typing
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
+
+import tyro
 
 from genlab import models
 from genlab.data.options import DataOptions
@@ -14,64 +16,66 @@ from genlab.networks.precision import Precision
 
 
 def profiled_steps(span: str) -> tuple[int, int]:
-    """START:STOP -> the two steps. Raises ValueError where it says anything else."""
+    """Parse START:STOP into two steps. Raises ValueError for any other format."""
     found = re.fullmatch(r"(\d+):(\d+)", span)
     if found is None or not int(found[1]) < int(found[2]):
-        raise ValueError(f"profile is {span!r}; it must be two steps, the smaller first, like 100:120")
+        raise ValueError(f"profile is {span!r}; it must be START:STOP, two increasing steps like 100:120")
     return int(found[1]), int(found[2])
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """The settings that every model's training has; each field is a flag."""
+    """Training settings shared by all models; each field is a flag."""
 
     data: str = "digits"
-    """Name of a data set (digits, mnist, fashion_mnist, kmnist, cifar10; stacked: three digits as RGB, of MNIST or of
-    stacked:SOURCE; points: ring, grid; tfds:NAME), or path: of a folder of images (class/*.png, or *.png), of idx files, or
-    of TFRecord files; of an .npz, .npy or .tfrecord file."""
-    steps: int | None = None
-    """Length of the run, in training steps. By default the model's own, or what --epochs gives."""
-    epochs: float | None = None
-    """Length of the run, in passes over the training images, instead of --steps."""
+    """Data set or path. Names: digits, mnist, fashion_mnist, kmnist, cifar10; stacked (three MNIST digits as RGB) or
+    stacked:SOURCE; ring, grid (points); tfds:NAME. Paths: a folder of images (class/*.png, or *.png), of idx files or of
+    TFRecord files; an .npz, .npy or .tfrecord file."""
+    steps: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    """Length of the run in training steps. By default the model's own, or given by --epochs."""
+    epochs: Annotated[float | None, tyro.conf.arg(metavar="FLOAT")] = None
+    """Length of the run in passes over the training images, instead of --steps."""
     seed: int = 0
-    """Seeds the initial weights, the data order and all noise."""
+    """Seed of the initial weights, the data order and all noise."""
     out: str = "runs"
-    """Folder in which the run's own folder is made."""
+    """Folder in which the run folder is created."""
     description: str = ""
-    """A few words that are added to the name of the run's folder."""
+    """A few words to append to the name of the run folder."""
     precision: Precision = "auto"
-    """What the networks compute in; auto: bfloat16 for images where the GPU, or a CPU with AMX or AVX512-BF16, is faster with it, else float32."""
-    schedule_steps: int | None = None
-    """Length of the learning-rate schedules, in training steps. By default that of the run as first started; --resume may change it."""
+    """Precision of the networks. auto: bfloat16 for images if the GPU, or a CPU with AMX or AVX512-BF16, is faster in it;
+    else float32."""
+    schedule_steps: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    """Length of the learning-rate schedules in training steps. By default the run's initial length; --resume may change it."""
     log_every: int = 100
-    """Steps from one line of metrics to the next."""
+    """Steps between lines of metrics."""
     sample_every: int = 500
-    """Steps from one grid of samples to the next; grids are drawn more often early, and always first and last."""
+    """Steps between grids of samples; early grids are more frequent, and the first and last step always have one."""
     checkpoint_every: int = 1000
-    """Steps from one checkpoint to the next; the last step is always saved."""
+    """Steps between checkpoints; the last step is always saved."""
     keep: int = 3
-    """How many of the newest checkpoints are kept."""
+    """Number of newest checkpoints to keep."""
     evaluate_every: int = 0
-    """Steps from one quick evaluation of samples to the next; the best one's checkpoint is kept. 0: none."""
+    """Steps between quick evaluations of samples; the best checkpoint is kept. 0: none."""
     evaluate_samples: int = 2000
-    """Samples of a quick evaluation, at most as many as there are training images."""
+    """Samples of a quick evaluation, at most the number of training images."""
     on_collapse: Literal["warn", "stop"] = "warn"
-    """What to do when samples grow alike or a loss shows that the game is over: say so, or stop with exit status 3."""
+    """On mode collapse, or when one network wins: warn, or stop with exit status 3."""
     on_nan: Literal["stop", "rollback"] = "stop"
-    """What to do when a metric is not finite: stop, or go back to the last checkpoint with halved rates, 3 times at most."""
+    """When a metric is not finite: stop, or roll back to the last checkpoint with halved learning rates, up to 3 times."""
     strategy: Literal["none", "mirrored", "multiworker"] = "none"
-    """How training is spread by tf.distribute: none; mirrored over the GPUs of this machine (or --replicas of its CPU);
-    multiworker over machines, which TF_CONFIG names."""
+    """How tf.distribute spreads training: none; mirrored over this machine's GPUs (or --replicas of its CPU);
+    multiworker over the machines in TF_CONFIG."""
     replicas: int = 0
-    """How many devices share each batch with --strategy mirrored; 0: all GPUs."""
+    """Devices that share each batch with --strategy mirrored; 0: all GPUs."""
     worker_timeout: int = 300
-    """Seconds that a worker of --strategy multiworker waits for the others to come."""
+    """Seconds that a worker of --strategy multiworker waits for the others to connect."""
     histograms: bool = False
-    """Log weights and activations by layer to TensorBoard with each grid of samples."""
+    """Write histograms of weights and activations per layer to TensorBoard with each grid of samples."""
     profile: str = ""
-    """START:STOP: trace these steps for TensorBoard, and tell the ten most expensive operations and the wait for data."""
+    """START:STOP: trace these steps for TensorBoard, and log the ten most expensive operations and the time spent waiting
+    for data."""
     jit: bool = False
-    """Compile steps by XLA, for GPUs: on a CPU convolutions take several times as long. Noise is other noise of the same kind."""
+    """Compile steps with XLA, for GPUs; on a CPU convolutions become several times slower. Random numbers differ."""
 
     def __post_init__(self) -> None:
         if self.evaluate_every < 0:
@@ -82,13 +86,13 @@ class Options:
         if self.replicas < 0 or (self.replicas and self.strategy != "mirrored"):
             raise ValueError(f"replicas is {self.replicas}; it must be at least 0, and goes with strategy mirrored")
         if self.jit and self.strategy != "none":
-            raise ValueError("jit and a strategy are both asked for; XLA compiles steps of one device alone")
+            raise ValueError("jit and a strategy are both given; XLA compiles steps for one device only")
         for name in ("steps", "epochs", "schedule_steps"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name} is {value}; it must be above 0")
         if self.steps is not None and self.epochs is not None:
-            raise ValueError("steps and epochs are both given; the length of the run is one of them")
+            raise ValueError("steps and epochs are both given; leave one out")
         if self.profile:
             profiled_steps(self.profile)
         if not 0 <= self.seed < 2**31:
@@ -114,33 +118,33 @@ MAY_CHANGE = (
     "histograms",
     "profile",
 )
-"""Options that a resumed run may change: they do not touch what a step computes, but for the learning rates (schedule_steps)."""
+"""Options that --resume may change. They do not affect what a step computes, except the learning rates (schedule_steps)."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Every resolved setting of a run, as config.json holds it."""
+    """All resolved settings of a run, as stored in config.json."""
 
     FORMAT: ClassVar[int] = 2
     """Version of config.json; see `upgraded`."""
 
     model: str
     preset: str
-    """Which of the model's presets the hyper-parameters began from; `default` for none."""
+    """Preset that the hyper-parameters started from; `default` for none."""
     hparams: Any
     """The model's Hparams."""
     options: Options
-    """With `steps`, `schedule_steps` and `precision` resolved, and `epochs` None."""
+    """Training options, with `steps`, `schedule_steps` and `precision` resolved, and `epochs` None."""
     dataset: dict[str, Any]
     """Name, source, shape, classes, counts and hash of the data."""
     environment: dict[str, Any]
-    """Versions and what else the last bit of a result depends on."""
+    """Package versions, and everything else that the last bit of a result depends on."""
     data_options: DataOptions = dataclasses.field(default_factory=DataOptions)
     """How the data was prepared."""
 
     @property
     def steps(self) -> int:
-        """Length of the run."""
+        """Length of the run in training steps."""
         assert self.options.steps is not None
         return self.options.steps
 
@@ -149,7 +153,7 @@ class Config:
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Config:
-        """Raises GenlabError where a key is missing or unknown, or the content is of a newer version of genlab."""
+        """Build from the content of config.json. Raises GenlabError for missing or unknown keys, or a newer format."""
         content = upgraded(content)
         _check_keys(cls, content)
         hparams = from_dict(models.load(content["model"]).Hparams, content["hparams"])
@@ -159,27 +163,27 @@ class Config:
 
 
 def upgraded(content: dict[str, Any]) -> dict[str, Any]:
-    """The content of a config.json of any version, as this version writes it, but for its format."""
+    """Return the content of a config.json of any version as this version writes it, without its `format`."""
     content = dict(content)
     version = content.pop("format", 1)
     if version > Config.FORMAT:
         raise GenlabError(
-            f"the run was written by a newer genlab: its format is {version}, and this version reads up to {Config.FORMAT}. "
+            f"the run was written by a newer genlab: it has format {version}, and this version reads up to {Config.FORMAT}. "
             "Update genlab."
         )
-    if version < 2 and content.get("model") == "wgan":  # it had a loss to choose, of one
+    if version < 2 and content.get("model") == "wgan":  # it had a loss setting with a single choice
         content["hparams"] = {name: value for name, value in content["hparams"].items() if name != "loss"}
     return content
 
 
 def from_dict(kind: type, values: dict[str, Any]) -> Any:
-    """A settings dataclass from plain values; JSON's lists become tuples. Raises GenlabError for an unknown key."""
+    """Build a settings dataclass from JSON values; lists become tuples. Raises GenlabError for an unknown key."""
     _check_keys(kind, values)
     return make(kind, {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
 
 def make(kind: type, values: dict[str, Any]) -> Any:
-    """The dataclass with these values. Raises UsageError for an unknown name (with the close ones) or a bad value."""
+    """Build a dataclass from values. Raises UsageError for an unknown name (suggesting close ones) or an invalid value."""
     known = {field.name for field in dataclasses.fields(kind)}
     for name in values:
         if name not in known:
@@ -196,14 +200,14 @@ def make(kind: type, values: dict[str, Any]) -> Any:
 
 
 def preset_for(model: str, asked: str | None, *, points: bool) -> str:
-    """The preset asked for; else `points` for points, where the model has that, and `default`."""
+    """Return the preset asked for, or the default: `points` for points, if the model has it, else `default`."""
     if asked is None:
         return "points" if points and "points" in models.presets(model) else "default"
     return asked
 
 
 def starting_hparams(model: str, preset: str) -> Any:
-    """The model's hyper-parameters as a preset gives them. Raises UsageError where the model has no such preset."""
+    """Return a preset's hyper-parameters. Raises UsageError if the model has no such preset."""
     presets = models.presets(model)
     if preset not in presets:
         raise UsageError(f"{model} has no preset {preset!r}; it has {', '.join(presets)}.")
@@ -211,7 +215,7 @@ def starting_hparams(model: str, preset: str) -> Any:
 
 
 def difference(stored: Any, asked: Any, except_for: tuple[str, ...] = ()) -> list[str]:
-    """`--flag: stored, asked` for each field in which two settings dataclasses differ."""
+    """Describe each field in which two settings dataclasses differ: `--flag: stored, asked`."""
     return [
         f"--{field.name.replace('_', '-')}: the run has {getattr(stored, field.name)}, asked for {getattr(asked, field.name)}"
         for field in dataclasses.fields(stored)
@@ -222,9 +226,7 @@ def difference(stored: Any, asked: Any, except_for: tuple[str, ...] = ()) -> lis
 def _check_keys(kind: type, content: dict[str, Any]) -> None:
     known = {field.name for field in dataclasses.fields(kind)}
     if unknown := set(content) - known:
-        raise GenlabError(
-            f"the stored settings have entries that this version does not know: {', '.join(sorted(unknown))}."
-        )
+        raise GenlabError(f"the stored settings have entries unknown to this version: {', '.join(sorted(unknown))}.")
     required = {
         field.name
         for field in dataclasses.fields(kind)

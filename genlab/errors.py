@@ -1,4 +1,4 @@
-"""What a command tells a person: its log and tables, and, when something goes wrong, a line or two and an exit status."""
+"""Output of the commands: log, tables, error messages and exit statuses."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ import tqdm
 
 
 class GenlabError(Exception):
-    """Something failed that a person can put right. The message says what happened, what was expected and what to do."""
+    """An error that the user can fix. The message says what happened, what was expected and what to type."""
 
     status = 1
 
 
 class UsageError(GenlabError):
-    """The command or the call asked for something that does not exist or does not fit."""
+    """A command or call with an unknown or invalid setting."""
 
     status = 2
 
 
 class Collapsed(GenlabError):
-    """Training was stopped because its samples or its losses show that it went wrong."""
+    """Training was stopped because of mode collapse, or because the losses show that it failed."""
 
     status = 3
 
 
 class Harmful(GenlabError):
-    """A measurement found that what was asked about does harm."""
+    """A measurement found that generated images hurt."""
 
     status = 4
 
 
 class Interrupted(GenlabError):
-    """A signal stopped the training, after a checkpoint was saved."""
+    """A signal stopped training, after a checkpoint was saved."""
 
     def __init__(self, message: str, number: int = signal.SIGINT) -> None:
         super().__init__(message)
@@ -47,26 +47,26 @@ class Interrupted(GenlabError):
 
 
 def closest(word: str, known: Iterable[str]) -> str:
-    """How a sentence about an unknown word ends: `; did you mean …?` where something known is close, else a full stop."""
+    """Return the end of a sentence about an unknown word: `; did you mean …?` if a known word is close, else a full stop."""
     matches = difflib.get_close_matches(word, list(known), n=3, cutoff=0.5)
     return f"; did you mean {' or '.join(matches)}?" if matches else "."
 
 
 def explain(error: BaseException) -> str | None:
-    """One line for a failure of the system that has a plain cause; None where the cause is not known."""
+    """Return one line about a system error with a known cause; None if the cause is unknown."""
     if isinstance(error, OSError):
         where = f": {error.filename}" if error.filename else ""
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            return f"the disk is full{where}. Free some space, then go on with --resume; earlier checkpoints are kept."
+            return f"the disk is full{where}. Free some space, then type --resume; earlier checkpoints are kept."
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             return f"no permission to write{where}. Choose another folder with --out."
         return f"{error.strerror or error}{where}"
     if type(error).__module__.startswith("tensorflow"):
         text = str(error)
-        if "UsageError: " in text:  # raised while the data was read, in TensorFlow's threads
+        if "UsageError: " in text:  # raised in TensorFlow's threads, while reading data
             return text.partition("UsageError: ")[2].splitlines()[0]
         if any(sign in text for sign in ("No space left", "File too large", "Disk quota")):
-            return "the disk is full. Free some space, then go on with --resume; earlier checkpoints are kept."
+            return "the disk is full. Free some space, then type --resume; earlier checkpoints are kept."
         if type(error).__name__ == "ResourceExhaustedError":
             return "memory ran out. Use a smaller --batch-size or smaller networks."
     if isinstance(error, MemoryError):
@@ -76,9 +76,9 @@ def explain(error: BaseException) -> str | None:
 
 @contextlib.contextmanager
 def reported(program: str) -> Iterator[None]:
-    """Run a command's body; end with `program: error: …` on standard error and the right exit status, no traceback.
+    """Run a command's body. Errors print `program: error: …` to stderr, without traceback, and set the exit status.
 
-    An error that nobody foresaw keeps its traceback: it is a fault of genlab's, and hiding it would help nobody.
+    Unexpected errors keep their traceback: they are bugs of genlab.
     """
     try:
         yield
@@ -102,7 +102,7 @@ def reported(program: str) -> Iterator[None]:
 
 
 class _Console(logging.Handler):
-    """Prints above the progress bar, where there is one."""
+    """Log handler that prints above a progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
         tqdm.tqdm.write(self.format(record), file=sys.stdout)
@@ -110,7 +110,7 @@ class _Console(logging.Handler):
 
 @contextlib.contextmanager
 def console_log() -> Iterator[None]:
-    """Print log records, except file-only ones, to standard output."""
+    """Print log records, except file-only ones, to stdout."""
     handler = _Console()
     handler.addFilter(lambda record: not getattr(record, "file_only", False))
     log = logging.getLogger("genlab")
@@ -122,7 +122,7 @@ def console_log() -> Iterator[None]:
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of cells as lines of text whose columns are aligned; all rows have as many cells."""
+    """Return rows of cells as text with aligned columns. All rows need the same number of cells."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows

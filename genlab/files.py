@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and the user's cache folder."""
+"""Atomic file writes, and the user's cache folder."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import numpy as np
 
 
 def replace(path: str | os.PathLike, write: Callable[[pathlib.Path], object]) -> pathlib.Path:
-    """Let `write` make a file beside `path`, then move it into place: readers see the old content or the new, never half.
+    """Write a file atomically: `write` gets a temporary path in the same folder, which then replaces `path`.
 
-    The folder is made where it is missing. The temporary file has the suffix of `path`, since some writers go by it.
+    The folder is created if missing. The temporary path keeps the suffix of `path`, which some writers depend on.
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -28,7 +28,7 @@ def replace(path: str | os.PathLike, write: Callable[[pathlib.Path], object]) ->
 
 
 def write_text(path: str | os.PathLike, text: str) -> pathlib.Path:
-    """Replace a file by this text, in UTF-8."""
+    """Write text to a file atomically, in UTF-8."""
     return replace(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
@@ -41,7 +41,7 @@ def write_arrays(path: str | os.PathLike, arrays: Mapping[str, Any], *, compress
 
 
 def cache_folder() -> pathlib.Path:
-    """For what takes minutes to compute and can be computed again: GENLAB_CACHE, or genlab in the user's cache folder."""
+    """Return the folder for cached results: GENLAB_CACHE, or genlab in the user's cache folder."""
     if chosen := os.environ.get("GENLAB_CACHE"):
         return pathlib.Path(chosen)
     return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "genlab"

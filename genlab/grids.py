@@ -1,4 +1,4 @@
-"""From pixels to what a person looks at: grids of images, animations, single images."""
+"""Write images, grids of images and animations."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ BACKGROUND = 127
 
 
 def to_grid(images: Any, columns: int | None = None, scale: int | None = None) -> np.ndarray:
-    """Images [N, H, W, C], row by row -> one uint8 picture [height, width, C].
+    """Arrange images [N, H, W, C] row by row in one uint8 picture [height, width, C].
 
-    Images are uint8, or floats in [-1, 1]. `columns` defaults to the nearest square. `scale` repeats every pixel;
-    by default small images are enlarged until one is about 64 pixels wide.
+    Images are uint8, or floats in [-1, 1]. `columns` defaults to a nearly square grid. `scale` repeats every pixel; by
+    default small images are enlarged to about 64 pixels.
     """
     images = as_pixels(images)
     count, height, width, channels = images.shape
@@ -43,22 +43,22 @@ def to_grid(images: Any, columns: int | None = None, scale: int | None = None) -
 def save_grid(
     images: Any, path: str | os.PathLike, columns: int | None = None, scale: int | None = None
 ) -> pathlib.Path:
-    """Write images [N, H, W, C], uint8 or floats in [-1, 1], as one picture; its kind follows from the name (.png)."""
+    """Write images [N, H, W, C], uint8 or floats in [-1, 1], as one picture. The suffix (.png) selects the format."""
     return save_image(to_grid(images, columns, scale), path)
 
 
 def save_image(image: Any, path: str | os.PathLike) -> pathlib.Path:
     """Write one image [H, W, C], uint8 or floats in [-1, 1]."""
     picture = _drop_grey_axis(as_pixels(image))
-    # Encoded in memory first: a full disk then fails in one plain place.
+    # Encode in memory first, so that a full disk fails only in the write.
     encoded = imageio.imwrite("<bytes>", picture, extension=pathlib.Path(path).suffix)
     return files.replace(path, lambda temporary: temporary.write_bytes(encoded))
 
 
 def save_animation(frames: Iterable[Any], path: str | os.PathLike, frames_per_second: float = 5.0) -> pathlib.Path:
-    """Write frames [H, W, C] (uint8 or floats in [-1, 1], all of one size) as an endless .gif or an .mp4.
+    """Write frames [H, W, C] (uint8 or floats in [-1, 1], all of one size) as a looping .gif or an .mp4.
 
-    MP4 needs the extra `genlab[video]`; frames whose sides are odd gain a pixel there, for the codec takes none.
+    MP4 needs the extra `genlab[video]`. Its codec takes only even sizes, so odd sides are padded by one pixel.
     """
     path = pathlib.Path(path)
     pictures = [as_pixels(frame) for frame in frames]
@@ -67,7 +67,7 @@ def save_animation(frames: Iterable[Any], path: str | os.PathLike, frames_per_se
         encoded = imageio.imwrite("<bytes>", stack, extension=".gif", duration=1000 / frames_per_second, loop=0)
         return files.replace(path, lambda temporary: temporary.write_bytes(encoded))
     if path.suffix.lower() != ".mp4":
-        raise UsageError(f"an animation is written as .gif or .mp4, not as {path.name}.")
+        raise UsageError(f"an animation cannot be written as {path.name}; the suffix must be .gif or .mp4.")
     try:
         import imageio_ffmpeg  # noqa: F401
     except ImportError:
@@ -83,22 +83,22 @@ def save_animation(frames: Iterable[Any], path: str | os.PathLike, frames_per_se
 
 
 def load_image(path: str | os.PathLike) -> np.ndarray:
-    """An image file as uint8 [H, W, C]."""
+    """Read an image file as uint8 [H, W, C]."""
     image = imageio.imread(pathlib.Path(path))
     return image[..., np.newaxis] if image.ndim == 2 else image
 
 
 def as_pixels(images: Any) -> np.ndarray:
-    """uint8 as it is; floats in [-1, 1] -> uint8."""
+    """Convert floats in [-1, 1] to uint8; return uint8 unchanged."""
     images = np.asarray(images)
     return images if images.dtype == np.uint8 else to_pixels(images)
 
 
 def interpolate(start: np.ndarray, end: np.ndarray, frames: int, spherical: bool) -> np.ndarray:
-    """Latents from `start` to `end`, both [latent], in `frames` even steps -> [frames, latent].
+    """Interpolate latents from `start` to `end`, both [latent], in `frames` even steps -> [frames, latent].
 
-    Spherical keeps to the shell where a Gaussian prior has its mass (Shoemake 1985; White 2016,
-    https://arxiv.org/abs/1609.04468); straight is for priors without such a shell.
+    Spherical interpolation stays in the shell where a Gaussian prior has its mass (Shoemake 1985; White 2016,
+    https://arxiv.org/abs/1609.04468). Linear interpolation is for priors without such a shell.
     """
     shares = np.linspace(0.0, 1.0, frames)[:, np.newaxis]
     cosine = np.dot(start, end) / (np.linalg.norm(start) * np.linalg.norm(end))

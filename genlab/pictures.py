@@ -1,4 +1,4 @@
-"""Pictures beside the grid of samples: reconstructions, scatter plots, the manifold of two latent numbers."""
+"""Pictures of a model: samples, reconstructions, scatter plots, the manifold of a 2-D latent space."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ PALETTE = np.array(
     ],
     np.uint8,
 )
-"""Colours of classes 0 to 9, repeated beyond."""
+"""Colours of classes 0 to 9, repeated for further classes."""
 
 
 def layout(model: Any) -> tuple[int, int | None]:
-    """How many samples a model's grid shows and in how many columns: 8x8, one column a class, 2,500 points."""
+    """Return the number of samples in a model's grid and its columns: 8x8, one column per class, or 2,500 points."""
     if not model.spec.is_image:
         return 2500, None
     return (8 * model.spec.num_classes, model.spec.num_classes) if model.conditional else (64, 8)
 
 
 def samples(drawn: Any, columns: int | None = None, real: Any = None) -> np.ndarray:
-    """Images [N, H, W, C] as a grid; vectors [N, D] as a scatter of their first two numbers over the `real` ones, grey."""
+    """Draw images [N, H, W, C] as a grid, and vectors [N, D] as a scatter plot of two dimensions over `real` ones in grey."""
     drawn = np.asarray(drawn)
     if drawn.ndim == 4:
         return grids.to_grid(drawn, columns)
@@ -47,7 +47,7 @@ def samples(drawn: Any, columns: int | None = None, real: Any = None) -> np.ndar
 
 
 def reconstructions(images: Any, reconstructed: Any, columns: int = 8) -> np.ndarray:
-    """Rows of images, each row with its reconstructions under it -> one uint8 picture."""
+    """Draw rows of images, each followed by a row of their reconstructions -> one uint8 picture."""
     images, reconstructed = grids.as_pixels(images), grids.as_pixels(reconstructed)
     count = len(reconstructed) // columns * columns or len(reconstructed)
     rows = [
@@ -59,9 +59,9 @@ def reconstructions(images: Any, reconstructed: Any, columns: int = 8) -> np.nda
 
 
 def scatter(points: Any, labels: Any = None, *, span: float | None = None, size: int = 512) -> np.ndarray:
-    """Points [N, 2] as coloured squares on white -> uint8 [size, size, 3]; first number to the right, second up.
+    """Draw points [N, 2] as coloured squares on white -> uint8 [size, size, 3]; the first axis points right, the second up.
 
-    The picture covers -span to span in both; by default what holds 99.5% of the points.
+    Both axes go from -span to span; the default span covers 99.5% of the points.
     """
     points = np.asarray(points, np.float64)[:, :2]
     span = span or 1.1 * float(np.quantile(np.abs(points), 0.995)) or 1.0
@@ -78,9 +78,9 @@ def scatter(points: Any, labels: Any = None, *, span: float | None = None, size:
 
 
 def manifold(model: Any, codes: Any, side: int = 15) -> np.ndarray:
-    """Images decoded from a square grid of two latent numbers -> one uint8 picture; first to the right, second up.
+    """Draw images decoded from a grid in a 2-D latent space -> one uint8 picture; the first axis points right, the second up.
 
-    Numbers are quantiles (2.5% to 97.5%) of N(0, 1) where that is the prior, else of the codes [N, 2] of real images.
+    Grid positions are quantiles (2.5% to 97.5%) of N(0, 1) if that is the prior, else of the codes [N, 2] of real images.
     """
     from scipy.stats import norm
 

@@ -1,4 +1,4 @@
-"""A matplotlib figure that goes into a file, whatever screen there is."""
+"""Matplotlib figures, written to files without a display."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from genlab import files
 
 @contextlib.contextmanager
 def axes(path: str | os.PathLike, width: float, height: float) -> Iterator[Any]:
-    """The axes of a figure of that many inches, written to `path` (.png) at the end."""
+    """Yield the axes of a figure, sized in inches, which is written to `path` (.png) at the end."""
     import matplotlib
 
     matplotlib.use("Agg")

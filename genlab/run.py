@@ -1,4 +1,4 @@
-"""The run folder: made once, locked while it is written, and opened by everything that uses a trained model."""
+"""The run folder: created once, locked during training, and opened by everything that uses a trained model."""
 
 from __future__ import annotations
 
@@ -28,45 +28,45 @@ from genlab.networks import precision
 
 log = logging.getLogger("genlab")
 log.setLevel(logging.INFO)
-log.propagate = False  # the command line prints it; a program that uses genlab may add a handler
+log.propagate = False  # the command line adds a handler, and so may a program that uses genlab
 
 NAME = re.compile(r"(\d{5,})-")
 
 
 @dataclasses.dataclass(frozen=True)
 class FolderOptions:
-    """The options of commands that use trained runs."""
+    """Options of commands that use trained runs."""
 
     runs: str = "runs"
     """Folder of the runs."""
     checkpoint: str = "latest"
-    """Whose weights: latest, best (of a run with --evaluate-every), or a step that was kept."""
+    """Checkpoint to load: latest, best (of a run with --evaluate-every), or the step of one that was kept."""
 
     def opened(self, run: str) -> Run:
-        """A run by its folder, number, or `latest`. Raises UsageError where there is none."""
+        """Open a run by folder, number or `latest`. Raises UsageError if there is none."""
         return open(run, self.runs, checkpoint=self.checkpoint)
 
 
 @dataclasses.dataclass(frozen=True)
 class RunOptions(FolderOptions):
-    """The options of commands that use one trained run."""
+    """Options of commands that use one trained run."""
 
     run: tyro.conf.Positional[str] = "latest"
     """The run: folder, number, or latest."""
 
     def open(self) -> Run:
-        """The run that was asked for. Raises UsageError where there is none."""
+        """Open the run that was asked for. Raises UsageError if there is none."""
         return self.opened(self.run)
 
 
 class Run:
-    """A folder with everything of one training: settings, metrics, grids, checkpoints, and the model they give."""
+    """A run folder: settings, metrics, grids, checkpoints, and the trained model."""
 
     def __init__(self, path: pathlib.Path, config: Config, checkpoint: str = "latest") -> None:
         self.path = path
         self.config = config
         self.checkpoint = checkpoint
-        """Whose weights the model has: `latest`, `best` or a step."""
+        """Checkpoint that the model is restored from: `latest`, `best` or a step."""
         self._dataset: Dataset | None = None
 
     def __repr__(self) -> str:
@@ -78,7 +78,7 @@ class Run:
 
     @property
     def samples(self) -> pathlib.Path:
-        """Folder of the grids and the animation."""
+        """Folder of grids and animation."""
         return self.path / "samples"
 
     @property
@@ -86,7 +86,7 @@ class Run:
         return self.path / "checkpoints"
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl, in order of their steps."""
+        """Return the lines of metrics.jsonl, ordered by step."""
         path = self.path / "metrics.jsonl"
         lines = path.read_text().splitlines() if path.exists() else []
         return [json.loads(line) for line in lines]
@@ -96,7 +96,7 @@ class Run:
             file.write(json.dumps(line) + "\n")
 
     def drop_metrics_after(self, step: int) -> None:
-        """Forget the lines that a killed run wrote after its last checkpoint: resuming writes them again."""
+        """Drop the lines that a killed run wrote after its last checkpoint; resuming writes them again."""
         kept = [line for line in _complete_lines(self.path / "metrics.jsonl") if line["step"] <= step]
         files.write_text(self.path / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
 
@@ -106,17 +106,16 @@ class Run:
 
     @contextlib.contextmanager
     def training(self) -> Iterator[None]:
-        """Held by the process that trains this run; what is logged meanwhile goes to log.txt too.
+        """Lock the run for training, and copy log records to log.txt.
 
-        Raises GenlabError where another process holds it. The system lets go of it when that process ends, however
-        it ends.
+        Raises GenlabError if another process holds the lock. The operating system releases it when that process ends.
         """
         lock = filelock.FileLock(self.path / ".lock", blocking=False)
         try:
             lock.acquire()
         except filelock.Timeout:
             raise GenlabError(
-                f"{self.path} is being trained by another process. Wait for it, or begin a new run."
+                f"{self.path} is being trained by another process. Wait for it, or start a new run."
             ) from None
         handler = logging.FileHandler(self.path / "log.txt")
         handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%Y-%m-%d %H:%M:%S"))
@@ -129,38 +128,39 @@ class Run:
             lock.release()
 
     def data(self, source: str = "") -> Dataset:
-        """The data the run was trained on, loaded anew; or another source, prepared in the same way.
+        """Load the data that the run was trained on, or another source, prepared in the same way.
 
-        Raises GenlabError where the run's own data is no longer the same, UsageError where another has another shape.
+        Raises GenlabError if the run's data has changed, UsageError if the other source has a different shape.
         """
         if source:
             other = sources.load(source, options=self.config.data_options)
             if list(other.spec.shape) != self.config.dataset["shape"]:
                 raise UsageError(
-                    f"{other.name} is of {list(other.spec.shape)}, and {self.name} of {self.config.dataset['shape']}."
+                    f"{other.name} has shape {list(other.spec.shape)}; {self.name} was trained on "
+                    f"{self.config.dataset['shape']}."
                 )
             return other
         if self._dataset is None:
             facts = self.config.dataset
             if not facts["source"]:
                 raise GenlabError(
-                    f"{self.path} was trained on arrays that a program passed: they are not stored with it."
+                    f"{self.path} was trained on arrays that a program passed, which are not stored with it."
                 )
             self.use_data(sources.load(facts["source"], options=self.config.data_options))
         assert self._dataset is not None
         return self._dataset
 
     def use_data(self, dataset: Dataset) -> None:
-        """Take this as the run's data. Raises GenlabError where its hash is not the stored one."""
+        """Set the run's data. Raises GenlabError if its hash differs from the stored one."""
         if dataset.sha256 != self.config.dataset["sha256"]:
             raise GenlabError(
-                f"the data at {dataset.source or 'hand'} is not what {self.name} was trained on: its hash is "
-                f"{dataset.sha256[:12]}, the run's {self.config.dataset['sha256'][:12]}. Restore the data, or begin a new run."
+                f"the data {dataset.source or 'passed'} is not what {self.name} was trained on: its hash is "
+                f"{dataset.sha256[:12]}, the run's {self.config.dataset['sha256'][:12]}. Restore the data, or start a new run."
             )
         self._dataset = dataset
 
     def build(self) -> GenerativeModel:
-        """The model of config.json with its initial weights."""
+        """Build the model of config.json with its initial weights."""
         facts = self.config.dataset
         spec = DataSpec(tuple(facts["shape"]), facts["num_classes"])
         options = self.config.options
@@ -173,29 +173,29 @@ class Run:
 
     @functools.cached_property
     def model(self) -> GenerativeModel:
-        """The model with the weights of the run's checkpoint. Raises GenlabError where there is none."""
+        """The model with the weights of the run's checkpoint. Raises GenlabError if there is none."""
         model = self.build()
         State(model).restore(self)
         return model
 
     @property
     def step(self) -> int:
-        """Training steps that the weights of `model` have seen."""
+        """Training step of the checkpoint that `model` is restored from."""
         return int(self.find_checkpoint().rpartition("-")[2])
 
     def find_checkpoint(self) -> str:
-        """Path of the checkpoint that `checkpoint` names. Raises GenlabError where there is none."""
+        """Return the path of the checkpoint that `checkpoint` names. Raises GenlabError if there is none."""
         if self.checkpoint == "latest":
             path = newest_checkpoint(self.path)
             if path is None:
                 raise GenlabError(
-                    f"{self.path} holds no checkpoint: its training ended before the first one. Train a new run."
+                    f"{self.path} holds no checkpoint: training ended before the first one. Train a new run."
                 )
             return path
         if self.checkpoint == "best":
             path = tf.train.latest_checkpoint(str(self.checkpoints / "best"))
             if path is None:
-                raise UsageError(f"{self.path} has no best checkpoint: train with --evaluate-every to keep one.")
+                raise UsageError(f"{self.path} has no best checkpoint. Train with --evaluate-every to keep one.")
             return path
         kept = sorted(int(path.stem.rpartition("-")[2]) for path in self.checkpoints.glob("step-*.index"))
         if not self.checkpoint.isdigit() or int(self.checkpoint) not in kept:
@@ -207,15 +207,14 @@ class Run:
 
     @property
     def decoder(self):
-        """The Keras model latents -> images in [-1, 1]."""
+        """Keras model latents -> images in [-1, 1]."""
         return self.model.decoder
 
 
 class State:
-    """What a checkpoint holds: the model's networks and optimizers, the step, the batches consumed, the rollbacks.
+    """Content of a checkpoint: the model's networks and optimizers, the step, the batches consumed, the rollbacks.
 
-    The noise of a step and the order of the data are functions of the seed and these counters, so they are the whole
-    state of the random generators.
+    The noise of a step and the data order depend only on the seed and these counters, so there is no other random state.
     """
 
     def __init__(self, model: GenerativeModel) -> None:
@@ -226,11 +225,11 @@ class State:
         self._managers: dict[str, Any] = {}
 
     def save(self, run: Run) -> None:
-        """Save the newest checkpoint and drop the oldest beyond `keep`. A save that is cut short leaves the others."""
+        """Save a checkpoint and delete the oldest beyond `keep`. An interrupted save leaves the others intact."""
         self._save(run.checkpoints, run.config.options.keep)
 
     def save_best(self, run: Run) -> None:
-        """Save this state as the run's best, in place of the one before."""
+        """Save this state as the run's best checkpoint, replacing the previous one."""
         self._save(run.checkpoints / "best", 1)
 
     def _save(self, folder: pathlib.Path, keep: int) -> None:
@@ -241,19 +240,19 @@ class State:
         manager.save(checkpoint_number=int(self.step.numpy()))
 
     def restore(self, run: Run) -> None:
-        """Read the run's checkpoint, all of it. Raises GenlabError where there is none or it does not fit."""
+        """Restore the run's checkpoint completely. Raises GenlabError if there is none or it does not fit."""
         path = run.find_checkpoint()
         try:
             self._checkpoint.restore(path).assert_consumed()
         except (tf.errors.OpError, AssertionError, ValueError, IndexError) as error:
             reason = str(error).splitlines()[0][:200]
-            raise GenlabError(f"the checkpoint {path} is damaged or of another version: {reason}") from error
+            raise GenlabError(f"the checkpoint {path} is damaged or from another version: {reason}") from error
 
 
 def create(out: str | os.PathLike, config: Config) -> Run:
-    """A new folder `00003-model-data[-description]` in `out` with config.json; the number is the next free one.
+    """Create a run folder `00003-model-data[-description]` in `out` with config.json, with the next free number.
 
-    Safe when several start at once: the number is taken under a lock on `out`.
+    Safe if several runs start at once: the number is taken under a lock on `out`.
     """
     root = pathlib.Path(out)
     root.mkdir(parents=True, exist_ok=True)
@@ -274,10 +273,10 @@ def open(
     model: str | None = None,
     checkpoint: str | int = "latest",
 ) -> Run:
-    """The one way in to a trained run: by path, by name or number in the folder `out`, or the newest one.
+    """Open a trained run: by path, by name or number in the folder `out`, or `latest`. All code that uses runs calls this.
 
-    `model` limits the newest to runs of that model. `checkpoint` is `latest`, `best` or a step that was kept. Raises
-    UsageError where there is no such run.
+    `model` limits `latest` to runs of that model. `checkpoint` is `latest`, `best` or the step of one that was kept. Raises
+    UsageError if there is no such run.
     """
     path = _find(str(run), pathlib.Path(out), model)
     file = path / "config.json"
@@ -294,7 +293,7 @@ def newest_checkpoint(path: pathlib.Path) -> str | None:
 
 
 def all_runs(out: pathlib.Path, model: str | None = None) -> list[pathlib.Path]:
-    """The run folders of `out`, oldest first."""
+    """Return the run folders in `out`, oldest first."""
     if not out.is_dir():
         return []
     numbered = [(int(match[1]), path) for path in out.iterdir() if (match := NAME.match(path.name))]
@@ -321,7 +320,7 @@ def _find(run: str, out: pathlib.Path, model: str | None) -> pathlib.Path:
 
 
 def _complete_lines(path: pathlib.Path) -> list[dict[str, Any]]:
-    """The lines that can be read; a last one that a kill cut short is left out."""
+    """Return the lines that can be parsed; a killed run may leave an incomplete last one."""
     lines = []
     for line in path.read_text().splitlines() if path.exists() else []:
         try:
@@ -332,5 +331,5 @@ def _complete_lines(path: pathlib.Path) -> list[dict[str, Any]]:
 
 
 def to_floats(values: Mapping[str, Any]) -> dict[str, float]:
-    """Metrics as JSON numbers of single precision's worth of digits."""
+    """Round metrics to six significant digits, for JSON."""
     return {name: float(f"{value:.6g}") for name, value in values.items()}

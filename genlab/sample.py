@@ -6,7 +6,7 @@ import dataclasses
 import pathlib
 import re
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import tyro
@@ -20,31 +20,31 @@ PROGRAM = "python -m genlab.sample"
 
 @dataclasses.dataclass(frozen=True)
 class Arguments(FolderOptions):
-    """Draw samples from a trained run. A seed names an image: the same seed gives the same image, whatever else is drawn."""
+    """Draw samples from a trained run. The same seed always gives the same image, whatever else is drawn."""
 
     run: str = "latest"
     """The run: its folder, its number, or `latest`."""
     out: str = "samples"
-    """Folder to write into."""
-    count: int | None = None
-    """How many images, of the seeds from --seed on. By default what --grid holds, or 64, or 8 of each class."""
+    """Output folder."""
+    count: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    """Number of images, with consecutive seeds from --seed. By default as many as --grid holds, or 64, or 8 per class."""
     seed: int = 0
     """First seed."""
-    seeds: str | None = None
-    """Seeds instead of --seed and --count: numbers and ranges, as in 0-15,40."""
-    grid: str | None = None
-    """Columns x rows of the grid, as in 8x8. By default the nearest square, or a column a class."""
-    label: str | None = None
-    """Class to draw, by name or number (models with labels)."""
-    interpolate: str | None = None
-    """Two seeds A:B: an animation from one image to the other (spherical where the prior is Gaussian)."""
+    seeds: Annotated[str | None, tyro.conf.arg(metavar="SEEDS")] = None
+    """Seeds instead of --seed and --count: numbers and ranges, like 0-15,40."""
+    grid: Annotated[str | None, tyro.conf.arg(metavar="COLUMNSxROWS")] = None
+    """Size of the grid, like 8x8. By default nearly square, or one column per class."""
+    label: Annotated[str | None, tyro.conf.arg(metavar="CLASS")] = None
+    """Class to draw, by name or number (conditional models)."""
+    interpolate: Annotated[str | None, tyro.conf.arg(metavar="A:B")] = None
+    """Animate from the image of seed A to that of seed B (spherical interpolation if the prior is Gaussian)."""
     frames: int = 60
     """Frames of the animation."""
     format: str = "gif"
-    """Kind of animation: gif or mp4 (mp4 needs the extra genlab[video])."""
+    """Format of the animation: gif or mp4 (mp4 needs the extra genlab[video])."""
     individual: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Write one PNG for each seed (seed0004.png) instead of a grid."""
-    array: str | None = None
+    """Write one PNG per seed (seed0004.png) instead of a grid."""
+    array: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
     """Write an .npz with images (uint8), latents and seeds instead of a grid."""
 
 
@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def draw(arguments: Arguments) -> list[pathlib.Path]:
-    """Do what the arguments ask; the paths of what was written."""
+    """Draw what the arguments ask for. Return the paths of the files written."""
     columns, seeds = _layout(arguments)
     between = _two_seeds(arguments.interpolate) if arguments.interpolate else None
     if arguments.frames < 2:
@@ -68,9 +68,7 @@ def draw(arguments: Arguments) -> list[pathlib.Path]:
     out = pathlib.Path(arguments.out)
     vectors = not model.spec.is_image
     if vectors and (between or arguments.individual):
-        raise UsageError(
-            f"{run.name} draws points, not images: --interpolate and --individual do not fit; --array does."
-        )
+        raise UsageError(f"{run.name} draws points, not images: use --array instead of --interpolate and --individual.")
     label = class_number(run, arguments.label) if arguments.label is not None else None
     suffix = "" if label is None else f"-label{run.config.dataset['class_names'][label]}"
     if between:
@@ -99,10 +97,10 @@ def draw(arguments: Arguments) -> list[pathlib.Path]:
 
 
 def class_number(run: Any, text: str) -> int:
-    """The class that is named, or numbered from 0 on."""
+    """Return the number of a class, given by name or by number from 0. Raises UsageError for an unknown class."""
     names = run.config.dataset["class_names"]
     if not run.model.conditional:
-        raise UsageError(f"--label: {run.config.model} draws without labels. Conditional models take it, such as cgan.")
+        raise UsageError(f"--label: {run.config.model} draws without labels. Use a conditional model, such as cgan.")
     if text in names:
         return names.index(text)
     if text.isdigit() and int(text) < len(names):
@@ -116,7 +114,7 @@ def _animation(
     model = run.model
     start, end = np.asarray(model.sample_latents(seeds))
     latents = grids.interpolate(start, end, arguments.frames, model.prior.is_spherical)
-    # All frames of one class: an animation from class to class would jump.
+    # All frames have one class: an animation between classes would jump.
     labels = (
         None
         if not model.conditional
@@ -128,18 +126,18 @@ def _animation(
 
 
 def _layout(arguments: Arguments) -> tuple[int | None, list[int] | None]:
-    """Columns of the grid (None: the nearest square) and the seeds to draw (None: as many as the model's grid shows)."""
+    """Return the columns of the grid (None: nearly square) and the seeds (None: as many as the model's grid shows)."""
     columns, cells = None, None
     if arguments.grid is not None:
         match = re.fullmatch(r"(\d+)x(\d+)", arguments.grid)
         if not match or int(match[1]) * int(match[2]) == 0:
-            raise UsageError(f"--grid {arguments.grid}: columns x rows is needed, as in 8x8.")
+            raise UsageError(f"--grid {arguments.grid}: it must be COLUMNSxROWS, like 8x8.")
         columns, cells = int(match[1]), int(match[1]) * int(match[2])
     count = cells if arguments.count is None else arguments.count
     if count is not None and count < 1:
-        raise UsageError(f"--count {count}: at least 1 is needed.")
+        raise UsageError(f"--count {count}: it must be at least 1.")
     if arguments.seed < 0:
-        raise UsageError(f"--seed {arguments.seed}: seeds are numbers from 0 on.")
+        raise UsageError(f"--seed {arguments.seed}: it must be at least 0.")
     if arguments.seeds is not None:
         seeds = _parse_seeds(arguments.seeds)
     elif count is None:
@@ -156,7 +154,7 @@ def _parse_seeds(text: str) -> list[int]:
     for part in text.split(","):
         match = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())
         if not match or (match[2] and int(match[2]) < int(match[1])):
-            raise UsageError(f"--seeds {text}: numbers and rising ranges are needed, as in 0-15,40.")
+            raise UsageError(f"--seeds {text}: it must be numbers and increasing ranges, like 0-15,40.")
         seeds.extend(range(int(match[1]), int(match[2] or match[1]) + 1))
     return seeds
 
@@ -164,7 +162,7 @@ def _parse_seeds(text: str) -> list[int]:
 def _two_seeds(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"(\d+):(\d+)", text)
     if not match:
-        raise UsageError(f"--interpolate {text}: two seeds A:B are needed, as in 3:7.")
+        raise UsageError(f"--interpolate {text}: it must be two seeds A:B, like 3:7.")
     return int(match[1]), int(match[2])
 
 

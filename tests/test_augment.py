@@ -80,7 +80,7 @@ def test_the_command_writes_figures_plot_and_verdict(capsys, monkeypatch):
     augment.main(arguments)  # two seeds: however bad, no verdict
     text = capsys.readouterr().out
     assert "No verdict from 2 seeds: 3 are needed. Type --seeds 3" in text
-    assert "real images a class" in text and "With 5 a class, generated images" in text
+    assert "real images per class" in text and "With 5 per class, generated images" in text
     assert "more than these classifiers" in text
     folder = genlab.load().path
     kept = json.loads((folder / "augment.json").read_text())
@@ -92,7 +92,7 @@ def test_the_command_writes_figures_plot_and_verdict(capsys, monkeypatch):
     monkeypatch.setattr(benefit, "trained", lambda real, *_, **settings: benefit.untrained(real[0].shape[1:], 10))
     selecting = ["--candidates", "2", "--select", "classifier", "--seeds", "1", "--steps", "2", "--per-class", "5"]
     augment.main(selecting)
-    assert "With 5 a class, generated images" in capsys.readouterr().out
+    assert "With 5 per class, generated images" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("settings", "status"), [(1, 4), (3, None)])
@@ -113,7 +113,7 @@ def test_wrong_input(capsys):
     train.main(["gan", "--steps", "1", "--batch-size", "16"])
     for arguments, words in (
         ([], "draws without"),
-        (["--per-class", "x"], "numbers are needed"),
+        (["--per-class", "x"], "must be numbers"),
         (["--data", "nowhere"], "no such data set"),
         (["--fraction", "0"], "above 0"),
     ):

@@ -56,7 +56,7 @@ def test_the_digits_extractor_was_trained_on_batches_that_move_as_a_whole():
         (own,) = np.unique(brightest(classifier.shifted(spots(5), 2)) - 8, axis=0)  # one move for all
         moves.append(own)
     assert np.min(moves) == -2 and np.max(moves) == 2 and len(np.unique(moves, axis=0)) > 15
-    assert "all alike" in classifier.train.__doc__
+    assert "as a whole" in classifier.train.__doc__
 
 
 def test_rotation_and_zoom_leave_the_middle_in_place_and_agree_with_pillow():

@@ -102,11 +102,11 @@ def test_plots_of_every_size_of_codes(latent_size, projection, tmp_path):
 
 def test_wrong_input(encoding, capsys, tmp_path):
     path = str(encoding.path)
-    assert "--bits 17: 1 to 16, or 32" in fails(lambda: encode.main([path, "--bits", "17"]), capsys)[1]
+    assert "--bits 17: it must be 1 to 16, or 32" in fails(lambda: encode.main([path, "--bits", "17"]), capsys)[1]
     assert "no validation images" in fails(lambda: encode.main([path, "--split", "validation"]), capsys)[1]
     (tmp_path / "codes.npz").write_bytes(b"nothing")
     message = fails(lambda: encode.main([path, "--decode", str(tmp_path / "codes.npz")]), capsys)[1]
-    assert "no file of codes" in message
+    assert "not a file of codes" in message
     codec.quantize(np.zeros((2, 6), np.float32), 8).save(tmp_path / "codes.npz", run="another", step=7)
     message = fails(lambda: encode.main([path, "--decode", str(tmp_path / "codes.npz")]), capsys)[1]
     assert "encoded by step 7 of another" in message

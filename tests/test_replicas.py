@@ -148,5 +148,5 @@ for settings in ({"batch_size": 15, "replicas": 2}, {"replicas": 3}):
 print(json.dumps({"messages": messages, "left": pathlib.Path("runs").exists()}))
 """
     found = process(code)
-    assert "--batch-size 15 cannot be shared by 2 replicas" in found["messages"][0] and not found["left"]
-    assert "--replicas 3: 2 CPU is what TensorFlow has here. The CPU can only be parted" in found["messages"][1]
+    assert "--batch-size 15 cannot be split over 2 replicas" in found["messages"][0] and not found["left"]
+    assert "--replicas 3: TensorFlow has 2 CPU here. The CPU can only be split" in found["messages"][1]

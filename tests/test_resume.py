@@ -86,7 +86,7 @@ def test_rates_beyond_their_schedule_are_warned_of_and_can_be_laid_out_again(cap
     assert genlab.load(run.path).config.options.schedule_steps == 2
     train.main(["--resume", "--steps", "6", "--schedule-steps", "6"])
     said = capsys.readouterr().out
-    assert "schedule laid out for 6 steps; it was 2" in said and "learning rates stay" not in said
+    assert "schedule of 6 steps; it was 2" in said and "learning rates stay" not in said
     run = genlab.load(run.path)
     assert run.config.options.schedule_steps == 6
     # The cosine from 1 at half of the schedule to 0.01 at its end.

@@ -110,7 +110,7 @@ def test_a_profile_tells_the_most_expensive_operations(capsys):
     head = next(index for index, line in enumerate(lines) if line.startswith("profile steps 4 to 7:"))
     assert "waiting for data" in lines[head]
     told = [
-        re.fullmatch(r" +([\d.]+)% +([\d.]+) ms a step +([\d.]+) times +(\w+), most in \S+", line)
+        re.fullmatch(r" +([\d.]+)% +([\d.]+) ms per step +([\d.]+) times +(\w+), most in \S+", line)
         for line in lines[head + 1 : head + 11]
     ]
     shares = [float(each[1]) for each in told]

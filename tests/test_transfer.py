@@ -70,7 +70,7 @@ def test_a_discriminator_is_cut_before_batch_and_label(conditional):
     assert model.layers[-3].name == "down2_act"
     images = np.random.default_rng(0).uniform(-1, 1, (8, 28, 28, 1)).astype(np.float32)
     np.testing.assert_allclose(model(images)[:1], model(images[:1]), atol=1e-5)
-    with pytest.raises(genlab.UsageError, match="needs labels beside the images"):
+    with pytest.raises(genlab.UsageError, match="layer projection of .* needs labels; cut before it"):
         transfer.classifier(conditional, layers="projection")
 
 
@@ -95,7 +95,7 @@ def test_a_good_trunk_helps_and_conditions_are_paired(encoding):
 def test_the_command_writes_figures_and_plot(encoding, capsys):
     transfer.main([str(encoding.path), "--labels", "20,40", "--seeds", "2", "--steps", "4"])
     text = capsys.readouterr().out
-    assert "up to down2_act" in text and "trained    3,930 weights with the trunk frozen" in text
+    assert "up to down2_act" in text and "trained    3,930 weights with the backbone frozen" in text
     assert "fine-tuned - scratch" in text and "No verdict from 2 seeds: 3 are needed" in text
     kept = json.loads((encoding.path / "transfer.json").read_text())
     assert [each["images"] for each in kept["settings"]] == [20, 40] and kept["tested_on"] == 360
@@ -105,7 +105,7 @@ def test_the_command_writes_figures_and_plot(encoding, capsys):
 
 def test_wrong_input(encoding, capsys, tmp_path):
     path = str(encoding.path)
-    assert "numbers, or all, are needed" in fails(lambda: transfer.main([path, "--labels", "few"]), capsys)[1]
+    assert "must be numbers or all" in fails(lambda: transfer.main([path, "--labels", "few"]), capsys)[1]
     assert "from 10 to" in fails(lambda: transfer.main([path, "--labels", "5"]), capsys)[1]
     status, message = fails(lambda: transfer.main([path, "--layers", "dwn*"]), capsys)
     assert status == 2 and "no layer is named 'dwn*'" in message

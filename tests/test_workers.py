@@ -78,7 +78,7 @@ def test_a_lost_worker_ends_the_other_with_a_message_and_a_checkpoint():
 def test_a_worker_that_never_comes_is_not_waited_for_without_end():
     (process,) = workers([*COMMAND, "--steps", "2", "--worker-timeout", "8"], started=1)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode != 0 and "did not all come within 8 s; this is number 0" in errors
+    assert process.returncode != 0 and "did not all connect within 8 s; this is number 0" in errors
     assert not pathlib.Path("runs").exists()
 
 

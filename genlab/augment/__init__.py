@@ -1,1 +1,1 @@
-"""`python -m genlab.augment`: a trained decoder among real images, and whether that helps a classifier."""
+"""`python -m genlab.augment`: the Augmenter layer, and a study of whether generated images help a classifier."""

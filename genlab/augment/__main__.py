@@ -1,4 +1,4 @@
-"""Command line: `python -m genlab.augment RUN` says whether a run's images help to train a classifier."""
+"""Command line: `python -m genlab.augment RUN` measures whether a run's images help to train a classifier."""
 
 from __future__ import annotations
 
@@ -12,33 +12,34 @@ from genlab.run import RunOptions
 
 PROGRAM = "python -m genlab.augment"
 PAIR = ("generated", "real")
-"""The conditions whose difference is the answer."""
-COUNTED = "real images a class"
+"""The condition and the baseline to compare."""
+COUNTED = "real images per class"
 
 
 @dataclasses.dataclass(frozen=True)
 class Arguments(RunOptions):
-    """Train a classifier on real images alone, with classical augmentation, with generated images, and with both.
+    """Train a classifier on real images only, with classical augmentation, with generated images, and with both.
 
-    Tests them on real held-out images, and says whether the generated images help, make no significant difference, or harm
-    (exit status 4), with Holm's correction over several --per-class. Writes augment.json and augment.png into the run's folder.
+    Tests each on real held-out images and reports whether generated images help, make no significant difference, or harm
+    (exit status 4). With several --per-class, p-values have Holm's correction. Writes augment.json and augment.png to the
+    run's folder.
     """
 
     data: str = ""
-    """Real images with labels; by default those that the run was trained on."""
+    """Real images with labels; by default the run's training data."""
     per_class: str = ""
-    """How many real images a class the classifier is trained on: 20,50,100. By default all."""
+    """Numbers of real training images per class, like 20,50,100. By default all."""
     seeds: int = 5
-    """Trainings of each kind, at least 3 for a verdict; the spread over them decides what is significant."""
+    """Trainings per condition, at least 3 for a verdict; the test for significance uses their variance."""
     fraction: float = 0.5
-    """Share of generated images in a batch."""
+    """Fraction of generated images in a batch."""
     steps: int = 1000
     """Training steps of each classifier."""
     candidates: int = 1
-    """Images that are generated for each that is used: the best by --select."""
+    """Images to generate for each one used: the best by --select."""
     select: str = "none"
-    """discriminator or classifier, with --candidates. The classifier is trained on the real images of each setting and seed
-    alone, so that no other label gets into the comparison."""
+    """Scorer of --candidates: discriminator or classifier. The classifier is trained only on the real images of each setting
+    and seed, so that no other labels leak into the comparison."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -57,9 +58,9 @@ def _counts(text: str) -> list[int | None]:
     try:
         counts: list[int | None] = [int(word) for word in text.split(",")]
     except ValueError:
-        raise UsageError(f"--per-class {text}: numbers are needed, like 20,50,100.") from None
+        raise UsageError(f"--per-class {text}: it must be numbers, like 20,50,100.") from None
     if min(count for count in counts if count is not None) < 1:
-        raise UsageError(f"--per-class {text}: at least 1 image of each class is needed.")
+        raise UsageError(f"--per-class {text}: each number must be at least 1.")
     return counts
 
 
@@ -75,8 +76,8 @@ def _study(arguments: Arguments, counts: list[int | None]) -> None:
     real, test = comparison.parts(dataset)
     classes = dataset.spec.num_classes
     if classes != run.model.spec.num_classes:
-        raise UsageError(f"{dataset.name} has {classes} classes, and the run draws {run.model.spec.num_classes}.")
-    # The run's own selecting classifier has seen all labels: the study trains one with the labels of each setting instead.
+        raise UsageError(f"{dataset.name} has {classes} classes; the run draws {run.model.spec.num_classes}.")
+    # The run's default scorer has seen all labels, so the study trains one with the labels of each setting instead.
     by_classifier = arguments.select == "classifier"
     source = TrainedDecoder.of_run(run, "none" if by_classifier else arguments.select)
     if by_classifier:
@@ -105,17 +106,17 @@ def _study(arguments: Arguments, counts: list[int | None]) -> None:
     )
     if seen > largest:
         print(
-            f"The generator was trained on {seen:,} images, more than these classifiers: so this is what it is worth to someone "
-            "who has it and few images, not what it gets out of those few."
+            f"The generator was trained on {seen:,} images, more than these classifiers. So this is its value to someone who "
+            "has the trained generator and few images, not what it learns from those few."
         )
     found = comparison.differences(settings, *PAIR)
     for setting, each in zip(settings, found, strict=True):
-        name = "all images" if setting.images is None else f"{setting.name} a class"
+        name = "all images" if setting.images is None else f"{setting.name} per class"
         print(f"With {name}, generated images {each.verdict}: {100 * each.gain:+.2f} points of accuracy.")
-    print(f"{run.path / 'augment.json'} and augment.png have all of it.")
+    print(f"{run.path / 'augment.json'} and augment.png have the details.")
     if any(each.verdict == "harm" for each in found):
         raise Harmful(
-            "generated images of this run make the classifier worse. Leave them out, or train the run longer."
+            "generated images of this run make the classifier worse. Do not use them, or train the run longer."
         )
 
 

@@ -1,4 +1,4 @@
-"""A trained decoder as a Keras layer that augments images. Importing this module imports Keras."""
+"""Keras layer that augments images with a trained decoder. Importing this module imports Keras."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from genlab.augment.decoders import SELECTIONS, TrainedDecoder
 from genlab.backend import keras, tf
 from genlab.errors import UsageError, closest
 
-if TYPE_CHECKING:  # an exported decoder augments without what trained it
+if TYPE_CHECKING:  # with an exported decoder, no training code is imported
     from genlab import run as runs
 
 MODES = ("replace", "append", "balance", "perturb", "interpolate")
 FORMAT = 2
-"""Of saved settings; see `_upgraded`."""
+"""Version of saved settings; see `_upgraded`."""
 ENCODED = ("perturb", "interpolate")
-"""Modes that change the images at hand, through an encoder."""
+"""Modes that need an encoder, because they change the images of the batch."""
 BATCH_STREAM, ARRAY_STREAM = 0x617567, 0x67656E
-"""Second halves of seeds: a batch whose pixels sum to 0 would else draw what `generate` draws."""
+"""Second halves of seeds. Without them, a batch whose pixels sum to 0 would draw the same images as `generate`."""
 
 
 @keras.saving.register_keras_serializable(package="genlab")
 class Augmenter(keras.layers.Layer):
-    """Puts generated images among real ones, with their labels, in the caller's own range, size and type.
+    """Layer that adds generated images to batches of real ones, in your value range, image size and label format.
 
         augment = genlab.Augmenter.from_run("runs/00003-cgan-mnist", fraction=0.5, seed=0)
         dataset = dataset.map(augment)                                # batches of (images, labels)
@@ -36,23 +36,24 @@ class Augmenter(keras.layers.Layer):
 
     Modes:
 
-    - `replace`: a fraction of each batch by generated images of the same labels.
-    - `append`: so many more, of labels that are drawn from the batch's.
-    - `balance`: as many more as make the classes of the batch equal.
-    - `perturb`: a fraction of the batch is encoded, moved by `amount` standard deviations of the codes, and decoded; the label
-      stays.
-    - `interpolate`: as `perturb`, but moved towards another image of the same class in the batch, by up to `amount` of the distance.
+    - `replace`: replaces a fraction of each batch by generated images with the same labels.
+    - `append`: adds `fraction` x batch images; their labels are sampled from the batch.
+    - `balance`: adds images until all classes are equally frequent in the batch.
+    - `perturb`: encodes a fraction of the batch, adds noise of `amount` standard deviations of the codes, and decodes; labels
+      stay the same.
+    - `interpolate`: like `perturb`, but moves each code towards another image of the same class in the batch, by up to
+      `amount` of the distance.
 
-    Images are [B, H, W, C] or [B, H, W] of any type; `value_range` is what black and white are in them, by default 0 and 255
-    for integers, 0 and 1 for floats. Generated ones are brought to the batch's size and channels. Labels are integers [B]
-    or [B, 1], or one-hot [B, K], and come back as they came. All randomness is a function of the seed and the batch: equal
-    batches are augmented alike, in whatever order a pipeline maps them. In a model it is active in training only; a model
-    hands a layer no labels, so that `perturb` alone can stand in `keras.Sequential`.
+    Images are [B, H, W, C] or [B, H, W] of any dtype. `value_range` gives the values of black and white, by default 0 and
+    255 for integers, 0 and 1 for floats. Generated images get the batch's size and channels. Labels are integers [B] or
+    [B, 1], or one-hot [B, K], and keep their format. All randomness depends only on the seed and the batch, so equal batches
+    get equal results, in any order. Inside a model the layer is active only in training. A model passes no labels to a
+    layer, so only `perturb` works in `keras.Sequential`.
 
-    With `select` `discriminator` or `classifier`, `candidates` are generated for each image, and the one is taken that the
-    discriminator finds the most real, or that the classifier takes for its label with the most certainty. That classifier
-    has seen all labels of the run's data (of digits, MNIST's). To measure what generated images are worth with fewer labels,
-    take `python -m genlab.augment`, which trains the selecting classifier on those few.
+    With `select` (`discriminator` or `classifier`), `candidates` images are generated for each one used: the one with the
+    highest discriminator score, or with the highest probability of its label. The classifier has seen all labels of the
+    run's data (for digits, MNIST's). To measure the value of generated images with fewer labels, use
+    `python -m genlab.augment`, which trains the selecting classifier on those few.
     """
 
     def __init__(
@@ -70,10 +71,10 @@ class Augmenter(keras.layers.Layer):
         name: str = "augmenter",
         **keywords: Any,
     ) -> None:
-        """Usually made by `from_run`, `from_runs` or `from_export`.
+        """Create from decoders; usually `from_run`, `from_runs` or `from_export` do this.
 
-        `classes` says which decoder draws a label and what the label is there: {label: (decoder, its label)}; by default
-        the first draws all that it knows. Raises UsageError for settings that do not fit.
+        `classes` maps each label to a decoder and to that decoder's own label: {label: (decoder, its label)}. By default the
+        first decoder draws all its labels. Raises UsageError for settings that do not fit.
         """
         super().__init__(name=name, **keywords)
         for setting, value, known in (("mode", mode, MODES), ("select", select, SELECTIONS)):
@@ -90,13 +91,13 @@ class Augmenter(keras.layers.Layer):
             raise UsageError(f"mode {mode!r} needs a run with an encoder: an autoencoder or a vae.")
         if mode not in ENCODED and not classes:
             raise UsageError(
-                f"mode {mode!r} draws images of given labels, and the run draws without. Take a conditional run (cgan), one run for "
-                "each class (from_runs), or mode perturb with an autoencoder or a vae."
+                f"mode {mode!r} needs images by label, and the run draws without labels. Use a conditional run (cgan), one run "
+                "per class (from_runs), or mode perturb with an autoencoder or a vae."
             )
         if select != "none" and any(each.scorer is None for each in decoders):
             raise UsageError(f"select {select!r}: the run has no {select} to select by.")
         self.decoders = list(decoders)
-        self.networks = [each.network for each in decoders]  # tracked by Keras, which knows no TrainedDecoder
+        self.networks = [each.network for each in decoders]  # tracked by Keras, which does not track a TrainedDecoder
         self.scorers = [each.scorer for each in decoders if each.scorer is not None]
         self.encoder = encoder
         self.classes = {int(label): (int(number), int(own)) for label, (number, own) in classes.items()}
@@ -104,7 +105,7 @@ class Augmenter(keras.layers.Layer):
         self.candidates, self.select = int(candidates), select
         self.value_range = None if value_range is None else (float(value_range[0]), float(value_range[1]))
         self.seed = int(seed)
-        # Drawing hundreds of latents one by one takes seconds in Python.
+        # In Python, hundreds of single draws take seconds.
         self._draws = [
             tf.function(
                 functools.partial(each.draw, candidates=self.candidates, select=select),
@@ -113,68 +114,68 @@ class Augmenter(keras.layers.Layer):
             )
             for each in self.decoders
         ]
-        self.trainable = False  # what is inside, too
+        self.trainable = False  # including the networks inside
         self.built = True
 
-    # -- making one ----------------------------------------------------------------------------------------------------
+    # -- constructors --------------------------------------------------------------------------------------------------
 
     @classmethod
     def from_run(
         cls, run: str | os.PathLike | runs.Run, *, checkpoint: str | int = "latest", **settings: Any
     ) -> Augmenter:
-        """From a trained run: its folder, number or `latest`. `settings` are those of the class.
+        """Create from a trained run: folder, number or `latest`. `settings` are those of the class.
 
-        A conditional run draws the classes it was trained on, by their numbers there. An autoencoder or a vae can `perturb` and
-        `interpolate`. Raises UsageError where the run cannot do what is asked.
+        A conditional run draws the classes that it was trained on, with the same numbers. An autoencoder or a vae can
+        `perturb` and `interpolate`. Raises UsageError if the run does not support the mode.
         """
         return cls([TrainedDecoder.of_run(_opened(run, checkpoint), settings.get("select", "none"))], **settings)
 
     @classmethod
     def from_export(cls, folder: str | os.PathLike, **settings: Any) -> Augmenter:
-        """From a folder that `python -m genlab.export` wrote, with `keras` among its formats; the run is not needed.
+        """Create from a folder written by `python -m genlab.export` with the format `keras`; the run is not needed.
 
-        Raises UsageError where the folder is no such export.
+        Raises UsageError if the folder is not such an export.
         """
         if settings.get("select", "none") != "none":
-            raise UsageError("select needs the run (from_run): an export holds no discriminator and no classifier.")
+            raise UsageError("select needs the run (from_run): an export has no discriminator and no classifier.")
         return cls([TrainedDecoder.of_export(folder)], **settings)
 
     @classmethod
     def from_runs(cls, by_label: Mapping[int, Any], **settings: Any) -> Augmenter:
-        """From one run for each class: {7: "runs/00004-dcgan-sevens", 9: ...}; each draws images of its label alone.
+        """Create from one run per class: {7: "runs/00004-dcgan-sevens", 9: ...}. Each draws only images of its label.
 
-        A conditional run draws the class of that number. Raises UsageError where the runs' images differ in shape.
+        A conditional run draws the class of that number. Raises UsageError if the runs' images differ in shape.
         """
         if not by_label:
-            raise UsageError("from_runs needs a run for one label at least.")
+            raise UsageError("from_runs got no runs; it needs at least one label and run, like {7: RUN}.")
         select = settings.get("select", "none")
         decoders = [TrainedDecoder.of_run(_opened(run), select) for run in by_label.values()]
         shapes = {each.image_shape for each in decoders}
         if len(shapes) > 1:
             raise UsageError(
-                f"the runs draw images of several shapes, {', '.join(map(str, sorted(shapes)))}; one is needed."
+                f"the runs draw images of different shapes, {', '.join(map(str, sorted(shapes)))}; they must be equal."
             )
         classes = {int(label): (number, int(label)) for number, label in enumerate(by_label)}
         return cls(decoders, classes=classes, **settings)
 
-    # -- using it ------------------------------------------------------------------------------------------------------
+    # -- use -----------------------------------------------------------------------------------------------------------
 
     def __call__(self, *inputs: Any, **keywords: Any) -> Any:
-        # Dataset.map hands (images, labels) over as two arguments, and there it is always training.
+        # Dataset.map passes (images, labels) as two arguments, and a pipeline is always for training.
         if len(inputs) == 2 and not isinstance(inputs[1], bool | type(None)):
             return self.augment(*inputs)
         return super().__call__(*inputs, **keywords)
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """Images, or (images, labels), as they are or, in training, augmented."""
+        """Return images, or (images, labels): augmented in training, else unchanged."""
         if not training:
             return inputs
         if isinstance(inputs, tuple | list):
             return self.augment(*inputs)
         if self.mode != "perturb":
             raise UsageError(
-                f"mode {self.mode!r} needs labels, and a layer in a model is handed images alone. Use it in the pipeline, "
-                "dataset.map(augment), or take mode perturb."
+                f"mode {self.mode!r} needs labels, and a layer in a model receives only images. Use it in the pipeline, "
+                "dataset.map(augment), or use mode perturb."
             )
         return self.augment(inputs)
 
@@ -182,10 +183,10 @@ class Augmenter(keras.layers.Layer):
         return input_shape
 
     def augment(self, images: Any, labels: Any = None) -> Any:
-        """A batch, augmented: (images, labels), or images alone where no labels are handed in (`perturb`).
+        """Augment a batch. Return (images, labels), or only images if there are no labels (`perturb`).
 
-        Works on tensors in a tf.function and on arrays. Raises UsageError for labels of an unknown shape, or of a class that
-        nothing here draws where that can be seen at once.
+        Works on arrays, and on tensors in a tf.function. Raises UsageError for labels of an unknown shape, and in eager mode
+        for labels that cannot be drawn.
         """
         images = tf.convert_to_tensor(images)
         low, high = self.value_range or conversion.usual_range(images)
@@ -194,7 +195,7 @@ class Augmenter(keras.layers.Layer):
         seed = self._batch_seed(scaled)
         if numbers is None and self.mode != "perturb":
             raise UsageError(
-                f"mode {self.mode!r} needs labels; dataset.map(augment) is handed them with batches of (images, labels)."
+                f"mode {self.mode!r} needs labels; use dataset.map(augment) on batches of (images, labels)."
             )
         if self.mode in ("append", "balance"):
             added = self._added_labels(numbers, seed)
@@ -206,22 +207,24 @@ class Augmenter(keras.layers.Layer):
             made = self._drawn(tf.gather(numbers, rows), seed, scaled)
         else:
             made = self._moved(scaled, numbers, rows, seed)
-        # The others come back as they were, to the last bit.
+        # All other images stay unchanged to the last bit.
         made = conversion.from_model_range(made, images, low, high)
         images = tf.tensor_scatter_nd_update(images, rows[:, None], made)
         return images if labels is None else (images, labels)
 
     def generate(self, count: int, labels: Any = None, *, seed: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """That many images and their labels as arrays: uint8 [count, H, W, C], or floats with a `value_range`; int64 [count].
+        """Return generated images, uint8 [count, H, W, C] (floats with a `value_range`), and their labels, int64 [count].
 
-        `labels`, one or several, are drawn in turn; by default all that are known. A `seed` gives other images.
+        `labels`, one or several, are repeated in turn; the default is all labels. Another `seed` gives other images.
         """
         if not self.classes:
-            raise UsageError("this run draws without labels; python -m genlab.sample --array draws images without.")
+            raise UsageError(
+                "this run draws without labels. Type python -m genlab.sample --array for images without labels."
+            )
         wanted = sorted(self.classes) if labels is None else np.atleast_1d(np.asarray(labels)).tolist()
         unknown = sorted(set(wanted) - set(self.classes))
         if unknown:
-            raise UsageError(f"nothing here draws the labels {unknown}; it draws {sorted(self.classes)}.")
+            raise UsageError(f"labels {unknown} cannot be drawn; they must be among {sorted(self.classes)}.")
         numbers = np.resize(np.asarray(wanted, np.int64), count)
         base = tf.constant([self.seed if seed is None else seed, ARRAY_STREAM], tf.int32)
         shape = self.decoders[0].image_shape
@@ -234,10 +237,10 @@ class Augmenter(keras.layers.Layer):
         low, high = self.value_range or conversion.usual_range(like)
         return conversion.from_model_range(images, like, low, high).numpy(), numbers
 
-    # -- its parts -----------------------------------------------------------------------------------------------------
+    # -- parts ---------------------------------------------------------------------------------------------------------
 
     def _batch_seed(self, scaled: Any) -> Any:
-        """A seed that differs from batch to batch: of the Augmenter's and of the pixels."""
+        """Return a seed for the batch, derived from the Augmenter's seed and the pixels."""
         bits = tf.bitcast(tf.reduce_sum(scaled, axis=[1, 2, 3]), tf.int32)
         places = tf.range(1, tf.size(bits) + 1, dtype=tf.int32)
         return tf.random.fold_in(
@@ -252,7 +255,7 @@ class Augmenter(keras.layers.Layer):
         ]
 
     def _added_labels(self, numbers: Any, seed: Any) -> Any:
-        """Labels of the images that are added to a batch."""
+        """Return the labels of the images to add to a batch."""
         if self.mode == "append":
             count = tf.cast(tf.round(self.fraction * tf.cast(tf.size(numbers), tf.float32)), tf.int32)
             uniform = tf.random.stateless_uniform([count], tf.random.fold_in(seed, 2, alg="philox"), alg="philox")
@@ -262,10 +265,10 @@ class Augmenter(keras.layers.Layer):
         return tf.repeat(known, tf.maximum(0, tf.reduce_max(counts) - counts))
 
     def _drawn(self, numbers: Any, seed: Any, like: Any) -> Any:
-        """Generated images [n, H, W, C] of the labels [n], of the size and channels of `like`."""
+        """Generate images [n, H, W, C] for the labels [n], with the size and channels of `like`."""
         known = tf.constant(sorted(self.classes))
         unknown = tf.reduce_any(tf.reduce_all(numbers[:, None] != known[None], axis=1))
-        message = f"a label is none of those that are drawn here: {sorted(self.classes)}."
+        message = f"a label cannot be drawn; it must be one of {sorted(self.classes)}."
         numbers = conversion.required(tf.logical_not(unknown), message, numbers)
         places = tf.argmax(numbers[:, None] == known[None], axis=1)
         number_of = tf.gather(tf.constant([self.classes[label][0] for label in sorted(self.classes)]), places)
@@ -278,7 +281,7 @@ class Augmenter(keras.layers.Layer):
         return conversion.fitted(made, like)
 
     def _moved(self, scaled: Any, numbers: Any, rows: Any, seed: Any) -> Any:
-        """The images of those rows, decoded from codes beside their own."""
+        """Return new versions of the images in `rows`, decoded from perturbed or interpolated codes."""
         height, width, channels = self.encoder.input_shape[1:]
         codes = self.encoder(conversion.fitted(scaled, tf.zeros([1, height, width, channels])), training=False)
         chosen = tf.gather(codes, rows)
@@ -288,7 +291,7 @@ class Augmenter(keras.layers.Layer):
             chosen = chosen + self.amount * tf.constant(self.decoders[0].prior.standard_deviation()) * noise
         else:
             other = tf.gather(codes, self._partners(numbers, rows, move_seed))
-            # Not `move_seed`: the seed of the partners is made from the first numbers of its stream.
+            # Not `move_seed`, whose stream the seed of the partners comes from.
             share_seed = tf.random.fold_in(seed, 4, alg="philox")
             share = tf.random.stateless_uniform([tf.size(rows), 1], share_seed, alg="philox")
             chosen = chosen + self.amount * share * (other - chosen)
@@ -296,11 +299,11 @@ class Augmenter(keras.layers.Layer):
 
     @staticmethod
     def _partners(numbers: Any, rows: Any, seed: Any) -> Any:
-        """For each row a row of the same label, drawn at random: another one, where there is another."""
+        """Draw a partner of the same label for each row: another row if there is one, else itself."""
         same = tf.gather(numbers, rows)[:, None] == numbers[None]  # [n, B]
         own = rows[:, None] == tf.range(tf.size(numbers))[None]
         draws = tf.random.stateless_uniform(tf.shape(same), tf.random.fold_in(seed, 1, alg="philox"), alg="philox")
-        # The row itself comes last among those of its label.
+        # The row itself ranks last among those of its label.
         return tf.argmax(tf.where(same, draws + 1.0, 0.0) - tf.cast(own, tf.float32), axis=1)
 
     # -- saving --------------------------------------------------------------------------------------------------------
@@ -329,7 +332,7 @@ class Augmenter(keras.layers.Layer):
 
 
 def _upgraded(config: dict[str, Any]) -> dict[str, Any]:
-    """Settings as earlier versions saved them, in today's words."""
+    """Return settings saved by any version as this version saves them, without `format`."""
     config = dict(config)
     if config.pop("format", 1) < 2:
         mode = config.pop("way")

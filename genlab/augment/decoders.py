@@ -1,4 +1,4 @@
-"""A trained decoder with all that drawing images of given labels takes. Importing this module imports Keras."""
+"""A trained decoder with its prior, encoder and scorer. Importing this module imports Keras."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from genlab.backend import keras, tf
 from genlab.errors import UsageError
 from genlab.networks import priors
 
-if TYPE_CHECKING:  # an exported decoder draws without what trained it
+if TYPE_CHECKING:  # with an exported decoder, no training code is imported
     from genlab import run as runs
 
 SELECTIONS = ("none", "discriminator", "classifier")
@@ -23,37 +23,38 @@ SELECTIONS = ("none", "discriminator", "classifier")
 
 @dataclasses.dataclass
 class TrainedDecoder:
-    """A decoder, what its latents are drawn from, and what its images are judged by."""
+    """A decoder with the prior of its latents and, optionally, an encoder and a scorer of its images."""
 
     network: Any
     """Keras model latents [B, latent], or [latents, labels [B]], -> images [B, H, W, C] in [-1, 1]."""
     prior: priors.Prior
-    """What its latents are drawn from."""
+    """Distribution of its latents."""
     encoder: Any = None
-    """Keras model images -> latents, where there is one."""
+    """Keras model images -> latents, or None."""
     num_classes: int = 0
-    """How many classes it draws by label; 0: it draws without."""
+    """Number of classes that it draws by label; 0: it is unconditional."""
     scorer: Any = None
-    """Discriminator or classifier, for `select`: images, or [images, labels], -> logits [B, 1]; images -> logits [B, K]."""
+    """Scorer for `select`: a discriminator, images or [images, labels] -> logits [B, 1], or a classifier, images -> logits
+    [B, K]."""
 
     @classmethod
     def of_run(cls, run: runs.Run, select: str = "none") -> TrainedDecoder:
-        """Of a run, with the scorer that `select` names. Raises UsageError where it has none, or draws points."""
+        """Create from a run, with the scorer of `select`. Raises UsageError if it has none, or draws points."""
         model = run.model
         if not model.spec.is_image:
             raise UsageError(f"{run.path} draws points, not images.")
-        # Arrays, where the run has variables: this decoder is not trained on.
+        # Arrays instead of the run's variables: this decoder is not trained further.
         prior = priors.make(model.prior.name, model.latent_size, model.prior.arrays())
         classes = model.spec.num_classes if model.conditional else 0
         return cls(model.decoder, prior, model.encoder, classes, _scorer(run, select))
 
     @classmethod
     def of_export(cls, folder: str | os.PathLike) -> TrainedDecoder:
-        """Of a folder that `python -m genlab.export` wrote. Raises UsageError where it is no such export."""
+        """Create from a folder written by `python -m genlab.export`. Raises UsageError if it is not such an export."""
         path = pathlib.Path(folder)
         if not (path / "metadata.json").exists() or not (path / "decoder.keras").exists():
             raise UsageError(
-                f"{path} has no metadata.json and decoder.keras: python -m genlab.export RUN --formats keras writes them."
+                f"{path} has no metadata.json and decoder.keras. Type python -m genlab.export RUN --formats keras to write them."
             )
         facts = json.loads((path / "metadata.json").read_text())
         if facts["images"]["range"] is None:
@@ -69,18 +70,18 @@ class TrainedDecoder:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """Height, width, channels."""
+        """(height, width, channels) of its images."""
         return tuple(self.network.output_shape[1:])
 
     def draw(self, labels: Any, seed: Any, candidates: int = 1, select: str = "none") -> Any:
-        """Images [n, H, W, C] in [-1, 1] of the labels [n], each the one of its candidates that the scorer likes best.
+        """Draw images [n, H, W, C] in [-1, 1] for the labels [n], each the candidate with the highest score.
 
-        `seed` is an int32 pair. Any two seeds draw independent latents, neighbours such as [0, 1] and [0, 2] too.
+        `seed` is an int32 pair. Any two seeds give independent latents, including neighbours such as [0, 1] and [0, 2].
         """
         repeated = tf.repeat(labels, candidates)
         count = tf.size(repeated)
-        # Hashed, not counted from the seed on: fold_in keeps the number that it folds in as the second half of the new seed,
-        # so the seeds of two decoders or two calls are neighbours, and their counts would overlap.
+        # Split, not counted up from the seed: fold_in keeps the folded number as the second half of the new seed, so the
+        # seeds of two decoders or calls are neighbours, and counting up from them would overlap.
         codes = self.prior.draw_each(tf.random.split(seed, count, alg="philox"))
         images = self.network([codes, repeated] if self.num_classes else codes, training=False)
         if select == "none":
@@ -93,7 +94,7 @@ class TrainedDecoder:
         return tf.gather(groups, best, axis=1, batch_dims=1)
 
     def get_config(self) -> dict[str, Any]:
-        """Everything as what JSON holds, but the weights."""
+        """Return the settings as JSON values, without the weights."""
         networks = {name: getattr(self, name) for name in ("network", "encoder", "scorer")}
         return {
             "prior": self.prior.name,
@@ -112,16 +113,14 @@ class TrainedDecoder:
 
 
 def _scorer(run: runs.Run, select: str) -> Any:
-    """What `select` goes by: the run's discriminator, or a classifier of all labels of its data (of digits, MNIST's).
+    """Return the scorer of `select`: the run's discriminator, or a classifier of its data (for digits, MNIST's).
 
-    A study with fewer labels must not select by it: study.predictions_by_condition trains its own.
+    That classifier has seen all labels, so a study with fewer must not use it: study.predictions_by_condition trains its own.
     """
     if select == "discriminator":
         found = run.model.discriminator
         if found is None or found.output_shape[-1] != 1:
-            raise UsageError(
-                f"select 'discriminator': {run.config.model} has no discriminator that gives images a score."
-            )
+            raise UsageError(f"select 'discriminator': {run.config.model} has no discriminator that scores images.")
         return found
     if select == "classifier":
         from genlab.evaluate import extractors
@@ -129,7 +128,7 @@ def _scorer(run: runs.Run, select: str) -> Any:
         extractor = extractors.load("auto", run.data())
         if extractor.num_classes != run.model.spec.num_classes:
             raise UsageError(
-                "select 'classifier': no classifier of the run's classes is at hand; its data needs labels."
+                "select 'classifier': there is no classifier for the run's classes; its data needs labels."
             )
         return keras.Model(extractor.network.inputs[0], extractor.network.outputs[1])
     return None

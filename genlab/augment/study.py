@@ -1,4 +1,4 @@
-"""Does a trained generator help a classifier? The same one is trained with and without generated images, and compared."""
+"""Study: train the same classifier with and without generated images, and compare."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from genlab.networks import augmentation
 log = logging.getLogger("genlab")
 
 CONDITIONS = ("real", "classical", "generated", "both")
-"""Real images alone; shifted, turned and zoomed at random; with generated ones among them; both."""
+"""Only real images; with random shift, rotation and zoom; with generated images; with both."""
 CLASSICAL = ("shift", "rotate", "zoom")
 BATCH = 64
 LEARNING_RATE = 2e-3
 POOL = 20_000
-"""Generated images that batches are filled from, at most."""
+"""Maximum number of generated images to fill batches from."""
 Arrays = tuple[np.ndarray, np.ndarray]
 """Images, uint8 [N, H, W, C], and integer labels [N]."""
 
@@ -40,28 +40,28 @@ def study(
     steps: int = 1000,
     conditions: Sequence[str] = CONDITIONS,
 ) -> list[Setting]:
-    """Train a small classifier under each condition, with each number of real images a class, and each seed.
+    """Train a small classifier for each number of real images per class, each seed and each condition.
 
-    All images are uint8 [N, H, W, C] with integer labels [N]. Every training takes the same number of steps on batches
-    of 64, of which `fraction` are generated where there are any. A seed draws the real images, the initial weights and
-    the order, the same ones for all conditions: the differences are paired. `generated` may be a function that a classifier
-    selects for: see `predictions_by_condition`. Raises UsageError where a class has too few images.
+    All images are uint8 [N, H, W, C] with integer labels [N]. Every training takes the same number of steps on batches of
+    64, with `fraction` generated images if the condition has any. A seed selects the real images, the initial weights and
+    the order. They are the same for all conditions, so differences are paired. `generated` may be a function of a
+    classifier, see `predictions_by_condition`. Raises UsageError if a class has too few images.
     """
     counts = np.bincount(real[1], minlength=num_classes)
     settings = []
     for count in per_class:
         if count is not None and counts.min() < count:
-            raise UsageError(f"--per-class {count}: a class has {counts.min():,} training images alone.")
+            raise UsageError(f"--per-class {count}: a class has only {counts.min():,} training images.")
     for count in per_class:
         setting = Setting(count)
         for seed in range(seeds):
             rows = comparison.chosen_rows(real[1], count, seed)
             few = real[0][rows], real[1][rows]
-            answers = predictions_by_condition(
+            predictions = predictions_by_condition(
                 generated, few, test[0], num_classes, fraction=fraction, steps=steps, seed=seed, conditions=conditions
             )
-            setting.add(answers, test[1], num_classes)
-            log.info(f"{'all' if count is None else count} a class, seed {seed}: {setting.newest()}")
+            setting.add(predictions, test[1], num_classes)
+            log.info(f"{'all' if count is None else count} per class, seed {seed}: {setting.newest()}")
         settings.append(setting)
     return settings
 
@@ -77,16 +77,16 @@ def predictions_by_condition(
     seed: int,
     conditions: Sequence[str] = CONDITIONS,
 ) -> dict[str, np.ndarray]:
-    """The classes that a classifier takes the test images for after training under each condition; see `study`.
+    """Train a classifier under each condition and return its predicted classes of the test images; see `study`.
 
-    `generated` may be a function of a classifier (Keras model, images in [-1, 1] -> logits) that returns the generated images
-    that it selects. It is handed one that was trained on `real` alone.
+    `generated` may be a function of a classifier (Keras model, images in [-1, 1] -> logits) that returns the generated
+    images selected by it. The classifier is trained only on `real`.
     """
     if callable(generated):
-        # A classifier of all labels, such as the extractor's, would hand the labels that were left out to the conditions with
-        # generated images, through the images that it selects, and their gain would be the labels'.
+        # A classifier trained on all labels, such as the extractor's, would leak the labels that were left out through the
+        # images that it selects, and the gain would come from those labels.
         generated = generated(trained(real, None, num_classes, classical=False, fraction=0.0, steps=steps, seed=seed))
-    answers = {}
+    predictions = {}
     for condition in conditions:
         network = trained(
             real,
@@ -97,8 +97,8 @@ def predictions_by_condition(
             steps=steps,
             seed=seed,
         )
-        answers[condition] = classifier.predicted(network, test)
-    return answers
+        predictions[condition] = classifier.predicted(network, test)
+    return predictions
 
 
 def trained(
@@ -111,7 +111,7 @@ def trained(
     steps: int,
     seed: int,
 ) -> Any:
-    """The classifier, images in [-1, 1] -> logits [B, K], trained for so many steps."""
+    """Train a classifier, images in [-1, 1] -> logits [B, K], for `steps` steps."""
     keras.utils.set_random_seed(seed)
     made = 0 if generated is None else round(BATCH * fraction)
     parts = [classifier.batches(*real, BATCH - made, seed)] if made < BATCH else []
@@ -132,6 +132,6 @@ def trained(
 
 
 def untrained(shape: tuple[int, ...], num_classes: int) -> Any:
-    """That classifier with initial weights, for images of the shape (H, W, C)."""
+    """Return the classifier with initial weights, for images of shape (H, W, C)."""
     network = classifier.build(shape, num_classes)
     return keras.Model(network.inputs[0], network.outputs[1])

@@ -1,1 +1,1 @@
-"""`python -m genlab.encode`: images to short codes and back."""
+"""`python -m genlab.encode`: encode images as short codes, and decode them."""

@@ -1,4 +1,4 @@
-"""Command line: `python -m genlab.encode RUN` turns images into codes and back, and draws the latent space."""
+"""Command line: `python -m genlab.encode RUN` encodes and decodes images, and plots the latent space."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from genlab.run import RunOptions
 
 PROGRAM = "python -m genlab.encode"
 PLOTTED = 5000
-"""Codes in a plot or in the projector, at most."""
+"""Maximum number of codes in a plot or in the projector."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Arguments(RunOptions):
-    """Encode images with an autoencoder or a vae; say how small the codes are and what is left of the images.
+    """Encode images with an autoencoder or a vae, and measure size and reconstruction error against PCA and JPEG.
 
-    Writes codes.npz and encode.json into the run's folder. --decode turns such a file into images again.
+    Writes codes.npz and encode.json to the run's folder. --decode converts such a file back to images.
     """
 
     data: str = ""
-    """Images to encode; by default those that the run was trained on."""
+    """Images to encode; by default the run's data."""
     split: Literal["test", "validation", "train"] = "test"
-    """Which part of the data."""
+    """Split of the data to encode."""
     bits: int = 8
-    """Bits a number of the code: 1 to 16, or 32 for float32 as it is."""
+    """Bits per dimension of the code: 1 to 16, or 32 for float32 without quantization."""
     out: str = ""
-    """File to write instead of codes.npz (with --decode: images.npz) in the run's folder."""
+    """Output file instead of codes.npz (with --decode: images.npz) in the run's folder."""
     decode: str = ""
-    """A file of codes that this run wrote, to be decoded."""
+    """File of codes from this run to decode."""
     plot: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Draw the codes in the plane, coloured by label, as codes.png."""
+    """Plot the codes in two dimensions, coloured by label, as codes.png."""
     projection: Literal["pca", "tsne"] = "pca"
-    """How codes of more than two numbers are brought to the plane."""
+    """How to project codes with more than two dimensions."""
     projector: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Write the codes for TensorBoard's projector into projector/."""
+    """Write the codes for TensorBoard's projector to projector/."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -65,8 +65,8 @@ def _decode(run: Any, arguments: Arguments) -> pathlib.Path:
     written_by = (str(more.get("run")), int(more.get("step", -1)))
     if written_by != (run.name, run.step):
         raise UsageError(
-            f"{arguments.decode} was encoded by step {written_by[1]} of {written_by[0]}; {run.name} at step {run.step} would "
-            "decode it wrongly. Name that run (and --checkpoint)."
+            f"{arguments.decode} was encoded by step {written_by[1]} of {written_by[0]}; {run.name} at step {run.step} cannot "
+            "decode it. Name that run (and --checkpoint)."
         )
     out = pathlib.Path(arguments.out or run.path / "images.npz")
     arrays = {"images": codec.decode(run.model, codes.values())}
@@ -83,7 +83,7 @@ def _encode(run: Any, arguments: Arguments) -> None:
     dataset = run.data(arguments.data)
     chosen, labels = (getattr(dataset, field) for field in FIELDS[arguments.split])
     if chosen is None or not len(chosen):
-        raise UsageError(f"{dataset.name} has no {arguments.split} images; --split train takes those it has.")
+        raise UsageError(f"{dataset.name} has no {arguments.split} images. Use another split, like --split train.")
     images = chosen[:]
     values = codec.encode(run.model.encoder, images)
     codes = codec.quantize(values, arguments.bits)
@@ -115,8 +115,8 @@ def _encode(run: Any, arguments: Arguments) -> None:
 
 
 def table(rows: list[Any], raw_bytes: int, pixels: int) -> str:
-    """What each way of storing takes and leaves, by row; errors on the scale from 0 to 1."""
-    cells = [["", "bytes an image", "ratio", "bits a pixel", "mse", "psnr, dB", "ssim"]]
+    """Return a table of size and reconstruction error by encoding; errors are on the scale 0 to 1."""
+    cells = [["", "bytes per image", "ratio", "bits per pixel", "mse", "psnr, dB", "ssim"]]
     for row in rows:
         size = row.bytes_per_image
         metrics = [f"{row.metrics['mse']:.5f}", f"{row.metrics['psnr']:.2f}", f"{row.metrics['ssim']:.4f}"]
@@ -125,8 +125,8 @@ def table(rows: list[Any], raw_bytes: int, pixels: int) -> str:
 
 
 def plot(codes: np.ndarray, labels: Any, names: tuple[str, ...], projection: str, path: pathlib.Path) -> None:
-    """Codes [N, latent] as points in the plane, a colour for each class."""
-    axes_names = ("first number", "second number")
+    """Plot codes [N, latent] as points in two dimensions, one colour per class."""
+    axes_names = ("dimension 1", "dimension 2")
     if codes.shape[1] > 2 and projection == "pca":
         from sklearn.decomposition import PCA
 
@@ -152,7 +152,7 @@ def plot(codes: np.ndarray, labels: Any, names: tuple[str, ...], projection: str
 
 
 def project(codes: np.ndarray, images: np.ndarray, labels: Any, names: tuple[str, ...], folder: pathlib.Path) -> None:
-    """Write vectors, labels and a sheet of the images for TensorBoard's projector."""
+    """Write vectors, labels and a sprite of the images for TensorBoard's projector."""
     from tensorboard.plugins import projector
 
     from genlab import grids
@@ -166,7 +166,7 @@ def project(codes: np.ndarray, images: np.ndarray, labels: Any, names: tuple[str
         embedding.metadata_path = "labels.tsv"
     side = int(np.ceil(np.sqrt(len(images))))
     height, width = images.shape[1:3]
-    if side * max(height, width) <= 8192:  # the largest sheet that the projector takes
+    if side * max(height, width) <= 8192:  # the largest sprite that the projector accepts
         sheet = np.zeros((side * side, *images.shape[1:]), np.uint8)
         sheet[: len(images)] = images
         rows = sheet.reshape(side, side, *images.shape[1:]).transpose(0, 2, 1, 3, 4)

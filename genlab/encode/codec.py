@@ -1,4 +1,4 @@
-"""Images as short codes of so many bits, and back: what an encoder makes of compression, beside JPEG and PCA."""
+"""Encode images as short quantized codes, decode them, and compare with JPEG and PCA."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from genlab.evaluate.metrics.reconstruction import reconstruction_metrics
 FLOAT_BITS = 32
 """Bits that stand for no quantization: float32 as it is."""
 LARGEST = 16
-"""Bits of a quantized number, at most."""
+"""Maximum bits per dimension of a quantized code."""
 FITTED = 20_000
-"""Training images that principal components are fitted to, at most."""
+"""Maximum number of training images to fit principal components to."""
 BLOCK = 8
-"""JPEG works on squares of so many pixels."""
+"""Height and width of JPEG's blocks, in pixels."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,25 +30,25 @@ class Codes:
     """Codes of images, quantized to a number of bits."""
 
     packed: np.ndarray
-    """uint8: the levels, one after another with no bit between them; float32 [N, size] with 32 bits."""
+    """uint8: the levels, densely packed; with 32 bits: float32 [N, size]."""
     count: int
     size: int
-    """Numbers in a code."""
+    """Dimensions of a code."""
     bits: int
-    """Bits a number: 1 to 16, or 32 for float32 as it is."""
+    """Bits per dimension: 1 to 16, or 32 for float32 without quantization."""
     low: np.ndarray
-    """float32 [size]: what level 0 stands for."""
+    """float32 [size]: value of level 0."""
     high: np.ndarray
-    """float32 [size]: what the highest level stands for."""
+    """float32 [size]: value of the highest level."""
 
     @property
     def bytes_per_image(self) -> float:
-        """With each image's share of `low` and `high`."""
+        """Bytes per image, including its share of `low` and `high`."""
         bounds = 0 if self.bits == FLOAT_BITS else self.low.nbytes + self.high.nbytes
         return (self.packed.nbytes + bounds) / self.count
 
     def values(self) -> np.ndarray:
-        """The codes as float32 [N, size], as near as the bits allow."""
+        """Return the dequantized codes, float32 [N, size]."""
         if self.bits == FLOAT_BITS:
             return self.packed
         planes = np.unpackbits(self.packed, count=self.count * self.size * self.bits).reshape(-1, self.bits)
@@ -62,12 +62,12 @@ class Codes:
 
 
 def quantize(values: np.ndarray, bits: int) -> Codes:
-    """float32 [N, size] -> Codes: evenly spaced levels from the smallest to the largest of each number.
+    """Quantize codes, float32 [N, size], to evenly spaced levels from the minimum to the maximum of each dimension.
 
     Raises UsageError for bits other than 1 to 16, or 32.
     """
     if bits != FLOAT_BITS and not 1 <= bits <= LARGEST:
-        raise UsageError(f"--bits {bits}: 1 to {LARGEST}, or {FLOAT_BITS} for no quantization, is needed.")
+        raise UsageError(f"--bits {bits}: it must be 1 to {LARGEST}, or {FLOAT_BITS} for no quantization.")
     values = np.asarray(values, np.float32)
     count, size = values.shape
     low, high = values.min(axis=0), values.max(axis=0)
@@ -80,31 +80,31 @@ def quantize(values: np.ndarray, bits: int) -> Codes:
 
 
 def load(path: str | os.PathLike) -> tuple[Codes, dict[str, np.ndarray]]:
-    """What `Codes.save` wrote. Raises GenlabError for a file that it did not write."""
+    """Read a file of `Codes.save`: the codes, and the other arrays by name. Raises GenlabError for any other file."""
     names = [field.name for field in dataclasses.fields(Codes)]
     try:
         with np.load(path) as arrays:
             content = dict(arrays)
         fields = {name: content.pop(name) for name in names}
     except (OSError, ValueError, KeyError) as error:
-        raise GenlabError(f"{path} is no file of codes that python -m genlab.encode wrote ({error}).") from None
+        raise GenlabError(f"{path} is not a file of codes written by python -m genlab.encode ({error}).") from None
     numbers = {name: int(fields[name]) for name in ("count", "size", "bits")}
     return Codes(**fields | numbers), content
 
 
 def encode(encoder: Any, images: np.ndarray) -> np.ndarray:
-    """uint8 [N, H, W, C] -> codes, float32 [N, ...]: what a network of images in [-1, 1] makes of them."""
+    """Encode images, uint8 [N, H, W, C], with a network that takes images in [-1, 1] -> float32 [N, ...]."""
     return in_parts(lambda part: encoder(to_model_range(part), training=False), images)
 
 
 def decode(model: Any, codes: np.ndarray) -> np.ndarray:
-    """Codes [N, latent] -> uint8 [N, H, W, C]."""
+    """Decode codes [N, latent] to images, uint8 [N, H, W, C]."""
     return in_parts(lambda part: to_pixels(model.decoder(part, training=False)), codes)
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One way to store the images, and what is left of them."""
+    """Size and reconstruction error of one encoding."""
 
     name: str
     bytes_per_image: float
@@ -113,9 +113,9 @@ class Row:
 
 
 def compare(model: Any, images: np.ndarray, training: np.ndarray, codes: Codes) -> list[Row]:
-    """The codes beside principal components (of training images) of as many numbers and bits, and JPEG of their size.
+    """Compare codes with principal components of the same dimensions and bits, and with JPEG of the same size.
 
-    Images are uint8 [N, H, W, C].
+    Images are uint8 [N, H, W, C]. The components are fitted to the training images.
     """
     decoded = decode(model, codes.values())
     rows = [Row("codes", codes.bytes_per_image, _metrics(images, decoded))]
@@ -142,17 +142,17 @@ def _principal_components(
 
 
 def jpeg(images: np.ndarray, bytes_per_image: float) -> tuple[int, float, np.ndarray]:
-    """JPEG at the highest quality (1 to 95) that takes no more bytes an image; at quality 1 where even that takes more.
+    """Compress with JPEG at the highest quality (1 to 95) within a number of bytes per image; at least at quality 1.
 
-    All images are tiled into one picture, each filled up to whole blocks with its last row and column: a file for each
-    would be headers for the most part. Returns the quality, the bytes an image, and the images as decoded.
+    All images are tiled into one picture, since single files would consist mostly of headers. Each is padded to whole
+    blocks with its last row and column. Return the quality, the bytes per image, and the decoded images.
     """
     from PIL import Image
 
     count, height, width, channels = images.shape
     pad_rows, pad_columns = -height % BLOCK, -width % BLOCK
     if channels not in (1, 3):
-        raise UsageError(f"images have {channels} channels; JPEG is compared for grey and colour ones.")
+        raise UsageError(f"images have {channels} channels; the comparison with JPEG needs 1 or 3.")
     padded = np.pad(images, ((0, 0), (0, pad_rows), (0, pad_columns), (0, 0)), "edge")
     columns = max(1, min(count, 60_000 // padded.shape[2], int(np.ceil(np.sqrt(count)))))
     rows = -(-count // columns)
@@ -167,7 +167,7 @@ def jpeg(images: np.ndarray, bytes_per_image: float) -> tuple[int, float, np.nda
         return file.getvalue()
 
     low, high = 1, 95
-    while low < high:  # sizes rise with quality
+    while low < high:  # sizes increase with quality
         middle = (low + high + 1) // 2
         low, high = (middle, high) if len(stored(middle)) <= bytes_per_image * count else (low, middle - 1)
     content = stored(low)

@@ -1,1 +1,1 @@
-"""`python -m genlab.evaluate`: measure trained runs. `metrics/` are functions of arrays."""
+"""`python -m genlab.evaluate`: measure trained runs. `metrics/` holds functions of arrays."""

@@ -16,22 +16,22 @@ PROGRAM = "python -m genlab.evaluate"
 
 @dataclasses.dataclass(frozen=True)
 class Arguments(FolderOptions):
-    """Measure trained runs: metrics of their samples beside the same metrics of real images, and how they were taken.
+    """Measure trained runs. Each metric comes with its floor: the same metric computed on real training images.
 
-    Each run's folder gets evaluation.json and a picture of the samples that are nearest to training images.
+    Writes evaluation.json, with the protocol, and a picture of the samples closest to training images to each run's folder.
     """
 
     run: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
-    """Runs: folders or numbers. By default the newest. Several are shown side by side, the best metrics marked."""
+    """Runs (folders or numbers), by default the newest. Several are shown side by side, with the best values marked."""
     samples: int = 10_000
-    """Images to draw, at most as many as there are training images."""
+    """Images to draw, at most the number of training images."""
     extractor: str = "auto"
-    """Where features come from: digits, classifier, inception, or a Keras model's path. auto: digits for 28x28 digits,
+    """Feature extractor: digits, classifier, inception, or the path of a Keras model. auto: digits for 28x28 digits,
     classifier for other data with labels, else inception."""
     seed: int = 0
-    """First seed of the samples; picks the real images too."""
+    """First seed of the samples; also selects the real images."""
     importance_samples: int = 100
-    """Samples per image for the likelihood of a model that has one."""
+    """Importance samples per image, for models with a likelihood."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -54,11 +54,11 @@ def main(argv: list[str] | None = None) -> None:
         evaluation.comparable(done)
         print(table(done))
         for run in opened:
-            print(f"{run.path / 'evaluation.json'} has these metrics and how they were taken")
+            print(f"{run.path / 'evaluation.json'} has these metrics and their protocol")
 
 
 def table(evaluations: list[Any]) -> str:
-    """Metrics by row, runs by column, real images last; * marks the best of several runs."""
+    """Return a table of metrics by row and runs by column, with real images last; * marks the best of several runs."""
     from genlab.evaluate.evaluation import LOWER_IS_BETTER, NEITHER_IS_BETTER
 
     names = list(dict.fromkeys(name for each in evaluations for name in each.metrics))
@@ -73,12 +73,12 @@ def table(evaluations: list[Any]) -> str:
         floor = next((metric.floor for metric in metrics if metric is not None), None)
         rows.append([name.replace("_", " "), *cells, "–" if floor is None else f"{floor:.4g}"])
     protocol = evaluations[0].protocol
-    told = f"{protocol['generated']:,} samples and {protocol['real']:,} real images ({protocol['split']}) of {protocol['data']}"
+    summary = f"{protocol['generated']:,} samples and {protocol['real']:,} real images ({protocol['split']}) of {protocol['data']}"
     if "extractor" in protocol:
-        told += f", features of {protocol['extractor']} {protocol['extractor_sha256'][:8]}"
+        summary += f", features of {protocol['extractor']} {protocol['extractor_sha256'][:8]}"
     if "checkpoint" in protocol:
-        told += f"; checkpoint: {protocol['checkpoint']}"
-    return f"{aligned(rows)}\n\n{told}"
+        summary += f"; checkpoint: {protocol['checkpoint']}"
+    return f"{aligned(rows)}\n\n{summary}"
 
 
 def _cell(metric: Any, best: bool) -> str:

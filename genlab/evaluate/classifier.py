@@ -1,4 +1,4 @@
-"""A small convolutional classifier, trained in a minute or two: the source of features, and the scorer of samples."""
+"""A small convolutional classifier, trained in a minute or two: a feature extractor, and a scorer of samples."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ def train(
     learning_rate: float = 2e-3,
     seed: int = 0,
 ):
-    """A Keras model, images [B, H, W, C] in [-1, 1] -> (features [B, 64], logits [B, K]), trained on uint8 images.
+    """Train on uint8 images. Return a Keras model, images [B, H, W, C] in [-1, 1] -> (features [B, 64], logits [B, K]).
 
-    `shift` moves the images of each batch, all alike, by up to so many pixels either way: see `shifted`. Small data sets are
-    gone through more often: at least 1,000 steps are trained with 12 epochs, and in proportion otherwise.
+    `shift` moves each batch as a whole by up to so many pixels, see `shifted`. Small data sets get more passes: 12 epochs are
+    at least 1,000 steps, and other numbers of epochs in proportion.
     """
     keras.utils.set_random_seed(seed)
     network = build(images.shape[1:], num_classes)
     steps = max(1, round(epochs * max(len(images) / batch_size, 1000 / 12)))
     stream = batches(images, labels, batch_size, seed)
 
-    def prepared(batch, answers):
+    def prepared(batch, classes):
         batch = to_model_range(batch)
-        return shifted(batch, shift) if shift else batch, answers
+        return shifted(batch, shift) if shift else batch, classes
 
     stream = stream.map(prepared).prefetch(4)
     trained = keras.Model(network.inputs[0], network.outputs[1])
@@ -47,42 +47,42 @@ def train(
 
 
 def shifted(images: Any, most: int) -> Any:
-    """Images [B, H, W, C], moved by up to `most` pixels along each axis and mirrored at the edges: one move for the batch.
+    """Shift images [B, H, W, C] by up to `most` pixels along each axis, with mirrored edges: one shift for the whole batch.
 
-    A move for each image is augmentation.augmented's. digits.keras was trained with this one, and every metric that is
-    stored names the hash of its weights: other moves would be another extractor.
+    `augmentation.augmented` shifts each image separately. digits.keras was trained with this function, and stored metrics
+    contain the hash of its weights, so it must not change.
     """
     padded = tf.pad(images, [[0, 0], [most, most], [most, most], [0, 0]], "SYMMETRIC")
     return tf.image.random_crop(padded, tf.shape(images))
 
 
 def batches(images: np.ndarray, labels: np.ndarray, size: int, seed: int) -> Any:
-    """An endless shuffled tf.data stream of (images, labels) in batches of that size."""
+    """Return an endless shuffled tf.data stream of batches (images, labels)."""
     stream = tf.data.Dataset.from_tensor_slices((images, labels.astype(np.int32)))
     return stream.shuffle(len(images), seed=seed).repeat().batch(size)
 
 
 def stream(images: np.ndarray, labels: np.ndarray, size: int, seed: int) -> Any:
-    """The same with images in [-1, 1], to train on."""
+    """Return the same stream with images in [-1, 1], for training."""
     return batches(images, labels, size, seed).map(lambda batch, classes: (to_model_range(batch), classes)).prefetch(4)
 
 
 def mixed(*streams: Any) -> Any:
-    """A stream whose batches (images [B, H, W, C], labels [B]) are those of one or several streams put together."""
+    """Concatenate the batches (images [B, H, W, C], labels [B]) of one or more streams."""
     return tf.data.Dataset.zip(streams).map(
         lambda *batches: tuple(tf.concat(parts, axis=0) for parts in zip(*batches, strict=True))
     )
 
 
 def fit(model: Any, stream: Any, steps: int, learning_rate: float) -> None:
-    """Train a model images -> logits for so many batches of the stream, by Adam with a rate that falls to 0."""
+    """Train a model images -> logits for `steps` batches of the stream, using Adam with cosine decay to 0."""
     model.compile(
         keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(learning_rate, steps)),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
     logger = logging.getLogger("tensorflow")
     level = logger.level
-    logger.setLevel(logging.ERROR)  # it warns of one model after another being traced, which is what is wanted
+    logger.setLevel(logging.ERROR)  # it warns that many models are traced, which is intended
     try:
         model.fit(stream, epochs=1, steps_per_epoch=steps, shuffle=False, verbose=0)
     finally:
@@ -90,12 +90,12 @@ def fit(model: Any, stream: Any, steps: int, learning_rate: float) -> None:
 
 
 def predicted(model: Any, images: np.ndarray) -> np.ndarray:
-    """The class that the classifier takes each image for, [N]."""
+    """Return the predicted class of each image, [N]."""
     return in_parts(lambda part: model(to_model_range(part), training=False), images, size=500).argmax(axis=1)
 
 
 def build(shape: tuple[int, ...], num_classes: int):
-    """Three or more strided convolutions and two dense layers."""
+    """Build the classifier: two or more strided convolutions and two dense layers."""
     images = keras.Input(tuple(shape), name="images")
     x = images
     for index in range(max(2, len(blocks.resolutions(shape)))):

@@ -1,4 +1,4 @@
-"""Trainings of a classifier under several conditions, over seeds: what is a difference, as a table, a plot and a report."""
+"""Compare classifiers trained under several conditions, over seeds: significance tests, a table, a plot and a report."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ from genlab.errors import UsageError, aligned
 SIGNIFICANT = 0.05
 """Highest p-value, after Holm's correction, of a significant difference."""
 FEWEST_SEEDS = 3
-"""Below this there is no p-value: the spread of two differences says next to nothing about their spread."""
+"""Fewest seeds for a p-value: two differences say next to nothing about their variance."""
 NO_DIFFERENCE = "make no significant difference"
 UNDECIDED = "have no verdict"
 
 
 @dataclasses.dataclass
 class Setting:
-    """What came out with one number of real images."""
+    """Results for one number of real training images."""
 
     images: int | None
-    """How many real images were learned from (a class, or in all, as the study says); None: all there are."""
+    """Number of real training images (per class or in total, depending on the study); None: all."""
     accuracy: dict[str, list[float]] = dataclasses.field(default_factory=dict)
-    """On real held-out images, by condition: one for each seed."""
+    """Accuracy on real held-out images by condition, one per seed."""
     recall: dict[str, list[list[float]]] = dataclasses.field(default_factory=dict)
-    """The same of each class: share of its images that are found to be of it; nan where it has none."""
+    """Recall of each class by condition and seed; nan for a class without test images."""
     tested: int = 0
-    """Number of test images that the accuracies are shares of."""
+    """Number of test images behind the accuracies."""
     right: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     """Which test images were classified correctly, by condition and seed: packed bits in base64, see `unpacked`."""
 
-    def add(self, answers: dict[str, np.ndarray], labels: np.ndarray, num_classes: int) -> None:
-        """Take in one seed: the classes [N] that were answered under each condition, and the right ones."""
+    def add(self, predictions: dict[str, np.ndarray], labels: np.ndarray, num_classes: int) -> None:
+        """Add the results of one seed: predicted classes [N] by condition, and the true labels [N]."""
         counts = np.bincount(labels, minlength=num_classes)
         self.tested = len(labels)
-        for condition, found in answers.items():
+        for condition, found in predictions.items():
             hits = np.bincount(labels[found == labels], minlength=num_classes)
             recall = np.divide(hits, counts, out=np.full(num_classes, np.nan), where=counts > 0)
             self.accuracy.setdefault(condition, []).append(float((found == labels).mean()))
@@ -50,21 +50,21 @@ class Setting:
             self.right.setdefault(condition, []).append(packed(found == labels))
 
     def newest(self) -> str:
-        """The accuracies of the seed that was added last."""
+        """Describe the accuracies of the seed that was added last."""
         return ", ".join(f"{condition} {values[-1]:.1%}" for condition, values in self.accuracy.items())
 
     def difference(self, condition: str, baseline: str) -> tuple[float, float | None]:
-        """Mean difference of accuracy over seeds, and its two-sided p-value; None with fewer than three seeds.
+        """Return the mean difference of accuracy over seeds, and its two-sided p-value (None with fewer than three seeds).
 
-        The test is a paired t-test over k seeds whose standard error includes the sampling noise of the n test images:
+        The test is a paired t-test over k seeds, whose standard error includes the sampling noise of the n test images:
 
             t = gain / sqrt(S / k + Q / n), with k - 1 degrees of freedom.
 
         S is the variance of the seeds' differences. Q is the mean square, over test images, of how much more often the
         condition classifies an image correctly than the baseline, from -1 to 1. Without Q / n this is the paired t-test;
         without S / k, and with seeds that all agree, t is the root of McNemar's chi-square (McNemar 1947, Psychometrika 12).
-        Where `right` does not hold the two conditions, Q is bounded by their accuracies, as if their errors were independent.
-        Raises ValueError where `tested` is 0: the accuracies are shares of an unknown number.
+        If `right` lacks one of the conditions, Q is bounded by their accuracies, as if their errors were independent.
+        Raises ValueError if `tested` is 0.
         """
         from scipy import stats
 
@@ -74,17 +74,17 @@ class Setting:
             return gain, None
         if gain == 0:
             return gain, 1.0
-        # The plain t-test takes the test images for the whole world. Seeds share them, so it calls chance in their choice
-        # a difference, and with differences that are identical, as on few test images, its p is 0. Both terms added with
-        # k - 1 degrees of freedom can only raise its p, so the level holds wherever that of the t-test does. Satterthwaite's
-        # degrees of freedom find a little more, but exceed 5% with three seeds; a sign-flip test cannot reach 5% with five.
+        # A plain t-test ignores that the test images are a sample. Seeds share them, so it reports chance in their choice as
+        # a difference; with identical differences, common on few test images, its p is 0. Adding Q / n with k - 1 degrees
+        # of freedom can only raise p, so the level holds wherever the t-test's does. Satterthwaite's degrees of freedom have
+        # slightly more power, but exceed 5% with three seeds. A sign-flip test cannot reach 5% with five.
         of_seeds = (first - second).var(ddof=1) / len(first)
         of_images = self._disagreement(condition, baseline) / self.tested
         statistic = abs(gain) / np.sqrt(of_seeds + of_images)
         return gain, float(2 * stats.t.sf(statistic, len(first) - 1))
 
     def _disagreement(self, condition: str, baseline: str) -> float:
-        """Q of `difference`."""
+        """Return Q of `difference`."""
         if not self.tested:
             raise ValueError("Setting.tested is 0; the number of test images is needed for a p-value")
         if condition in self.right and baseline in self.right:
@@ -103,12 +103,12 @@ class Setting:
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """What a condition gains over the baseline in one of several settings."""
+    """Gain of a condition over the baseline in one of several settings."""
 
     gain: float
     """Mean difference of accuracy."""
     p: float | None
-    """P-value of this setting alone; None with fewer than three seeds."""
+    """Uncorrected p-value of this setting; None with fewer than three seeds."""
     p_holm: float | None
     """P-value after Holm's correction over all settings."""
     verdict: str
@@ -116,7 +116,7 @@ class Difference:
 
 
 def differences(settings: Sequence[Setting], condition: str, baseline: str) -> list[Difference]:
-    """Difference between two conditions in each setting, corrected for the number of settings that are tested at once."""
+    """Return the difference between two conditions in each setting, with p-values corrected for multiple tests."""
     pairs = [setting.difference(condition, baseline) for setting in settings]
     corrected = iter(holm([p for _, p in pairs if p is not None]))
     found = []
@@ -133,7 +133,7 @@ def differences(settings: Sequence[Setting], condition: str, baseline: str) -> l
 
 
 def stored(kept: dict[str, Any]) -> list[Setting]:
-    """The settings of a file that `report` wrote. Old files hold p-values of another test: find them again from these."""
+    """Return the settings stored in a file of `report`. Old files have p-values of another test; recompute them from these."""
     names = {field.name for field in dataclasses.fields(Setting)}
     settings = []
     for each in kept["settings"]:
@@ -143,7 +143,7 @@ def stored(kept: dict[str, Any]) -> list[Setting]:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values after Holm's step-down correction, in the order given (Holm 1979, Scandinavian Journal of Statistics 6)."""
+    """Apply Holm's step-down correction to p-values; keeps their order (Holm 1979, Scandinavian Journal of Statistics 6)."""
     order = np.argsort(p_values)
     scaled = np.array(p_values)[order] * np.arange(len(order), 0, -1)
     corrected = np.empty(len(order))
@@ -152,19 +152,19 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def packed(right: np.ndarray) -> str:
-    """Booleans [N] as a string that JSON holds: eight in a byte, in base64."""
+    """Encode booleans [N] as a string for JSON: eight per byte, in base64."""
     return base64.b64encode(np.packbits(right).tobytes()).decode()
 
 
 def unpacked(text: str, count: int) -> np.ndarray:
-    """The booleans [count] that `packed` put into a string, as 0 and 1."""
+    """Decode a string from `packed`: [count] values 0 and 1."""
     return np.unpackbits(np.frombuffer(base64.b64decode(text), np.uint8), count=count)
 
 
 def table(settings: Sequence[Setting], images: str, condition: str, baseline: str) -> str:
-    """Accuracy by condition with its spread over seeds, and what one condition gains over another.
+    """Return a table of accuracies by condition, mean ± standard deviation over seeds, and the gain of one over another.
 
-    `images` says what the settings count. The p-values of several settings are Holm's.
+    `images` is the header of the settings' image counts. With several settings, p-values have Holm's correction.
     """
     header = "p" if len(settings) == 1 else "p (Holm)"
     rows = [[images, *settings[0].accuracy, f"{condition} - {baseline}", header]]
@@ -175,19 +175,19 @@ def table(settings: Sequence[Setting], images: str, condition: str, baseline: st
 
 
 def shown(p: float | None) -> str:
-    """A p-value for a table."""
+    """Format a p-value for a table."""
     if p is None:
         return "–"
     return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def spread(values: Sequence[float]) -> str:
-    """Mean and standard deviation over seeds of shares, in percent; one seed has no spread."""
+    """Format mean ± standard deviation over seeds, in percent; with one seed, only the mean."""
     return f"{np.mean(values):.2%}" + (f" ± {np.std(values, ddof=1):.2%}" if len(values) > 1 else "")
 
 
 def plot(settings: Sequence[Setting], images: str, path: str | os.PathLike) -> None:
-    """Accuracy against the number of real images, a line with its spread for each condition."""
+    """Plot accuracy against the number of real images, one line with error bars per condition."""
     conditions = list(settings[0].accuracy)
     with plots.axes(path, 6, 4) as axes:
         for index, condition in enumerate(conditions):
@@ -197,13 +197,13 @@ def plot(settings: Sequence[Setting], images: str, path: str | os.PathLike) -> N
             means = [100 * np.mean(each) for each in values]
             axes.errorbar(places, means, spread, marker="o", capsize=3, label=condition)
         axes.set_xticks(range(len(settings)), [setting.name for setting in settings])
-        axes.set_xlim(-0.5, len(settings) - 0.5)  # a single count stands in the middle
+        axes.set_xlim(-0.5, len(settings) - 0.5)  # centres a single count
         axes.set(xlabel=images, ylabel="accuracy on real held-out images, %")
         axes.legend()
 
 
 def chosen_rows(labels: np.ndarray, per_class: int | None, seed: int) -> np.ndarray:
-    """That many rows of each class, drawn at random; all rows with None."""
+    """Return random row indices, `per_class` of each class; all rows, shuffled, for None."""
     order = np.random.default_rng(seed).permutation(len(labels))
     if per_class is None:
         return order
@@ -211,10 +211,10 @@ def chosen_rows(labels: np.ndarray, per_class: int | None, seed: int) -> np.ndar
 
 
 def parts(dataset: Any) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """Images and labels to train on, and held-out ones to test on. Raises UsageError for data without them."""
+    """Return training images and labels, and held-out ones. Raises UsageError for data without them."""
     if dataset.labels is None or dataset.test_images is None or dataset.test_labels is None:
         raise UsageError(
-            f"{dataset.name} has no labels or no held-out images: a classifier cannot be trained and tested on it."
+            f"{dataset.name} has no labels or no held-out images; a classifier needs both. Use other data, or --split."
         )
     return (dataset.images[:], dataset.labels), (dataset.test_images[:], dataset.test_labels)
 
@@ -230,9 +230,9 @@ def report(
     arguments: Any,
     **facts: Any,
 ) -> None:
-    """Write `name`.json and `name`.png into the run's folder and print the table.
+    """Write `name`.json and `name`.png to the run's folder and print the table.
 
-    `pair` are the condition and the baseline whose difference is the answer; `arguments` the command's.
+    `pair` is the condition and the baseline to compare, `arguments` the command's.
     """
     from genlab import files
 

@@ -1,4 +1,4 @@
-"""From a trained run to metrics with their protocol: what was measured, on what, by what, beside what real images give."""
+"""Evaluate a trained run: metrics with their floor and protocol (data, split, counts, extractor, seed)."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from genlab.models.base import GenerativeModel
 log = logging.getLogger("genlab")
 
 MEMORY_IMAGES = 200_000
-"""How many training images the nearest ones are looked for among, at most."""
+"""Maximum number of training images to search for nearest neighbours."""
 LABEL_EPOCHS = 4
-"""Epochs of the classifiers that learn from generated and from real images."""
+"""Epochs of the classifiers trained on generated and on real images."""
 NLL_IMAGES = 1000
-"""How many held-out images likelihoods are estimated on, at most."""
+"""Maximum number of held-out images for likelihoods."""
 LOWER_IS_BETTER = (
     "frechet_distance",
     "kernel_distance",
@@ -52,14 +52,14 @@ class Metric:
 
     value: float
     floor: float | None = None
-    """The same metric of real images in the place of the generated ones; None where that has no meaning."""
+    """The same metric with real images instead of generated ones; None if that has no meaning."""
     spread: float | None = None
-    """Standard deviation over subsets or splits, or the standard error, where the metric has one."""
+    """Standard deviation over subsets or splits, or standard error; None if there is none."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """Every metric of a run, with the protocol that a comparison needs."""
+    """All metrics of a run, with the protocol that a comparison needs."""
 
     run: str
     model: str
@@ -67,7 +67,7 @@ class Evaluation:
     protocol: dict[str, Any]
     metrics: dict[str, Metric]
     facts: dict[str, Any]
-    """Date, seconds, version: what does not touch the metrics."""
+    """Date, seconds, version: facts that do not affect the metrics."""
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -75,12 +75,12 @@ class Evaluation:
 
 @dataclasses.dataclass(frozen=True)
 class _Images:
-    """Images or vectors, uint8 or float32 [N, ...], with labels where there are some."""
+    """Images or vectors, uint8 or float32 [N, ...], with labels or None."""
 
     images: np.ndarray
     labels: np.ndarray | None = None
     rows: np.ndarray | None = None
-    """Which training images these are, [N]; None where they are held out or generated."""
+    """Indices [N] among the training images; None if they are held out or generated."""
 
     def features(self, extractor: extractors.Extractor) -> _Features:
         return _Features(*extractor(self.images))
@@ -100,12 +100,12 @@ class _Features:
 def evaluate(
     run: runs.Run, *, samples: int = 10_000, extractor: str = "auto", seed: int = 0, importance_samples: int = 100
 ) -> Evaluation:
-    """Measure a run and write `evaluation.json` into its folder, with a picture of the nearest training images.
+    """Measure a run and write `evaluation.json` to its folder, with a picture of the nearest training images.
 
-    `samples` images are drawn, of the seeds from `seed` on, at most as many as there are training images; so many
-    training images are measured beside them as the floor; both against the held-out images. A conditional model is
-    asked for classes in the shares that these have. Raises UsageError where there are too few images for a metric, or
-    the extractor does not fit.
+    Draws `samples` images with consecutive seeds from `seed`, at most the number of training images. They are compared with
+    the held-out images. The floor compares as many training images with them. A conditional model draws classes in the
+    proportions of the held-out images. Raises UsageError if there are too few images for a metric, or the extractor does
+    not fit.
     """
     started = time.perf_counter()
     if samples < 2 or importance_samples < 1 or seed < 0:
@@ -155,10 +155,10 @@ def evaluate(
 
 
 def _labels_to_draw(model: GenerativeModel, real: np.ndarray | None, count: int, seed: int) -> np.ndarray | None:
-    """The classes that a conditional model is asked for, int32 [count], in the shares of the real labels.
+    """Return classes for a conditional model, int32 [count], in the proportions of the real labels; else None.
 
-    `default_labels` asks for all classes alike, and the distance to real images would be that between the shares too,
-    however good each image is. None for models without labels.
+    `default_labels` draws all classes equally. Distances to real images would then include the difference of class
+    proportions, however good each image is.
     """
     if not model.conditional or real is None:
         return None
@@ -166,14 +166,14 @@ def _labels_to_draw(model: GenerativeModel, real: np.ndarray | None, count: int,
 
 
 def _labels_of(reference: _Images, training: _Images) -> np.ndarray | None:
-    """Labels of what samples are measured against; those of training images where held-out ones have none."""
+    """Return the labels of the reference images; those of the training images if held-out ones have none."""
     return training.labels if reference.labels is None else reference.labels
 
 
 def draw(model: GenerativeModel, seeds: np.ndarray, labels: np.ndarray | None = None) -> _Images:
-    """The samples of those seeds: uint8 images [N, H, W, C], or vectors, with the labels that they were drawn of.
+    """Draw the samples of some seeds: uint8 images [N, H, W, C], or vectors, with their labels.
 
-    `labels`, [N], are for conditional models; by default each seed's own. A sample depends on its seed and label alone.
+    `labels`, [N], are for conditional models; the default is each seed's own. A sample depends only on its seed and label.
     """
     if labels is None:
         labels = model.default_labels(seeds)
@@ -186,7 +186,7 @@ def draw(model: GenerativeModel, seeds: np.ndarray, labels: np.ndarray | None = 
 
 
 class QuickEvaluation:
-    """A few metrics of a model in training, against real images whose features are taken once."""
+    """A few metrics of a model in training. Features of the real images are computed once."""
 
     def __init__(self, dataset: Dataset, samples: int, seed: int) -> None:
         self.dataset = dataset
@@ -196,17 +196,17 @@ class QuickEvaluation:
         self.extractor = None if dataset.modes is not None else extractors.load("auto", dataset)
         if self.extractor is not None:
             self.real = reference.features(self.extractor)
-            # Refuses counts that are too small before any training is done.
+            # Raises for too few images before training starts.
             self.floor = distances.frechet_distance(training.features(self.extractor).features, self.real.features)
 
     @property
     def real_classes(self) -> int:
-        """How many classes the extractor finds in the real images."""
+        """Number of classes that the extractor finds in the real images."""
         assert self.extractor is not None
         return len(np.unique(self.real.classes)) if self.extractor.num_classes else 0
 
     def __call__(self, model: GenerativeModel) -> dict[str, float]:
-        """Metrics by name; the first one is what the best checkpoint is chosen by, the lowest."""
+        """Return metrics by name. The best checkpoint is the one with the lowest value of the first."""
         drawn = draw(model, self.seeds, _labels_to_draw(model, self.labels, len(self.seeds), self.seed))
         if self.extractor is None:
             assert self.dataset.modes is not None
@@ -220,7 +220,7 @@ class QuickEvaluation:
 
 
 def comparable(evaluations: list[Evaluation]) -> None:
-    """Raise UsageError, with the difference, where the protocols of evaluations differ."""
+    """Raise UsageError, naming the differences, if the protocols of evaluations differ."""
     first, *others = evaluations
     for other in others:
         differing = [
@@ -239,9 +239,9 @@ def comparable(evaluations: list[Evaluation]) -> None:
 def _real_images(
     dataset: Dataset, samples: int, seed: int, *, validation: bool = False
 ) -> tuple[_Images, _Images, str]:
-    """What samples are measured against, what stands in for them in the floor, and how the two were split.
+    """Return the reference images, the training images of the floor, and a description of the split.
 
-    With `validation` they are the images held out for decisions in training, where there are some.
+    With `validation`, the reference is the validation set, if there is one.
     """
     random = np.random.default_rng(seed)
     order = random.permutation(len(dataset.images))
@@ -261,22 +261,22 @@ def _real_images(
 
 
 def _how_best_was_chosen(run: runs.Run, dataset: Dataset) -> str:
-    """What the protocol says of `--checkpoint best`, with a warning where the metrics flatter it.
+    """Return the protocol's entry for `--checkpoint best`. Logs a warning if its metrics are optimistic.
 
-    Without validation images the quick evaluations in training compare with the images that are compared with here.
-    Holding some out unasked would take them from training or from every metric, for a checkpoint that few ask for; and
-    choosing by training images would favour a model that copies them. So it is allowed, with a warning. The effect is
-    small: of 20 checkpoints of a dcgan, the best by one half of the digits' held-out images had 1% (± 2%) less Frechet
-    distance to that half than to the other (40 divisions into halves).
+    Without a validation set, quick evaluations in training use the same held-out images as this evaluation. Holding out
+    more by default would cost training images or test images, for a checkpoint that few use. Choosing by training images
+    would favour a model that copies them. So it is allowed, with a warning. The effect is small: of 20 checkpoints of a
+    dcgan, the best by one half of the digits' held-out images had 1% (± 2%) less Frechet distance to that half than to the
+    other (40 divisions into halves).
     """
     if dataset.modes is not None:  # the Gaussians themselves, and the same latents
         return "best by these metrics"
     if dataset.validation_images is not None:
         return "best on the validation images"
     log.warning(
-        f"the best checkpoint of {run.name} was chosen on the images that it is measured on here, because the data has "
-        "no validation images: its metrics are optimistic. A folder validation/ has some, or --split 0.8/0.1/0.1 where "
-        "the source has no held-out images of its own."
+        f"the best checkpoint of {run.name} was chosen on the images that it is measured on, since the data has no "
+        "validation set: its metrics are optimistic. Add a folder validation/, or train with --split 0.8/0.1/0.1 if the "
+        "source has no held-out images of its own."
     )
     return "best on the images it is measured on"
 
@@ -287,7 +287,9 @@ def _rows(images: Images, labels: np.ndarray | None, rows: np.ndarray) -> tuple[
 
 def _point_metrics(dataset: Dataset, drawn: np.ndarray, real: np.ndarray) -> dict[str, Metric]:
     if dataset.modes is None:
-        raise UsageError("vectors are measured by the Gaussians that they were drawn from, and this data names none.")
+        raise UsageError(
+            "vectors can only be evaluated if the data states its modes, like ring and grid; this data does not."
+        )
     values, floors = (modes.mode_metrics(points, dataset.modes, dataset.deviation) for points in (drawn, real))
     return {name: Metric(value, floors[name]) for name, value in values.items()}
 
@@ -334,7 +336,7 @@ def _sample_metrics(
 
 
 def _places(rows: np.ndarray, searched: np.ndarray, total: int) -> np.ndarray:
-    """Where each of the rows is among those searched, of `total`; -1 where it is not."""
+    """Return the position of each row among those searched, of `total` rows; -1 if it is not there."""
     places = np.full(total, -1)
     places[searched] = np.arange(len(searched))
     return places[rows]
@@ -361,25 +363,25 @@ def _label_metrics(
     extractor: extractors.Extractor,
     seed: int,
 ) -> dict[str, Metric]:
-    """Agreement with the labels asked for, and what a classifier learns from the generated images."""
+    """Return the agreement with requested labels, and the accuracy of a classifier trained on generated images."""
     count = dataset.spec.num_classes
     agree = extractor.num_classes == count
     if reference.labels is None or training.labels is None or not (agree or drawn.labels is not None):
         return {}
     metrics = {}
     if drawn.labels is not None and agree:
-        # A classifier of the data has learned the labels of the training images: on images that it has not seen it is
-        # right less often, and no more can be asked of generated ones. Where it has seen all there are, there is no floor.
+        # A classifier trained on this data is less accurate on unseen images, and generated ones cannot do better. So the
+        # floor is its accuracy on held-out images; if it has seen all images, there is no floor.
         seen = extractor.name == "classifier" and reference.rows is not None
         metrics["label_accuracy"] = Metric(
             float((fake.classes == drawn.labels).mean()),
             None if seen else extractor.accuracy_on(reference.images, reference.labels),
         )
-    # Where a model draws without labels, the extractor names the classes.
+    # For unconditional models, the extractor predicts the classes.
     labels = fake.classes if drawn.labels is None else drawn.labels
     accuracies = []
-    for images, answers in ((drawn.images, labels), (training.images, training.labels)):
-        network = classifier.train(images, answers, count, epochs=LABEL_EPOCHS, seed=seed)
+    for images, classes_of in ((drawn.images, labels), (training.images, training.labels)):
+        network = classifier.train(images, classes_of, count, epochs=LABEL_EPOCHS, seed=seed)
         scorer = extractors.Extractor("classifier", network, dataset.spec.shape)
         accuracies.append(scorer.accuracy_on(reference.images, reference.labels))
     return metrics | {"train_on_fake": Metric(*accuracies)}
@@ -392,15 +394,15 @@ def _reconstruction_metrics(run: runs.Run, images: np.ndarray) -> dict[str, Metr
 
 
 def read(run: runs.Run) -> Evaluation:
-    """What `evaluate` wrote. Raises GenlabError where it has not been, or the file cannot be read."""
+    """Read the result of `evaluate`. Raises GenlabError if the run was not evaluated, or the file cannot be read."""
     path = run.path / "evaluation.json"
     try:
         stored = json.loads(path.read_text())
-        if "figures" in stored:  # as they were called at first
+        if "figures" in stored:  # the key in early versions
             stored["metrics"] = stored.pop("figures")
         metrics = {name: Metric(**metric) for name, metric in stored["metrics"].items()}
         return Evaluation(**stored | {"metrics": metrics})
     except FileNotFoundError:
-        raise GenlabError(f"{run.name} has not been evaluated. Do: python -m genlab.evaluate {run.path}") from None
+        raise GenlabError(f"{run.name} has not been evaluated. Type: python -m genlab.evaluate {run.path}") from None
     except (json.JSONDecodeError, TypeError, KeyError) as error:
         raise GenlabError(f"{path} cannot be read: {error}.") from error

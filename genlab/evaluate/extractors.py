@@ -1,7 +1,7 @@
-"""What takes features from images: classifiers, by the names that `--extractor` knows.
+"""Feature extractors, by the names of `--extractor`.
 
-`digits` is a small classifier of handwritten digits that comes with genlab; `classifier` one that is trained on the
-labelled data at hand, once, and kept; `inception` Keras' InceptionV3; anything else the path of a Keras model.
+`digits` is a small classifier of handwritten digits, included in genlab. `classifier` is trained once on the run's labelled
+data and cached. `inception` is Keras' InceptionV3. Anything else is the path of a Keras model.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ log = logging.getLogger("genlab")
 
 BATCH = 250
 CLASSIFIER_IMAGES = 100_000
-"""Images that the data's own classifier is trained on, at most."""
+"""Maximum number of images to train a data set's classifier on."""
 DIGITS = pathlib.Path(__file__).parent / "digits.keras"
-"""Trained on MNIST's 60,000 training images by benchmarks/digits_extractor.py, in batches that are shifted as a whole."""
+"""Trained by benchmarks/digits_extractor.py on MNIST's 60,000 training images, each batch shifted as a whole."""
 DIGIT_SETS = ("digits", "mnist", "stacked", "stacked-digits")
-"""Data of handwritten digits, by the name of the Dataset."""
+"""Names of data sets of handwritten digits."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Extractor:
-    """Images -> features, and the answers of a classifier where it is one."""
+    """Maps images to features, and to logits if it is a classifier."""
 
     name: str
     network: Any
     """Keras model: images [B, H, W, C] in [-1, 1] -> features [B, F], or (features, logits [B, K])."""
     shape: tuple[int, ...]
-    """(height, width, channels) that the network takes, in pixels."""
+    """(height, width, channels) of the network's input, in pixels."""
     accuracy: float | None = None
-    """Share of the data's held-out images that it classifies rightly, where that is known."""
+    """Accuracy on the data's held-out images; None if unknown."""
 
     @property
     def sha256(self) -> str:
-        """Hash of all weights: metrics of different extractors cannot be compared."""
+        """Hash of all weights. Metrics of different extractors cannot be compared."""
         digest = hashlib.sha256()
         for weight in self.network.get_weights():
             digest.update(np.ascontiguousarray(weight).data)
@@ -55,21 +55,21 @@ class Extractor:
 
     @property
     def num_classes(self) -> int:
-        """Classes of its answers; 0 where it has none."""
+        """Number of classes of its logits; 0 if it has none."""
         outputs = self.network.outputs
         return outputs[1].shape[-1] if len(outputs) == 2 else 0
 
     def __call__(self, images: Images) -> tuple[np.ndarray, np.ndarray | None]:
-        """uint8 images [N, H, W, C] -> features [N, F] and logits [N, K] (None where it has none), float32."""
-        predictions = self._compiled(tuple(images.shape[1:]))
-        features, *logits = in_parts(lambda part: tf.nest.flatten(predictions(part)), images, size=BATCH)
+        """Map uint8 images [N, H, W, C] to features [N, F] and logits [N, K] (None if it has none), float32."""
+        outputs = self._compiled(tuple(images.shape[1:]))
+        features, *logits = in_parts(lambda part: tf.nest.flatten(outputs(part)), images, size=BATCH)
         return features.reshape(len(features), -1), logits[0] if logits else None
 
     @functools.cached_property
     def _compiled(self):
-        """The network as one graph, by the shape of the images that it is handed."""
+        """Function that returns the network as one graph, for a shape of images."""
 
-        # Twice as fast as the network alone: convolution, bias, normalization and activation become one.
+        # Twice as fast as the network itself: convolution, bias, normalization and activation are fused.
         @functools.cache
         def compiled(shape: tuple[int, ...]) -> Any:
             signature = [tf.TensorSpec((None, *shape), tf.uint8)]
@@ -78,23 +78,23 @@ class Extractor:
         return compiled
 
     def accuracy_on(self, images: np.ndarray, labels: np.ndarray) -> float:
-        """Share of uint8 images [N, H, W, C] that it takes for what their labels [N] say."""
+        """Return the accuracy on uint8 images [N, H, W, C] with labels [N]."""
         logits = self(images)[1]
         assert logits is not None
         return float((logits.argmax(axis=1) == labels).mean())
 
     def _fitted(self, images):
-        """Images in [-1, 1] of the network's own size and channels."""
+        """Convert images to [-1, 1] and to the network's size and channels."""
         images = to_model_range(images)
         if images.shape[1:3] != self.shape[:2]:
-            # As the graph of Heusel et al. does it: bilinear, corners as TensorFlow 1 took them, no anti-aliasing.
+            # As in the graph of Heusel et al.: bilinear, with TensorFlow 1's corner alignment, no anti-aliasing.
             images = tf.compat.v1.image.resize_bilinear(images, self.shape[:2])
         if images.shape[3] == 1 and self.shape[2] == 3:
             images = tf.image.grayscale_to_rgb(images)
         return images
 
     def protocol(self, data_shape: tuple[int, ...]) -> dict[str, Any]:
-        """What a metric must be stored with."""
+        """Return the protocol entries to store with a metric."""
         resized = tuple(data_shape[:2]) != tuple(self.shape[:2])
         return {
             "extractor": self.name,
@@ -104,9 +104,9 @@ class Extractor:
 
 
 def load(name: str, dataset: Dataset) -> Extractor:
-    """The extractor of that name for that data; `auto` is `digits` for 28x28 digits, `classifier` for other labels.
+    """Return an extractor by name; `auto` is `digits` for 28x28 digits, `classifier` for other labelled data.
 
-    Raises UsageError where it does not fit the data, GenlabError where its weights cannot be had.
+    Raises UsageError if it does not fit the data, GenlabError if its weights are unavailable.
     """
     if name == "auto":
         name = _fitting(dataset)
@@ -129,7 +129,7 @@ def _fitting(dataset: Dataset) -> str:
 def _digits(dataset: Dataset) -> Extractor:
     shape = dataset.spec.shape
     if shape not in ((28, 28, 1), (28, 28, 3)):
-        raise UsageError(f"--extractor digits is for images of 28x28 pixels, and these are {_by(shape)}.")
+        raise UsageError(f"--extractor digits is for images of 28x28 pixels, and these have {_by(shape)}.")
     network = keras.models.load_model(DIGITS, compile=False)
     if shape[2] == 1:
         return Extractor("digits", network, shape)
@@ -137,7 +137,7 @@ def _digits(dataset: Dataset) -> Extractor:
 
 
 def _stacked(network):
-    """Three digits as one image's channels: features side by side, and logits of the number that they read."""
+    """Apply the network to each of three channels: concatenated features, and logits of the three-digit number."""
     images = keras.Input((28, 28, 3))
     channels = [network(images[..., index : index + 1]) for index in range(3)]
     features = keras.layers.Concatenate()([features for features, _ in channels])
@@ -149,13 +149,13 @@ def _stacked(network):
 def _classifier(dataset: Dataset) -> Extractor:
     if dataset.spec.num_classes < 2 or dataset.labels is None:
         raise UsageError(
-            "--extractor classifier is trained on labels, and the data has none. Give --extractor inception."
+            "--extractor classifier needs labels to train on, and the data has none. Use --extractor inception."
         )
     path = files.cache_folder() / f"classifier-{dataset.sha256[:16]}.keras"
     if path.exists():
         network = keras.models.load_model(path, compile=False)
     else:
-        log.info(f"training a classifier of {dataset.name} for its features, once; it is kept in {path}")
+        log.info(f"training a classifier on {dataset.name} as feature extractor, once; cached in {path}")
         images, labels = dataset.examples(CLASSIFIER_IMAGES)
         assert labels is not None
         network = classifier.train(images, labels, dataset.spec.num_classes)
@@ -165,23 +165,22 @@ def _classifier(dataset: Dataset) -> Extractor:
     assert labels is not None
     accuracy = extractor.accuracy_on(images, labels)
     kind = "held-out" if dataset.test_images is not None else "training (none is held out)"
-    log.info(f"the classifier is right on {accuracy:.1%} of {len(images):,} {kind} images")
+    log.info(f"the classifier has an accuracy of {accuracy:.1%} on {len(images):,} {kind} images")
     return dataclasses.replace(extractor, accuracy=accuracy)
 
 
 def inception(weights: str | None = "imagenet") -> Extractor:
-    """Keras' InceptionV3: 2,048 pooled features and 1,000 logits; `weights` None takes random ones.
+    """Return Keras' InceptionV3: 2,048 pooled features and 1,000 logits; `weights` None gives random ones.
 
-    It is not the network of the published FIDs: those come from a graph of 2015 with other weights and 1,008 classes.
-    Metrics are alike in kind and cannot be compared with published ones. Raises GenlabError where the weights
-    cannot be fetched.
+    Published FIDs use a different network, a graph of 2015 with other weights and 1,008 classes. So these metrics cannot
+    be compared with published ones. Raises GenlabError if the weights cannot be fetched.
     """
     try:
         network = keras.applications.InceptionV3(weights=weights, classifier_activation=None)
     except Exception as error:  # Keras raises bare exceptions when a download fails
         raise GenlabError(
-            "the weights of InceptionV3 cannot be fetched: there is no network, or no right to use it. Put them into Keras' "
-            "cache (~/.keras/models), or take --extractor classifier (with labels) or --extractor PATH.keras."
+            "the weights of InceptionV3 cannot be fetched: no network access. Put them into Keras' cache "
+            "(~/.keras/models), or use --extractor classifier (with labels) or --extractor PATH.keras."
         ) from error
     pooled = network.get_layer("avg_pool").output
     return Extractor("inception", keras.Model(network.inputs[0], [pooled, network.outputs[0]]), (299, 299, 3))
@@ -189,7 +188,9 @@ def inception(weights: str | None = "imagenet") -> Extractor:
 
 def _from_file(path: str, dataset: Dataset) -> Extractor:
     if not pathlib.Path(path).is_file():
-        raise UsageError(f"--extractor {path}: there is no such file; or name one of digits, classifier, inception.")
+        raise UsageError(
+            f"--extractor {path}: there is no such file. Built-in extractors: digits, classifier, inception."
+        )
     try:
         network = keras.models.load_model(path, compile=False, safe_mode=True)
     except (ValueError, OSError, TypeError) as error:
@@ -197,8 +198,8 @@ def _from_file(path: str, dataset: Dataset) -> Extractor:
     shape = network.inputs[0].shape[1:]
     if len(network.inputs) != 1 or len(shape) != 3 or len(network.outputs) > 2:
         raise UsageError(
-            f"--extractor {path}: a model of one input, images [B, H, W, C], and one output, features, or two, features and "
-            f"logits, is needed; this one has {len(network.inputs)} and {len(network.outputs)}."
+            f"--extractor {path} has {len(network.inputs)} inputs and {len(network.outputs)} outputs; it must have one input, "
+            "images [B, H, W, C], and as outputs features, or features and logits."
         )
     channels = dataset.spec.shape[2]
     if shape[2] not in (channels, 3 if channels == 1 else channels):

@@ -1,1 +1,1 @@
-"""`python -m genlab.export`: files that other programs run, each checked against the run."""
+"""`python -m genlab.export`: model files for other programs, each checked against the run."""

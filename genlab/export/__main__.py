@@ -1,4 +1,4 @@
-"""Command line: `python -m genlab.export RUN` writes a trained model as files that other programs run."""
+"""Command line: `python -m genlab.export RUN` writes a trained model as files for other programs."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ PROGRAM = "python -m genlab.export"
 
 @dataclasses.dataclass(frozen=True)
 class Arguments(RunOptions):
-    """Write a run's decoder, and its encoder where it has one, as files that need no genlab.
+    """Write a run's decoder, and its encoder if it has one, as files that do not need genlab.
 
-    Each file is run after it was written and compared with the run; a difference above 1e-5 is an error (quantized files
-    are told their difference). metadata.json has ranges, layout and prior, MODEL_CARD.md what a reader needs.
+    Each file is executed and compared with the run. A difference above 1e-5 is an error; for quantized files it is only
+    reported. metadata.json describes value ranges, layout and prior; MODEL_CARD.md is for readers.
     """
 
     formats: tuple[str, ...] = ("keras", "savedmodel")
     """Any of keras, savedmodel, litert, litert-float16, litert-int8 (extra genlab[litert]), onnx (extra genlab[onnx])."""
     out: str = ""
-    """Folder to write into; by default export in the run's folder. An earlier export there is replaced."""
+    """Output folder; by default export in the run's folder. An earlier export there is replaced."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -40,17 +40,17 @@ def main(argv: list[str] | None = None) -> None:
         folder, written = formats.export(run, arguments.formats, arguments.out or None)
         rows = [(each.file, _size(each.bytes), each.runtime, _difference(each)) for each in written]
         print(aligned(rows))
-        print(f"{folder} has these, metadata.json and MODEL_CARD.md")
+        print(f"{folder} has these files, metadata.json and MODEL_CARD.md")
 
 
 def _size(count: int) -> str:
-    """Bytes as a person reads them."""
+    """Format a number of bytes."""
     return f"{count / 1e6:.1f} MB" if count >= 1e5 else f"{count / 1e3:.1f} kB"
 
 
 def _difference(exported: formats.Exported) -> str:
-    told = f"differs by at most {exported.largest_difference:.1e}"
-    return told if exported.exact else f"{told}, on average {exported.mean_difference:.1e} (quantized)"
+    text = f"differs by at most {exported.largest_difference:.1e}"
+    return text if exported.exact else f"{text}, on average {exported.mean_difference:.1e} (quantized)"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Writes a run's decoder (and encoder) as files that other programs run, and runs each to see that it gives the same."""
+"""Write a run's decoder and encoder as files for other programs, and check each file's output against the run."""
 
 from __future__ import annotations
 
@@ -24,42 +24,41 @@ from genlab.export import model_card
 Format = Literal["keras", "savedmodel", "litert", "litert-float16", "litert-int8", "onnx"]
 FORMATS: tuple[str, ...] = get_args(Format)
 TOLERANCE = 1e-5
-"""Largest difference from the run's own output that float32 files may show; codes are divided by their largest, if above 1."""
+"""Largest difference from the run's output allowed for float32 files; outputs are first divided by their maximum, if above 1."""
 COMPARED = 16
-"""How many samples are compared."""
+"""Number of samples to compare."""
 CALIBRATION = 256
-"""How many samples the ranges of an int8 file are taken from."""
+"""Number of samples to calibrate an int8 file on."""
 METADATA = "metadata.json"
 
 
 @dataclasses.dataclass(frozen=True)
 class Exported:
-    """One file that was written, run, and compared with the run."""
+    """An exported file, compared with the run."""
 
     file: str
     format: str
     bytes: int
     sha256: str
     largest_difference: float
-    """Of COMPARED outputs; see TOLERANCE."""
+    """Over COMPARED outputs; see TOLERANCE."""
     mean_difference: float
     runtime: str
-    """What ran it, with its version."""
+    """Package that executed it, with its version."""
 
     @property
     def exact(self) -> bool:
-        """Whether the file computes in float32 and must agree with the run."""
+        """Whether the file computes in float32 and must match the run."""
         return self.format not in ("litert-float16", "litert-int8")
 
 
 def export(
     run: runs.Run, formats: Sequence[str] = ("keras", "savedmodel"), out: str | os.PathLike | None = None
 ) -> tuple[pathlib.Path, list[Exported]]:
-    """Write the formats into `out`, by default `export` in the run's folder, with `metadata.json` and `MODEL_CARD.md`.
+    """Write the formats to `out`, by default `export` in the run's folder, with `metadata.json` and `MODEL_CARD.md`.
 
-    An earlier export there is replaced, once the new one is whole. Raises GenlabError where a float32 file does not give
-    what the run gives, and UsageError for an unknown format, one whose library is not installed, or a folder that holds
-    something else.
+    An earlier export there is replaced once the new one is complete. Raises GenlabError if the output of a float32 file
+    differs from the run's. Raises UsageError for an unknown format, a missing library, or a folder with other content.
     """
     for each in formats:
         if each not in FORMATS:
@@ -87,11 +86,11 @@ def export(
 
 
 def _write(run: runs.Run, format_: str, folder: pathlib.Path) -> Iterator[Exported]:
-    """Files of one format: a decoder and, where the run has one, an encoder; a SavedModel holds both."""
+    """Write one format: the decoder, and the encoder if the run has one. A SavedModel holds both."""
     if format_ == "savedmodel":
         path = folder / "saved_model"
         write_saved_model(run, path)
-        loaded = tf.saved_model.load(str(path))  # kept while its signatures are used
+        loaded = tf.saved_model.load(str(path))  # must stay alive while its signatures are used
         pairs = []
         for name, feed, expected in _examples(run):
             signature = loaded.signatures["sample" if name == "decoder" else "encode"]
@@ -117,8 +116,8 @@ def _keras(network: Any, feed: dict[str, np.ndarray], path: pathlib.Path) -> tup
     own = sorted({type(layer).__name__ for layer in network.layers if type(layer).__module__.startswith("genlab")})
     if own:
         raise UsageError(
-            f"a .keras file is of stock layers only, to be loaded without genlab, and this network has {', '.join(own)}. "
-            "Take --formats savedmodel."
+            f"a .keras file must load without genlab, and this network has genlab's layers {', '.join(own)}. "
+            "Use --formats savedmodel."
         )
     network.save(path)
     loaded = keras.saving.load_model(path, compile=False)
@@ -127,11 +126,11 @@ def _keras(network: Any, feed: dict[str, np.ndarray], path: pathlib.Path) -> tup
 
 
 def write_saved_model(run: runs.Run, path: pathlib.Path) -> None:
-    """A SavedModel with the signatures `sample`, `sample_seeds` and, of a model with an encoder, `encode` and `reconstruct`.
+    """Write a SavedModel with the signatures `sample`, `sample_seeds` and, with an encoder, `encode` and `reconstruct`.
 
-    sample(latents [N, latent][, labels [N]]) and sample_seeds(seeds [N] int64[, labels [N]]) give images [N, H, W, C] in
-    [-1, 1]; the seeds are those of `python -m genlab.sample`. encode(images) gives codes [N, latent]; reconstruct(images)
-    gives images. `sample` is the default.
+    sample(latents [N, latent][, labels [N]]) and sample_seeds(seeds [N] int64[, labels [N]]) return images [N, H, W, C] in
+    [-1, 1]; the seeds are those of `python -m genlab.sample`. encode(images) returns codes [N, latent], reconstruct(images)
+    images. `sample` is the default.
     """
     model = run.model
     latents = tf.TensorSpec([None, model.latent_size], tf.float32, name="latents")
@@ -146,7 +145,7 @@ def write_saved_model(run: runs.Run, path: pathlib.Path) -> None:
         return tf.function(function, input_signature=specs, autograph=False)
 
     module = tf.Module()
-    # Keras' own variables, not what wraps them: a converter finds no values for those.
+    # The tf.Variables inside Keras' variables: converters find no values for the wrappers.
     module.weights = [
         weight.value for network in (model.decoder, model.encoder) if network for weight in network.weights
     ]
@@ -183,7 +182,7 @@ def _litert(
 
 
 def _calibration(run: runs.Run, name: str, key: str) -> Callable[[], Iterator[tuple[str, dict[str, np.ndarray]]]]:
-    """What a network meets: latents of the prior, or samples where images go in. Never the samples that are compared."""
+    """Return representative inputs: latents from the prior, or samples for an encoder; never those used in the comparison."""
     feed, images = _sampled(run, range(COMPARED, COMPARED + CALIBRATION))
     fed = feed if name == "decoder" else {"images": images}
 
@@ -195,7 +194,7 @@ def _calibration(run: runs.Run, name: str, key: str) -> Callable[[], Iterator[tu
 
 
 def _onnx(network: Any, feed: dict[str, np.ndarray], path: pathlib.Path) -> tuple[np.ndarray, str]:
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it would write into the home folder
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it would write to the home folder
     onnxruntime = _library("onnxruntime", "onnxruntime", "onnx")
     tf2onnx = _library("tf2onnx", "tf2onnx", "onnx")
     specs = [tf.TensorSpec([None, *values.shape[1:]], values.dtype, name=key) for key, values in feed.items()]
@@ -214,7 +213,7 @@ def _onnx(network: Any, feed: dict[str, np.ndarray], path: pathlib.Path) -> tupl
 
 
 def _erfc_to_onnx(context: Any, node: Any, name: str, _: Any) -> None:
-    """erfc(x) as 1 - erf(x), which ONNX has: TensorFlow's gelu is made of erfc."""
+    """Convert erfc(x), used by TensorFlow's GELU, to 1 - erf(x): ONNX has only erf."""
     node.type, node.domain = "Erf", ""
     one = context.make_const(f"{name}_one", np.ones((), np.float32))
     difference = context.insert_new_node_on_output("Sub", node.output[0], name=f"{name}_difference")
@@ -240,14 +239,14 @@ def _version(package: str) -> str:
 
 
 def _sampled(run: runs.Run, seeds: Sequence[int]) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """The decoder's inputs by name, of those seeds, and the run's own images of them."""
+    """Return the decoder's inputs by name for some seeds, and the run's images for them."""
     latents, labels = np.asarray(run.model.sample_latents(list(seeds))), run.model.default_labels(list(seeds))
     feed = {"latents": latents} | ({} if labels is None else {"labels": np.asarray(labels, np.int32)})
     return feed, run.model.sample(latents, labels).numpy()
 
 
 def _examples(run: runs.Run) -> Iterator[tuple[str, dict[str, np.ndarray], np.ndarray]]:
-    """For each network that is exported its name, inputs by name, and what the run's own gives for them."""
+    """Yield name, inputs by name and the run's output for each exported network."""
     feed, images = _sampled(run, range(COMPARED))
     yield "decoder", feed, images
     if run.model.encoder is not None:
@@ -257,7 +256,7 @@ def _examples(run: runs.Run) -> Iterator[tuple[str, dict[str, np.ndarray], np.nd
 def _compared(
     run: runs.Run, path: pathlib.Path, format_: str, runtime: str, pairs: Sequence[tuple[Any, np.ndarray]]
 ) -> Exported:
-    """Of pairs of what the file and what the run gave."""
+    """Compare pairs of outputs, of the file and of the run. Raises GenlabError if a float32 file differs."""
     scaled = [np.abs(np.asarray(got) - expected) / max(1.0, float(np.abs(expected).max())) for got, expected in pairs]
     differences = np.concatenate([each.ravel() for each in scaled])
     files = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
@@ -272,17 +271,17 @@ def _compared(
     )
     if not exported.largest_difference <= (TOLERANCE if exported.exact else np.inf):
         raise GenlabError(
-            f"{path.name}, run by {runtime}, gives other images than {run.name}: they differ by "
+            f"the outputs of {path.name} in {runtime} and of {run.name} differ by "
             f"{exported.largest_difference:.1e}, and at most {TOLERANCE:.0e} was expected. Nothing was exported."
         )
     return exported
 
 
-# -- what stands beside the files --------------------------------------------------------------------------------------
+# -- metadata and grid -------------------------------------------------------------------------------------------------
 
 
 def _write_metadata(run: runs.Run, written: list[Exported], folder: pathlib.Path) -> None:
-    """What a program needs to use the files: ranges, layout, what latents are drawn from, the classes."""
+    """Write what programs need to use the files: value range, layout, prior of the latents, classes."""
     model, facts = run.model, run.config.dataset
     image = model.spec.is_image
     content: dict[str, Any] = {
@@ -308,11 +307,11 @@ def _write_metadata(run: runs.Run, written: list[Exported], folder: pathlib.Path
 
 
 def _grid(run: runs.Run) -> np.ndarray:
-    """The samples that `python -m genlab.sample` draws by default."""
+    """Draw the default grid of `python -m genlab.sample`."""
     count, columns = pictures.layout(run.model)
     _, drawn = _sampled(run, range(count))
     real = None
     if not run.model.spec.is_image:
-        with contextlib.suppress(GenlabError):  # real points are drawn under the generated ones, where they are at hand
+        with contextlib.suppress(GenlabError):  # real points are drawn in the background, if the data can be loaded
             real = run.data().images
     return pictures.samples(drawn, columns, real)

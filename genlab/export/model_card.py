@@ -1,4 +1,4 @@
-"""MODEL_CARD.md: what someone who is handed an exported model must know, filled in from the run."""
+"""MODEL_CARD.md: what users of an exported model need to know, filled in from the run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from genlab.evaluate import comparison, evaluation
 
 
 def text(run: runs.Run, exported: Sequence[Any] = ()) -> str:
-    """The card as Markdown. `exported` are the files beside it (genlab.export.formats.Exported); the grid is `grid.png` there."""
+    """Return the card as Markdown. `exported` are the files in its folder (genlab.export.formats.Exported), with `grid.png`."""
     sections = [
         _model(run),
         _data(run),
@@ -61,11 +61,11 @@ def _training(run: runs.Run) -> str:
 
 def _metrics(run: runs.Run) -> str:
     if not (run.path / "evaluation.json").exists():
-        return f"## Metrics\n\nNot measured: `python -m genlab.evaluate {run.path.name}` does it."
+        return f"## Metrics\n\nNot measured. To measure: `python -m genlab.evaluate {run.path.name}`."
     found = evaluation.read(run)
     lines = ["## Metrics", ""]
     if found.step != run.step:
-        lines += [f"These are of step {found.step:,}, not of the weights here.", ""]
+        lines += [f"Measured at step {found.step:,}, not with the weights of this export.", ""]
     rows = []
     for name, metric in found.metrics.items():
         spread = "" if metric.spread is None else f" ± {metric.spread:.2g}"
@@ -73,26 +73,26 @@ def _metrics(run: runs.Run) -> str:
         rows.append([name.replace("_", " "), f"{metric.value:.4g}{spread}", floor])
     lines.append(_table(["", "this model", "real images"], rows))
     protocol = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in found.protocol.items())
-    return "\n".join([*lines, "", f"How they were taken: {protocol}."])
+    return "\n".join([*lines, "", f"Protocol: {protocol}."])
 
 
 def _use(run: runs.Run) -> str:
     model = run.model
-    labels = ", and a class, an integer from 0 on in the order above" if model.conditional else ""
+    labels = ", and classes [N], integers from 0 in the order above" if model.conditional else ""
     out = (
         "images [N, height, width, channels], float32 from -1 (black) to 1 (white)"
         if model.spec.is_image
         else "vectors [N, size], float32"
     )
     return (
-        f"## Use\n\nIn go latents [N, {model.latent_size}], drawn from {model.prior.sentence}{labels}. Out come {out}."
+        f"## Use\n\nInput: latents [N, {model.latent_size}], drawn from {model.prior.sentence}{labels}. Output: {out}."
     )
 
 
 def _files(exported: Sequence[Any]) -> str:
     if not exported:
         return ""
-    head = ["file", "run by", "largest difference from the run", "SHA-256"]
+    head = ["file", "runtime", "largest difference from the run", "SHA-256"]
     rows = [
         [f"`{each.file}`", each.runtime, f"{each.largest_difference:.1e}", f"`{each.sha256[:16]}…`"]
         for each in exported
@@ -110,26 +110,26 @@ def _limits(run: runs.Run) -> str:
     lines = [
         "## Limits",
         "",
-        f"- It draws images like those of {facts['name']}, with their gaps and their bias, and nothing else.",
-        "- It was not checked for likeness to single training images beyond the metrics above; do not take its samples for "
-        "anonymous data.",
+        f"- It only draws images like those of {facts['name']}, with their gaps and bias.",
+        "- Memorization of training images was not checked beyond the metrics above. Do not treat its samples as anonymous "
+        "data.",
     ]
     if facts["train_images"] < 5000:
         lines.append(
-            f"- {facts['train_images']:,} training examples are few: samples may repeat them or miss what they lack."
+            f"- {facts['train_images']:,} training examples are few: samples may copy them, or lack what they lack."
         )
     path = run.path / "augment.json"
     if path.exists():
         found = json.loads(path.read_text())
         settings = comparison.stored(found)
         for setting, each in zip(settings, comparison.differences(settings, "generated", "real"), strict=True):
-            count = "all images" if setting.images is None else f"{setting.name} images a class"
-            told = "too few seeds for a p-value" if each.p_holm is None else f"p = {each.p_holm:.2g}"
+            count = "all images" if setting.images is None else f"{setting.name} images per class"
+            test = "too few seeds for a p-value" if each.p_holm is None else f"p = {each.p_holm:.2g}"
             lines.append(
-                f"- As augmentation of {found['data']}, {count}: {100 * each.gain:+.2f} points of a classifier's accuracy, {told}."
+                f"- As augmentation of {found['data']}, {count}: {100 * each.gain:+.2f} points of a classifier's accuracy, {test}."
             )
     else:
         lines.append(
-            "- Whether its samples help to train a classifier was not measured (`python -m genlab.augment` does it)."
+            "- Whether its samples help to train a classifier was not measured. To measure: `python -m genlab.augment`."
         )
     return "\n".join(lines)

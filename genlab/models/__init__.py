@@ -1,4 +1,4 @@
-"""The models: one file each, known by the file's name. To add a model, add a file; nothing else has to know."""
+"""The models, one file each, named after the file. To add a model, add a file; nothing else needs to change."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ if TYPE_CHECKING:
 
 
 def names() -> list[str]:
-    """The names of all models, sorted: the files of this folder but `base` and those that begin with an underscore."""
+    """Return the sorted names of all models: the files here, except `base` and those with a leading underscore."""
     found = (module.name for module in pkgutil.iter_modules(__path__))
     return sorted(name for name in found if name != "base" and not name.startswith("_"))
 
 
 def load(name: str) -> type[GenerativeModel]:
-    """The model class of that name: the GenerativeModel that its file defines. Does not import TensorFlow."""
+    """Return the model class of that name: the GenerativeModel that its file defines. Does not import TensorFlow.
+
+    Raises UsageError for an unknown name.
+    """
     from genlab.models.base import GenerativeModel
 
     if name not in names():
@@ -32,15 +35,15 @@ def load(name: str) -> type[GenerativeModel]:
         if inspect.isclass(value) and issubclass(value, GenerativeModel) and value.__module__ == module.__name__
     ]
     if len(classes) != 1:
-        raise GenlabError(f"genlab/models/{name}.py must define one GenerativeModel; it defines {len(classes)}.")
+        raise GenlabError(f"genlab/models/{name}.py defines {len(classes)} GenerativeModels; it must define one.")
     return classes[0]
 
 
 def presets(name: str) -> dict[str, dict[str, Any]]:
-    """The model's named settings: each the hyper-parameters that differ from the default. A parent's are not inherited."""
+    """Return the model's presets: for each name, the hyper-parameters that differ from the default. Not inherited."""
     return {"default": {}} | vars(load(name)).get("presets", {})
 
 
 def summary(name: str) -> str:
-    """The first line of the model's docstring."""
+    """Return the first line of the model's docstring."""
     return (inspect.getdoc(load(name)) or "").partition("\n")[0]

@@ -1,4 +1,4 @@
-"""What the GANs share: networks of a generator and a discriminator, and the step in which they play against each other."""
+"""Base of the GANs: a generator, a discriminator, and the training step that updates them in turn."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from genlab.errors import UsageError
 from genlab.models import base
 from genlab.networks import augmentation, blocks, losses, precision, priors, replicas
 
-# Clusters a hundredth as wide as the plane want a discriminator with steep slopes, a generator whose points are not moved
-# by their batch, and ten times the steps. With the default's settings 2% of points hit a mode, with these 93%.
+# Clusters a hundredth as wide as the plane need a steep discriminator, a generator without batch statistics and ten times
+# the steps. The default settings put 2% of points on a mode, these 93%.
 POINTS = {
     "latent_size": 2,
     "generator_widths": (128, 128, 128),
@@ -24,32 +24,32 @@ POINTS = {
     "discriminator_units": 0,
     "r1_penalty": 0.02,
 }
-"""Settings for points in the plane, of the whole GAN family."""
+"""Preset of the GAN family for points in the plane."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Hparams(base.Hparams):
-    """Hyper-parameters of every generator that plays against a discriminator."""
+    """Hyper-parameters shared by all GANs."""
 
     beta1: float = 0.0
     latent_size: int = 64
-    """Numbers in a latent vector."""
+    """Dimensions of the latent space."""
     prior: Literal["normal", "uniform"] = "normal"
-    """What latents are drawn from: N(0, 1) or U(-1, 1), each number on its own."""
+    """Distribution of each latent dimension: N(0, 1) or U(-1, 1)."""
     network: Literal["mlp", "conv"] = "mlp"
-    """Dense layers or strided convolutions. Vectors always take dense layers."""
+    """Dense layers or strided convolutions. Vectors always use dense layers."""
     conditioning: Literal["none", "concatenate", "projection"] = "none"
-    """How labels reach the networks: not at all, concatenated (Mirza & Osindero 2014), or to the discriminator by
-    projection (Miyato & Koyama 2018)."""
+    """How the networks receive labels: not at all, by concatenation (Mirza & Osindero 2014), or with a projection
+    discriminator (Miyato & Koyama 2018)."""
     generator_widths: tuple[int, ...] = (512, 512)
     """Channels of the generator per resolution (units per layer of an MLP), nearest the image first; conv: the last
-    repeats where the image needs more."""
+    width is repeated for larger images."""
     discriminator_widths: tuple[int, ...] = (512, 256)
     """Channels of the discriminator per resolution (units per layer of an MLP), nearest the image first."""
     generator_units: int = 0
-    """Units of one more dense layer of the generator, next to the latents; 0: none."""
+    """Units of an extra dense layer of the generator, after the latents; 0: none."""
     discriminator_units: int = 0
-    """Units of one more dense layer of the discriminator, next to the logit; 0: none."""
+    """Units of an extra dense layer of the discriminator, before the logit; 0: none."""
     kernel_size: int = 4
     """Height and width of the convolutions, in pixels."""
     generator_learning_rate: float = 1e-3
@@ -61,32 +61,32 @@ class Hparams(base.Hparams):
     discriminator_updates: int = 1
     """Updates of the discriminator per step, each on a fresh real batch and fresh latents."""
     updates: Literal["alternating", "simultaneous"] = "alternating"
-    """alternating: D is updated, then G through the new D and on fresh latents (algorithm 1 of Goodfellow et al. 2014);
-    simultaneous: both by the same generated images and the D of before, which is less work."""
+    """alternating: update D, then G through the new D on fresh latents (algorithm 1 of Goodfellow et al. 2014);
+    simultaneous: update both from the same generated images and the old D, which is cheaper."""
     r1_penalty: float = 1.0
     """Weight gamma of the R1 penalty gamma/2 |grad D|^2 on real images (Mescheder et al. 2018); 0: none."""
     r1_interval: int = 8
-    """Training steps between R1 penalties (Karras et al. 2020, lazy regularization); the penalty is multiplied by it."""
+    """Training steps between R1 penalties (lazy regularization, Karras et al. 2020); the penalty is scaled up by it."""
     minibatch_standard_deviation: bool = True
-    """Show the discriminator how much the images of its batch differ (Karras et al. 2018)."""
+    """Give the discriminator the standard deviation of its batch as a feature (Karras et al. 2018)."""
     minibatch_discrimination: int = 0
     """Kernels of minibatch discrimination on the discriminator's features (Salimans et al. 2016); 0: none."""
     minibatch_discrimination_size: int = 5
-    """Numbers per kernel of minibatch discrimination."""
+    """Dimensions of each kernel of minibatch discrimination."""
     differentiable_augmentation: tuple[Literal["color", "translation", "cutout"], ...] = ()
-    """Random changes of real and generated images in front of the discriminator, for small data (Zhao et al. 2020)."""
+    """Augment real and generated images in front of the discriminator, for small data sets (Zhao et al. 2020)."""
     generator_normalization: Literal["batch", "none"] = "batch"
     """Normalization of the generator's hidden layers."""
     discriminator_normalization: Literal["batch", "none"] = "none"
-    """Normalization of the discriminator's hidden layers but the first."""
+    """Normalization of the discriminator's hidden layers except the first."""
     spectral_normalization: bool = False
     """Divide each weight matrix of the discriminator by its largest singular value (Miyato et al. 2018)."""
     generator_dropout: float = 0.0
-    """Share of the generator's hidden activations set to zero in training."""
+    """Dropout rate of the generator's hidden layers in training. 0 to 1."""
     dropout_in_sampling: bool = False
-    """Set as many to zero in sampling too (Isola et al. 2017); the latents choose which, so a seed still names an image."""
+    """Keep dropout on in sampling (Isola et al. 2017). The latents choose the masks, so a seed still names an image."""
     discriminator_dropout: float = 0.0
-    """Share of the discriminator's hidden activations set to zero in training."""
+    """Dropout rate of the discriminator's hidden layers in training. 0 to 1."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -96,9 +96,7 @@ class Hparams(base.Hparams):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.updates == "simultaneous" and (self.generator_updates, self.discriminator_updates) != (1, 1):
-            raise ValueError(
-                "simultaneous updates are one of each: generator_updates and discriminator_updates must be 1"
-            )
+            raise ValueError("with simultaneous updates, generator_updates and discriminator_updates must be 1")
         for name in ("r1_penalty", "minibatch_discrimination"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
@@ -110,13 +108,13 @@ class Hparams(base.Hparams):
 
 @dataclasses.dataclass(frozen=True)
 class ConvolutionalHparams(Hparams):
-    """The same with the defaults of strided convolutions."""
+    """GAN hyper-parameters with defaults for strided convolutions."""
 
     network: Literal["mlp", "conv"] = "conv"
     generator_widths: tuple[int, ...] = (32, 64, 128, 256)
     discriminator_widths: tuple[int, ...] = (32, 64, 128, 256)
-    # A dense layer in each network, where the whole image is in view, did more for digits than anything else that was
-    # tried: the Frechet distance of a small classifier fell from 8.6 to 2.8 (real against real: 2.2) in half the steps.
+    # One dense layer per network, which sees the whole image, helped digits more than anything else tried: the Frechet
+    # distance of a small classifier fell from 8.6 to 2.8 (real against real: 2.2) in half the steps.
     generator_units: int = 256
     discriminator_units: int = 256
     generator_learning_rate: float = 2e-3
@@ -124,10 +122,10 @@ class ConvolutionalHparams(Hparams):
 
 
 class Adversarial(base.GenerativeModel):
-    """A generator G and a discriminator D. A subclass gives their losses, and may change the penalty on D.
+    """A generator G and a discriminator D. A subclass defines their losses and may replace the penalty on D.
 
-    By default D has the R1 penalty, gamma/2 E |grad_x D(x)|^2 (Mescheder, Geiger & Nowozin 2018,
-    https://arxiv.org/abs/1801.04406). Samples come from averaged weights of G.
+    The default penalty is R1, gamma/2 E |grad_x D(x)|^2 (Mescheder, Geiger & Nowozin 2018,
+    https://arxiv.org/abs/1801.04406). Samples are drawn with averaged weights of G.
     """
 
     def __init__(self, hparams: Any, spec: base.DataSpec, *, seed: int = 0, schedule_steps: int | None = None):
@@ -138,9 +136,9 @@ class Adversarial(base.GenerativeModel):
         if self.conditional and not spec.num_classes:
             raise base.needs_labels()
         if hparams.differentiable_augmentation and not spec.is_image:
-            raise UsageError("--differentiable-augmentation is for images; the data holds points.")
+            raise UsageError("--differentiable-augmentation is for images, and the data holds vectors. Leave it out.")
         self.generator = self._build_generator(averaged=False)
-        with precision.scope("float32"):  # samples are drawn in full precision whatever the training ran in
+        with precision.scope("float32"):  # samples use full precision, whatever the precision of training
             self.decoder = self._build_generator(averaged=True)
         self.generator_average = self.average((self.decoder, self.generator))
         self.discriminator = self._build_discriminator()
@@ -218,13 +216,13 @@ class Adversarial(base.GenerativeModel):
         return metrics
 
     def generate(self, latents, labels):
-        """Images of the generator in training, with labels where the model is conditional."""
+        """Return generated images [B, H, W, C] in training mode; `labels` are used if the model is conditional."""
         return self.generator([latents, labels] if self.conditional else latents, training=True)
 
     def discriminate(self, images, labels, seed=None):
-        """Logits of the discriminator in training, with labels where the model is conditional.
+        """Return D's logits [B, 1] in training mode; `labels` are used if the model is conditional.
 
-        The seed is for what --differentiable-augmentation does to the images first; without it they are shown as they are.
+        With a seed, --differentiable-augmentation is applied to the images first; without one it is not.
         """
         if self.hparams.differentiable_augmentation and seed is not None:
             images = augmentation.differentiable(images, seed, self.hparams.differentiable_augmentation)
@@ -232,14 +230,14 @@ class Adversarial(base.GenerativeModel):
 
     @abc.abstractmethod
     def discriminator_loss(self, real_logits, fake_logits):
-        """The loss of D, a scalar, by its logits [B, 1] of real and of generated images."""
+        """Return D's loss, a scalar, from its logits [B, 1] for real and for generated images."""
 
     @abc.abstractmethod
     def generator_loss(self, fake_logits):
-        """The loss of G, a scalar, by D's logits [B, 1] of generated images."""
+        """Return G's loss, a scalar, from D's logits [B, 1] for generated images."""
 
     def penalty(self, images, fake, labels, seed):
-        """gamma/2 E |grad D|^2 in every `r1_interval`-th training step, times that interval; 0 in the others."""
+        """Return r1_interval * gamma/2 E |grad D|^2 every `r1_interval` training steps, and 0 in between."""
         hparams = self.hparams
         if hparams.r1_penalty == 0:
             return 0.0
@@ -250,11 +248,11 @@ class Adversarial(base.GenerativeModel):
             return weight * losses.squared_gradient_norm(lambda x: self.discriminate(x, labels, seed), images)
 
         if replicas.count() > 1 and hparams.discriminator_normalization != "none":
-            return tf.where(due, squared_norm(), 0.0)  # replicas cannot meet for their statistics within a branch
+            return tf.where(due, squared_norm(), 0.0)  # replicas cannot synchronize batch statistics inside a branch
         return tf.cond(due, squared_norm, lambda: 0.0)
 
     def update_discriminator(self, images, labels, seed) -> dict[str, Any]:
-        """One update of D on a real batch and as many generated images of the same labels."""
+        """Update D once, on a real batch and as many generated images with the same labels."""
         latent_seed, objective_seed = tf.unstack(tf.random.split(seed, 2, alg="philox"))
         fake = self.generate(self.draw_latents(tf.shape(images)[0], latent_seed), labels)  # no gradient into G
         variables = self.discriminator.trainable_variables
@@ -266,7 +264,7 @@ class Adversarial(base.GenerativeModel):
         return metrics
 
     def update_generator(self, labels, seed) -> dict[str, Any]:
-        """One update of G through D, on fresh latents."""
+        """Update G once through D, on fresh latents."""
         latents = self.draw_latents(tf.shape(labels)[0], seed)
         image_seed = tf.random.fold_in(seed, 1, alg="philox")
         variables = self.generator.trainable_variables
@@ -278,7 +276,7 @@ class Adversarial(base.GenerativeModel):
         return {"generator_loss": loss}
 
     def update_both(self, images, labels, seed) -> dict[str, Any]:
-        """One update of D and one of G, both by what the D of before says of the same generated images."""
+        """Update D and G once, both from the old D's logits for the same generated images."""
         latent_seed, objective_seed = tf.unstack(tf.random.split(seed, 2, alg="philox"))
         latents = self.draw_latents(tf.shape(images)[0], latent_seed)
         variables = self.generator.trainable_variables
@@ -297,9 +295,9 @@ class Adversarial(base.GenerativeModel):
         return metrics | {"generator_loss": loss}
 
     def discriminator_objective(self, images, fake, labels, seed):
-        """D's loss with its penalty, its logits [B, 1] of the generated images [B, H, W, C], and its metrics for the log."""
+        """Return D's loss with its penalty, its logits [B, 1] for the generated images, and its metrics for the log."""
         real_seed, fake_seed = tf.unstack(tf.random.split(seed, 2, alg="philox"))
-        # Real and fake pass apart, so that statistics over the batch never mix them.
+        # Real and generated images go through D separately, so that batch statistics never mix them.
         real_logits = self.discriminate(images, labels, real_seed)
         fake_logits = self.discriminate(fake, labels, fake_seed)
         loss = self.discriminator_loss(real_logits, fake_logits)
@@ -307,9 +305,9 @@ class Adversarial(base.GenerativeModel):
         return loss + self.penalty(images, fake, labels, seed), fake_logits, metrics
 
     def apply_to_discriminator(self, gradients) -> None:
-        """One step of D's optimizer, and what must hold of D's weights after it."""
+        """Take one step of D's optimizer, then enforce any constraint on D's weights."""
         self.discriminator_optimizer.apply(gradients, self.discriminator.trainable_variables)
 
     def scores(self, loss, real_logits, fake_logits) -> dict[str, Any]:
-        """What the log shows beside D's loss, by name: scalars."""
+        """Return scalars by name to log along with D's loss."""
         return {}

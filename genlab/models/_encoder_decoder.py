@@ -1,4 +1,4 @@
-"""What the autoencoder and the VAE share: an encoder, a decoder, their averages, and pictures of what they keep."""
+"""Base of the autoencoder and the VAE: encoder, decoder, their averaged weights, and pictures of reconstructions."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ class Hparams(base.Hparams):
     """Hyper-parameters of models with an encoder and a decoder."""
 
     latent_size: int = 64
-    """Numbers in a latent vector."""
+    """Dimensions of the latent space."""
     network: Literal["mlp", "conv"] = "conv"
-    """Dense layers or strided convolutions. Vectors always take dense layers."""
+    """Dense layers or strided convolutions. Vectors always use dense layers."""
     encoder_widths: tuple[int, ...] = (32, 64, 128, 256)
     """Channels of the encoder per resolution (units per layer of an MLP), nearest the image first."""
     decoder_widths: tuple[int, ...] = (32, 64, 128, 256)
     """Channels of the decoder per resolution (units per layer of an MLP), nearest the image first."""
-    # After 6 epochs of MNIST a dense layer behind the codes too took 4 nats off the vae's likelihood; normalization, twice
-    # the rate and half the batch 2 more.
+    # After 6 epochs of MNIST, adding the dense layer after the codes lowered the VAE's negative log-likelihood by 4 nats;
+    # normalization, twice the learning rate and half the batch by 2 more.
     hidden_units: int = 512
-    """Units of one more dense layer on either side of the codes; 0: none."""
+    """Units of an extra dense layer on both sides of the codes; 0: none."""
     residual_blocks: int = 0
-    """Residual blocks of two convolutions at each resolution of both networks but the image's."""
+    """Residual blocks of two convolutions at each resolution below the image's, in both networks."""
     kernel_size: int = 4
     """Height and width of the convolutions, in pixels."""
     normalization: Literal["batch", "none"] = "batch"
-    """Normalization of the hidden layers of both networks, but the first."""
+    """Normalization of the hidden layers of both networks, except the first."""
     activation: Literal["relu", "leaky_relu", "elu", "gelu"] = "gelu"
     """Activation of the hidden layers."""
     learning_rate: float = 4e-3
     """Learning rate, per step."""
     decay_start: float = 0.0
-    # After 20 epochs of MNIST, fitted to 20,000 codes: 10, 20 and 40 have 31, 15 and 8 times the Frechet distance of real
-    # images (autoencoder).
+    # Autoencoder after 20 epochs of MNIST, fitted to 20,000 codes: 10, 20 and 40 components give 31, 15 and 8 times the
+    # Frechet distance of real images.
     components: int = 40
-    """Gaussians at most in the mixture that is fitted to the training codes, for sampling."""
+    """Maximum number of Gaussians in the mixture fitted to the training codes, for sampling."""
     discriminator: str = ""
-    """Run whose discriminator's features measure distance, for --loss or --likelihood discriminator: folder or number."""
+    """Run (folder or number) whose discriminator features measure distance, for --loss or --likelihood discriminator."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -56,7 +56,7 @@ class Hparams(base.Hparams):
             raise ValueError(f"components is {self.components}; it must be at least {self.least_components}")
         if self.measured_by_discriminator != bool(self.discriminator):
             raise ValueError(
-                "--loss (vae: --likelihood) discriminator and --discriminator RUN go together; one is missing"
+                "--loss discriminator (vae: --likelihood discriminator) and --discriminator RUN need each other; one is missing"
             )
 
     @property
@@ -65,28 +65,28 @@ class Hparams(base.Hparams):
 
     @property
     def least_components(self) -> int:
-        """0 where the model has a prior of its own to draw from instead."""
+        """Smallest number of components; 0 if the model also has a prior of its own to sample from."""
         return 1
 
 
 class EncoderDecoder(base.GenerativeModel):
-    """Networks in training (`trained_encoder`, `trained_decoder`) and their averages in float32 (`encoder`, `decoder`).
+    """Trained networks (`trained_encoder`, `trained_decoder`) and their float32 averages (`encoder`, `decoder`).
 
-    Samples are drawn from a mixture of Gaussians that is fitted to the codes of training images and stored with the run
+    Samples are drawn from a mixture of Gaussians, fitted to the codes of training images and stored with the run
     (Ghosh et al. 2020, "From Variational to Deterministic Autoencoders", https://arxiv.org/abs/1903.12436, section 4).
     """
 
     heads: ClassVar[tuple[str, ...]] = ("codes",)
     """The encoder's outputs; the first is the code."""
     output_activation: str
-    """Between the trained decoder's raw output and images."""
+    """Activation that maps the trained decoder's raw output to images."""
 
     def build_networks(self, output_activation: str, extra_variables: list[Any] | None = None) -> None:
-        """Networks, their averages and the optimizer; `extra_variables` are trained with the networks."""
+        """Build the networks, their averages and the optimizer. `extra_variables` are trained with the networks."""
         self.output_activation = output_activation
         self.trained_encoder = self._build_encoder(averaged=False)
         self.trained_decoder = self._build_decoder("linear", averaged=False)
-        # Codes and samples are computed in full precision whatever the training ran in.
+        # Codes and samples use full precision, whatever the precision of training.
         with precision.scope("float32"):
             self.averaged_encoder = self._build_encoder(averaged=True)
             self.decoder = self._build_decoder(output_activation, averaged=True)
@@ -147,12 +147,12 @@ class EncoderDecoder(base.GenerativeModel):
         return self.averaged_encoder
 
     def update(self, tape, scaled_loss) -> None:
-        """One step of the optimizer and of the averages."""
+        """Take one step of the optimizer and update the averages."""
         self.optimizer.apply(tape.gradient(scaled_loss, self.trained_variables), self.trained_variables)
         self.weight_average.update()
 
     def codes(self, images, number: int):
-        """Codes of a batch of images, [B, latent], as the decoder meets them in training; its number seeds what is random."""
+        """Return codes [B, latent] of a batch, as the decoder sees them in training. `number` seeds any noise."""
         return self.encoder(images, training=False)
 
     def fit_prior(self, batches) -> None:
@@ -163,20 +163,23 @@ class EncoderDecoder(base.GenerativeModel):
     def _borrowed_discriminator(self) -> Any:
         name = self.hparams.discriminator
         if self.open_run is None:
-            raise UsageError(f"--discriminator {name}: a model that no run built cannot open another run.")
+            raise UsageError(f"--discriminator {name}: the model was built outside a run and cannot open another run.")
         other = self.open_run(name)
         if other.spec.shape != self.spec.shape:
             raise UsageError(
-                f"--discriminator {name} was trained on {list(other.spec.shape)}, not {list(self.spec.shape)}."
+                f"--discriminator {name} was trained on shape {list(other.spec.shape)}; the data has {list(self.spec.shape)}."
             )
         if other.discriminator is None or len(other.discriminator.inputs) != 1:
-            raise UsageError(f"--discriminator {name}: {type(other).__name__} has no discriminator of images alone.")
+            raise UsageError(
+                f"--discriminator {name}: {type(other).__name__} has no discriminator that takes only images. "
+                "Name a run of an unconditional GAN."
+            )
         return other.discriminator
 
     def discriminator_distance(self, images, reconstructions):
-        """Mean square distance between a trained discriminator's features, [B]; its run is opened when first needed."""
+        """Return the mean squared distance [B] between a trained discriminator's features. Its run is opened on first use."""
         if self._distance is None:
-            with tf.init_scope():  # the first step is traced; networks and checkpoints live outside its graph
+            with tf.init_scope():  # the first step is traced; networks and checkpoints must live outside its graph
                 self._distance = features.feature_distance(self._borrowed_discriminator())
         return self._distance(images, reconstructions)
 

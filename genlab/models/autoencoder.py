@@ -16,7 +16,7 @@ class Hparams(_encoder_decoder.Hparams):
 
     latent_size: int = 30
     loss: Literal["mse", "l1", "bce", "discriminator"] = "mse"
-    """Distance to the image: mean square, mean absolute, binary cross-entropy, or between discriminator features."""
+    """Reconstruction loss: squared error, absolute error, binary cross-entropy, or distance of discriminator features."""
     output: Literal["tanh", "linear"] = "tanh"
     """Activation of the decoder's output for images."""
 
@@ -26,16 +26,16 @@ class Hparams(_encoder_decoder.Hparams):
 
 
 class Autoencoder(_encoder_decoder.EncoderDecoder):
-    """Convolutional autoencoder: images to short codes and back; samples from a density fitted to the codes.
+    """Convolutional autoencoder: compresses images to short codes; samples from a density fitted to the codes.
 
     Hinton & Salakhutdinov 2006, "Reducing the Dimensionality of Data with Neural Networks"
     (https://doi.org/10.1126/science.1127647), with convolutions and no pretraining:
 
         L = E |x - D(E(x))|^2 / dimensions
 
-    An autoencoder has no prior. Samples are drawn from a mixture of Gaussians that is fitted to the codes of training
-    images. `--preset book` is the textbook's network: its Adam at 1e-4 is slow, so the default learns at forty times that
-    with a decaying rate.
+    An autoencoder has no prior. Samples are drawn from a mixture of Gaussians fitted to the codes of training images.
+    `--preset book` is the textbook's network with Adam at 1e-4, which is slow; the default learning rate is forty times
+    that, with decay.
     """
 
     Hparams: ClassVar[type[base.Hparams]] = Hparams
@@ -55,7 +55,7 @@ class Autoencoder(_encoder_decoder.EncoderDecoder):
             "learning_rate": 1e-4,
             "output": "linear",
         },
-        # The deep autoencoder of the paper: 784-1000-500-250-30 and back. Its layer-wise pretraining is left out.
+        # The paper's deep autoencoder, 784-1000-500-250-30 and back, without its layer-wise pretraining.
         "paper": {
             "network": "mlp",
             "encoder_widths": (1000, 500, 250),
@@ -87,5 +87,5 @@ class Autoencoder(_encoder_decoder.EncoderDecoder):
                     loss = tf.reduce_mean(self.discriminator_distance(images, reconstructions))
             scaled = self.scaled(self.optimizer, loss)
         self.update(tape, scaled)
-        # A quarter: published metrics are of pixels in [0, 1], not [-1, 1].
+        # A quarter, since published errors are for pixels in [0, 1], not [-1, 1].
         return {"loss": loss, "mse": 0.25 * tf.reduce_mean(tf.square(images - reconstructions))}

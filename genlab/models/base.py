@@ -1,4 +1,4 @@
-"""What every model offers the engine, the command line and its users."""
+"""The interface of every model, as used by the training loop, the command line and the Python API."""
 
 from __future__ import annotations
 
@@ -20,36 +20,36 @@ from genlab.networks.priors import Prior
 optimizers = LazyModule("genlab.networks.optimizers")
 
 SAMPLE_BATCH = 64
-"""How many samples are decoded at once, always."""
+"""Fixed batch size in which samples are decoded."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Hparams:
-    """The hyper-parameters that all models have. A model's own dataclass adds to them; each field is a flag."""
+    """Hyper-parameters shared by all models. A model's own dataclass adds to them; each field is a flag."""
 
     batch_size: int = 64
-    """Images in a batch."""
+    """Images per batch."""
     initializer: Literal["he", "glorot", "dcgan"] = "he"
-    """Initial weights: he (He et al. 2015; Glorot's on outputs), glorot (Glorot & Bengio 2010), dcgan (N(0, 0.02))."""
+    """Weight initializer: he (He et al. 2015; Glorot on outputs), glorot (Glorot & Bengio 2010), dcgan (N(0, 0.02))."""
     optimizer: Literal["adam", "rmsprop", "sgd"] = "adam"
     """Optimizer of every network."""
     beta1: float = 0.9
-    """Adam's first decay rate; the momentum of rmsprop and sgd. 0 to 1."""
+    """beta1 of Adam; momentum of rmsprop and sgd. 0 to 1."""
     beta2: float = 0.99
-    """Adam's second decay rate; rmsprop's decay rate. 0 to 1."""
+    """beta2 of Adam; rho of rmsprop. 0 to 1."""
     schedule: Literal["constant", "linear", "cosine", "step"] = "cosine"
-    """Course of the learning rates from --decay-start on: constant, linear, cosine, or step (a tenth, then a 100th)."""
+    """Learning-rate schedule after --decay-start: constant, linear, cosine, or step (1/10, then 1/100 of the rate)."""
     decay_start: float = 0.5
-    """When the learning rates begin to fall, as a share of --schedule-steps. 0 to 1."""
+    """When the learning rates start to decay, as a fraction of --schedule-steps. 0 to 1."""
     final_rate: float = 0.01
-    """Where a linear or cosine schedule ends, as a share of the learning rate. 0 to 1."""
+    """Final rate of a linear or cosine schedule, as a fraction of the learning rate. 0 to 1."""
     # After 2,000 steps of MNIST 0.99, 0.995, 0.998 and 0.999 gave dcgan 11.4, 10.5, 11.8 and 18.4 times the Frechet distance
     # of real images, no average 12.5; wgan, cgan and vae agree (benchmarks/results/averages-mnist.md).
     average_decay: float = 0.995
-    """Decay per step of the running average of the weights that samples are drawn with. 0: no average. 0 to 1."""
+    """Decay per step of the moving average of weights that samples are drawn with; 0: no average. 0 to 1."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError for the first value that cannot be meant."""
+        """Raise ValueError for the first value that is out of range."""
         for name in ("batch_size", "latent_size"):
             if getattr(self, name, 1) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
@@ -64,82 +64,82 @@ class Hparams:
             if field.name.endswith("learning_rate") and not (value > 0 and math.isfinite(value)):
                 raise ValueError(f"{field.name} is {value}; it must be above 0")
             if field.name.endswith("widths") and (not value or min(value) < 1):
-                raise ValueError(f"{field.name} is {value}; it must hold one number or more, each at least 1")
+                raise ValueError(f"{field.name} is {value}; it must hold at least one number, each at least 1")
             if field.name.endswith("dropout") and not 0 <= value < 1:
                 raise ValueError(f"{field.name} is {value}; it must be at least 0 and below 1")
 
     @property
     def batches_per_step(self) -> int:
-        """Real batches that one training step consumes."""
+        """Number of real batches that one training step consumes."""
         return 1
 
 
 def needs_labels() -> UsageError:
-    """The error of a conditional model that was given data without labels."""
+    """Return the error for a conditional model on data without labels."""
     return UsageError(
-        "a conditional model needs labels, and the data has none. Give labelled data, or --conditioning none."
+        "a conditional model needs labels, and the data has none. Use labelled data, or type --conditioning none."
     )
 
 
 class GenerativeModel(abc.ABC):
-    """One paper: its networks, its optimizers, its step.
+    """One paper: its networks, optimizers and training step.
 
-    A subclass builds its networks and optimizers in `__init__` and binds them to attributes; every Keras network,
-    optimizer, average and variable that is an attribute is saved with the run. It is not a tf.Module: that would
-    import TensorFlow for `--help`, and tf.Module finds no variables in Keras 3 networks.
+    A subclass builds its networks and optimizers in `__init__` and stores them as attributes. Every attribute that is a
+    Keras network, optimizer, average or variable is saved with the run. This is not a tf.Module: that would import
+    TensorFlow for `--help`, and tf.Module finds no variables in Keras 3 networks.
     """
 
     Hparams: ClassVar[type[Hparams]]
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
-    """Named settings beside the default: `paper`, `book`, `points` (taken for vectors); each the hyper-parameters that
-    differ from the default."""
+    """Named presets: `paper`, `book`, `points` (used for vectors). Each lists the hyper-parameters that differ from the
+    default."""
     default_steps: ClassVar[int] = 2000
-    """Training steps of a run that names none."""
+    """Training steps when none are given."""
     preset_steps: ClassVar[dict[str, int]] = {}
-    """The same for presets that need another length."""
+    """Default steps of presets that need a different number."""
 
     decoder: Any
-    """Keras model in float32, the averaged weights: latents [B, latent] -> images [B, H, W, C] in [-1, 1]."""
+    """Keras model in float32 with averaged weights: latents [B, latent] -> images [B, H, W, C] in [-1, 1]."""
     discriminator: Any = None
-    """Keras model images [, labels] -> ... that was trained to tell real images from generated ones, where there is one."""
+    """Keras model images [, labels] -> ... trained to tell real from generated images; None if there is none."""
     open_run: Callable[[str], GenerativeModel] | None = None
-    """Opens the model of another run by its folder or number, for models that learn from one; the run that builds this sets it."""
+    """Opens the model of another run by folder or number, for models that learn from one. Set by the run that builds this."""
     encoder: Any = None
-    """Keras model images -> codes [B, latent], where the model has one."""
+    """Keras model images -> codes [B, latent]; None if there is none."""
     prior: Prior
-    """What latents are drawn from."""
+    """Distribution of the latents."""
     conditional: bool = False
-    """Whether samples are drawn of a class: the decoder then takes [latents, labels]."""
+    """Whether samples are drawn by class; the decoder then takes [latents, labels]."""
 
     def __init__(self, hparams: Any, spec: DataSpec, *, seed: int = 0, schedule_steps: int | None = None) -> None:
-        """`seed` seeds the initial weights; `schedule_steps` is the length of the learning-rate schedules, in steps."""
+        """Build the networks: `seed` sets the initial weights, `schedule_steps` the length of learning-rate schedules."""
         self.hparams = hparams
         self.spec = spec
         self.seed = seed
         self.schedule_steps = schedule_steps or self.default_steps
         self.step = tf.Variable(0, dtype=tf.int64, name="step")
-        """Training steps taken. Schedules, warm-ups, averages and lazy penalties follow it, whatever an optimizer counts; the
-        loop advances it after each `train_step`."""
+        """Training steps taken; the loop advances it after each `train_step`. Schedules, warm-ups, averages and lazy
+        penalties follow it, not an optimizer's own count."""
         self.rate_factor = tf.Variable(1.0, name="rate_factor")
-        """What every learning rate is multiplied by, whatever its schedule."""
+        """Factor on every learning rate, on top of its schedule."""
         self._compiled_decode: Any = None
         self._compiled_draw: Any = None
 
     @abc.abstractmethod
     def train_step(self, batches, seed) -> dict[str, Any]:
-        """One step of training, in replica context; returns scalar float32 tensors by name, losses and what to watch.
+        """Take one training step in replica context. Return metrics by name: scalar float32 tensors, losses and others.
 
         `batches` is a list of `hparams.batches_per_step` pairs: images [B, H, W, C] float32 in [-1, 1], and labels [B] int32
-        (zeros where the data has none). `seed` is an int32 pair: every random number of the step derives from it,
-        so that a step is a function of the weights, the batches and the seed alone.
+        (zeros if the data has none). `seed` is an int32 pair. All random numbers of the step derive from it, so a step
+        depends only on the weights, the batches and the seed.
         """
 
     def sample_latents(self, seeds):
-        """The model's own prior: one latent vector for each seed, [N] integers -> [N, latent].
+        """Draw one latent vector from the prior for each seed: [N] integers -> [N, latent].
 
-        A row depends on its own seed alone, whatever stands beside it.
+        Each row depends only on its own seed.
         """
-        if self._compiled_draw is None:  # ten thousand draws one by one take a minute in Python
+        if self._compiled_draw is None:  # in Python, ten thousand single draws take a minute
             signature = [tf.TensorSpec([None], tf.int64)]
             self._compiled_draw = tf.function(self._draw_each, input_signature=signature, autograph=False)
         return self._compiled_draw(tf.cast(tf.convert_to_tensor(seeds), tf.int64))
@@ -148,75 +148,75 @@ class GenerativeModel(abc.ABC):
         return self.prior.draw_each(tf.stack([seeds, tf.zeros_like(seeds)], axis=1))
 
     def draw_latents(self, count, seed):
-        """[count, latent] numbers from the prior, all from one seed: what a training step needs."""
+        """Draw latents [count, latent] from the prior with one seed, for a training step."""
         return replicas.own_rows(lambda rows: self.prior.draw(rows, seed), count)
 
     @property
     def latent_size(self) -> int:
-        """Numbers in a latent vector."""
+        """Dimensions of the latent space."""
         return self.prior.size
 
     @property
     def feature_network(self) -> Any:
-        """Keras model, images [, labels] -> ..., whose layers a classifier can start from (`genlab.transfer`); None: there is none."""
+        """Keras model images [, labels] -> ... to use as a backbone (`genlab.transfer`); None if there is none."""
         return None
 
     def default_labels(self, seeds):
-        """The class that a seed draws where none is named: seed modulo the number of classes; None without labels."""
+        """Return default labels [N]: each seed modulo the number of classes; None if the model is not conditional."""
         return np.asarray(seeds) % self.spec.num_classes if self.conditional else None
 
     def warnings(self, metrics: dict[str, float]) -> dict[str, str]:
-        """What in a log line's metrics looks like a training gone wrong: a sentence each, with the usual cures, by name.
+        """Return warnings about the metrics of a log line, by name: what is going wrong and what to try.
 
-        The names are the model's own: a warning is given once its name has come back several times in a row.
+        The names are the model's own. A warning is logged once its name was returned several times in a row.
         """
         return {}
 
     def fit_prior(self, batches) -> None:  # noqa: B027  most models have nothing to fit
-        """Fit what latents are drawn from to batches of training images [N, H, W, C] in [-1, 1], where the prior is fitted."""
+        """Fit the prior to batches of training images [N, H, W, C] in [-1, 1], if the model has a fitted prior."""
 
     def pictures(self, images, labels) -> dict[str, Any]:
-        """What to draw beside samples: uint8 pictures [height, width, C] by name.
+        """Return pictures to draw in addition to samples: uint8 [height, width, C] by name.
 
-        `images` [N, H, W, C] in [-1, 1] are held-out ones, with `labels` [N] or None.
+        `images` [N, H, W, C] in [-1, 1] are held out; `labels` are [N] or None.
         """
         return {}
 
     def reconstruct(self, images):
-        """Images [N, H, W, C] in [-1, 1] -> encoded and decoded again. Raises UsageError for a model without an encoder."""
+        """Encode and decode images [N, H, W, C] in [-1, 1]. Raises UsageError if the model has no encoder."""
         if self.encoder is None:
             raise UsageError(f"{type(self).__name__} has no encoder: it cannot reconstruct images.")
         return self.decode(self.encoder(images, training=False))
 
     def decode(self, latents, labels=None):
-        """Latents [B, latent] of one batch, and labels [B] where the model is conditional -> images in [-1, 1], or vectors."""
+        """Decode a batch: latents [B, latent], and labels [B] if conditional, -> images in [-1, 1], or vectors."""
         return self.decoder([latents, labels] if self.conditional else latents, training=False)
 
     def likelihood_metrics(self, images, importance_samples: int, seed: int) -> dict[str, tuple[float, float | None]]:
-        """Metrics of log p(x) for models that have a likelihood: (value, standard error or None) by name.
+        """Return metrics of log p(x) by name, (value, standard error or None), if the model has a likelihood.
 
-        `images` [N, H, W, C] in [-1, 1] are held-out ones.
+        `images` [N, H, W, C] in [-1, 1] are held out.
         """
         return {}
 
     def sample(self, latents, labels=None):
-        """Latents [N, latent] -> images [N, H, W, C], float32 in [-1, 1], or vectors [N, D].
+        """Return samples for latents [N, latent]: images [N, H, W, C], float32 in [-1, 1], or vectors [N, D].
 
-        Decoded in batches of one fixed size, the last one padded: arithmetic may differ in the last bit between batch
-        sizes, and a sample must not depend on which others were asked for with it. `labels`, [N] integers from 0 on,
-        are for conditional models and needed there. Raises UsageError for labels that do not fit.
+        `labels`, [N] integers from 0 up, are required for conditional models and not allowed otherwise. All batches have
+        the same size, the last one padded: results may differ in the last bit between batch sizes, and a sample must not
+        depend on what it is drawn with. Raises UsageError for labels that do not fit.
         """
         if self._compiled_decode is None:
             self._compiled_decode = self._compile_decode()
         latents = tf.convert_to_tensor(latents, tf.float32)
         if labels is None and self.conditional:
-            raise UsageError(f"this model draws by class: labels from 0 to {self.spec.num_classes - 1} are needed.")
+            raise UsageError(f"a conditional model needs labels from 0 to {self.spec.num_classes - 1}, and got none.")
         if labels is not None and not self.conditional:
-            raise UsageError("this model draws without labels.")
+            raise UsageError("this model draws without labels, and labels were given. Leave them out.")
         if labels is not None and not tf.is_symbolic_tensor(labels):
             low, high = int(np.min(labels, initial=0)), int(np.max(labels, initial=0))
             if low < 0 or high >= self.spec.num_classes:
-                raise UsageError(f"labels go from {low} to {high}; this model knows 0 to {self.spec.num_classes - 1}.")
+                raise UsageError(f"labels go from {low} to {high}; the model knows 0 to {self.spec.num_classes - 1}.")
         labels = tf.zeros(tf.shape(latents)[:1], tf.int32) if labels is None else tf.cast(labels, tf.int32)
         return self._compiled_decode(latents, labels)
 
@@ -236,9 +236,9 @@ class GenerativeModel(abc.ABC):
         )
 
     def make_optimizer(self, learning_rate: float, variables) -> Any:
-        """A built Keras optimizer with the hyper-parameters' schedule; one for each set of variables.
+        """Return a built Keras optimizer for these variables, with the learning-rate schedule of the hyper-parameters.
 
-        It is built at once: an optimizer without slots would restore nothing from a checkpoint, and say nothing.
+        It is built at once: an optimizer without slots would silently restore nothing from a checkpoint.
         """
         hparams = self.hparams
         rate = self._schedule(learning_rate)
@@ -255,24 +255,24 @@ class GenerativeModel(abc.ABC):
         return optimizer
 
     def scaled(self, optimizer: Any, loss: Any) -> Any:
-        """What to differentiate for `optimizer.apply`, which sums gradients over replicas: a replica's part of the mean loss."""
+        """Return a replica's share of the mean loss, to differentiate for `optimizer.apply`, which sums over replicas."""
         return optimizer.scale_loss(loss / replicas.count())
 
     def _schedule(self, rate: float) -> Any:
-        """The learning rate by the training step, as a Keras schedule."""
-        course, factor, training_step = self._course(rate), self.rate_factor, self.step
+        """Return the learning rate as a Keras schedule that follows training steps."""
+        schedule, factor, training_step = self._rate_by_step(rate), self.rate_factor, self.step
 
         class Schedule(keras.optimizers.schedules.LearningRateSchedule):
             def __call__(self, updates):
-                # Keras hands in the optimizer's updates, of which a step may take several.
-                return factor * course(tf.cast(training_step, tf.float32))
+                # Keras passes the optimizer's updates, and a training step may take several.
+                return factor * schedule(tf.cast(training_step, tf.float32))
 
             def get_config(self):
                 raise NotImplementedError("runs store their hyper-parameters, not their schedules")
 
         return Schedule()
 
-    def _course(self, rate: float) -> Callable[[Any], Any]:
+    def _rate_by_step(self, rate: float) -> Callable[[Any], Any]:
         schedules = keras.optimizers.schedules
         start = int(self.hparams.decay_start * self.schedule_steps)
         rest = max(1, self.schedule_steps - start)
@@ -284,20 +284,20 @@ class GenerativeModel(abc.ABC):
             case "linear":
                 decay = schedules.PolynomialDecay(rate, rest, rate * self.hparams.final_rate)
                 return lambda step: decay(tf.maximum(step - start, 0.0))
-        # A warm-up from the rate to itself is how Keras spells "hold it, then decay".
+        # Keras has no "hold, then decay": a warm-up from the rate to itself does that.
         return schedules.CosineDecay(rate, rest, alpha=self.hparams.final_rate, warmup_target=rate, warmup_steps=start)
 
     def average(self, *pairs) -> WeightAverage:
-        """The running average of networks: pairs of (averaged, trained)."""
+        """Return a moving average of weights for pairs of networks (averaged, trained)."""
         return WeightAverage(pairs, self.hparams.average_decay, self.step)
 
     def state(self) -> dict[str, Any]:
-        """All that training changes, by name, for tf.train.Checkpoint."""
+        """Return everything that training changes, by name, for tf.train.Checkpoint."""
         kinds = (keras.Model, keras.optimizers.Optimizer, tf.Module, tf.Variable)
         found = {name: value for name, value in self._parts() if isinstance(value, kinds)}
         found |= {f"prior_{name}": variable for name, variable in self.prior.variables().items()}
         for name, network in self.networks.items():
-            # The generators that dropout draws from are no weights to Keras, and would not be saved.
+            # Keras does not count the seed generators of dropout as weights, and would not save them.
             weights = {id(weight) for weight in network.weights}
             random_states = [variable.value for variable in network.variables if id(variable) not in weights]
             if random_states:
@@ -310,7 +310,7 @@ class GenerativeModel(abc.ABC):
         return {name: value for name, value in self._parts() if isinstance(value, keras.Model)}
 
     def _parts(self) -> Iterator[tuple[str, Any]]:
-        """The attributes by name; the items of a list or tuple as `name_0`, `name_1`, ..."""
+        """Yield the attributes by name, and the items of lists and tuples as `name_0`, `name_1`, ..."""
         for name, value in vars(self).items():
             if isinstance(value, list | tuple):
                 yield from ((f"{name}_{number}", item) for number, item in enumerate(value))
@@ -319,5 +319,5 @@ class GenerativeModel(abc.ABC):
 
     @property
     def weights(self) -> list[Any]:
-        """Every weight of every network."""
+        """All weights of all networks."""
         return [weight for network in self.networks.values() for weight in network.weights]

@@ -19,20 +19,20 @@ class Hparams(base.Hparams):
 
     beta1: float = 0.5
     latent_size: int = 64
-    """Numbers in a latent vector."""
+    """Dimensions of the latent space."""
     prior: Literal["normal", "uniform"] = "uniform"
-    """What latents are drawn from: N(0, 1) or U(-1, 1), each number on its own."""
+    """Distribution of each latent dimension: N(0, 1) or U(-1, 1)."""
     network: Literal["mlp", "conv"] = "mlp"
-    """Dense layers or convolutions. Vectors always take dense layers."""
+    """Dense layers or convolutions. Vectors always use dense layers."""
     generator_widths: tuple[int, ...] = (512, 512)
     """Channels of the generator and of the discriminator's decoder per resolution (units per layer of an MLP), nearest
     the image first."""
     discriminator_widths: tuple[int, ...] = (512, 256)
     """Channels of the discriminator's encoder per resolution (units per layer of an MLP), nearest the image first."""
-    # The small code leaves room for digits alone, so that k stays alive. Frechet distances with 12, 16 and 24: 12, 20 and 35
-    # on `digits` (real images 2.9), 74, 59 and 50 after 4 epochs of MNIST (1.5).
+    # A small code can represent only digits, which keeps k above 0. Frechet distances with 12, 16 and 24: 12, 20 and 35 on
+    # `digits` (real images 2.9), 74, 59 and 50 after 4 epochs of MNIST (1.5).
     code_size: int = 16
-    """Numbers between the discriminator's encoder and decoder."""
+    """Dimensions of the code between the discriminator's encoder and decoder."""
     kernel_size: int = 3
     """Height and width of the convolutions, in pixels."""
     upsampling: Literal["nearest", "transpose"] = "nearest"
@@ -42,25 +42,25 @@ class Hparams(base.Hparams):
     generator_normalization: Literal["batch", "none"] = "batch"
     """Normalization of the generator's hidden layers."""
     discriminator_normalization: Literal["batch", "none"] = "batch"
-    """Normalization of the discriminator's hidden layers but the first."""
-    # A quarter of these rates: 20 on `digits` and 141 after 4 epochs of MNIST, with a code of 12.
+    """Normalization of the discriminator's hidden layers except the first."""
+    # A quarter of these rates gave Frechet distances of 20 on `digits` and 141 after 4 epochs of MNIST, with a code of 12.
     generator_learning_rate: float = 4e-3
     """The generator's learning rate, per step."""
     discriminator_learning_rate: float = 2e-3
     """The discriminator's learning rate, per step."""
     exponent: int = 2
-    """Power eta of the pixel differences in L(v) = mean |v - D(v)|^eta: 1 or 2."""
-    # With less (0.75, as for faces) k dies on digits: the discriminator has more trouble with generated images than
-    # with so simple real ones, and stops looking at them.
+    """Exponent eta of the pixel differences in L(v) = mean |v - D(v)|^eta: 1 or 2."""
+    # Lower values (0.75, as for faces) drive k to 0 on digits: generated images are harder to reconstruct than such simple
+    # real ones, so the discriminator stops using them.
     gamma: float = 1.0
-    """Diversity: what L(G(z)) / L(x) is steered to. Lower gives cleaner and less diverse images. 0 to 1."""
-    # The squared errors of digits are near 0.005: the paper's 0.001 would move k by 1 in a million steps.
+    """Diversity ratio: target of L(G(z)) / L(x). Lower values give cleaner and less diverse images. 0 to 1."""
+    # The squared errors of digits are near 0.005, so the paper's 0.001 would take a million steps to move k by 1.
     lambda_k: float = 0.5
     """Proportional gain of k, per step."""
     pull_away: float = 0.02
-    """Weight in the generator's loss of how alike the codes of a generated batch are (Zhao et al. 2017); 0: none."""
+    """Weight of the pull-away term on the codes of a generated batch, in the generator's loss (Zhao et al. 2017); 0: none."""
     patience: int = 1000
-    """Steps without a new low of the convergence measure after which both learning rates are halved; 0: never."""
+    """Halve both learning rates after this many steps without a new minimum of the convergence measure; 0: never."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -73,7 +73,7 @@ class Hparams(base.Hparams):
 
 
 class BEGAN(base.GenerativeModel):
-    """Boundary-equilibrium GAN: the discriminator is an autoencoder that must keep real images better than generated.
+    """Boundary-equilibrium GAN: the discriminator is an autoencoder that reconstructs real images better than generated.
 
     Berthelot, Schumm & Metz 2017, "BEGAN: Boundary Equilibrium Generative Adversarial Networks"
     (https://arxiv.org/abs/1703.10717), section 3.4, with L(v) = mean |v - D(v)|^eta:
@@ -82,11 +82,11 @@ class BEGAN(base.GenerativeModel):
         k_{t+1} = clip(k_t + lambda_k (gamma L(x) - L(G(z_G))), 0, 1),    k_0 = 0
         M = L(x) + |gamma L(x) - L(G(z_G))|       (logged as `convergence`)
 
-    Both learning rates are halved when a running mean of M has made no new low for `patience` steps. As in the paper
-    on digits, k stayed at 0 and the generator drew one blob. What cured it here, step by step: the pull-away term P of
-    Zhao, Mathieu & LeCun 2017 (https://arxiv.org/abs/1609.03126), batch normalization, squared errors, gamma 1 and a
-    larger gain. Further not as in the paper: dense layers, which learn digits sooner here, or strided convolutions with
-    one layer per resolution; tanh outputs; a falling rate; weights averaged for samples.
+    Both learning rates are halved when a moving average of M reaches no new minimum for `patience` steps. With the paper's
+    settings on digits, k stayed at 0 and the generator drew one blob. Five changes fixed this, each adding to the last: the
+    pull-away term P of Zhao, Mathieu & LeCun 2017 (https://arxiv.org/abs/1609.03126), batch normalization, squared errors,
+    gamma 1 and a larger gain. Other differences from the paper: dense layers, which learn digits faster, or strided
+    convolutions with one layer per resolution; tanh outputs; a learning-rate schedule; samples from averaged weights.
     """
 
     Hparams: ClassVar[type[base.Hparams]] = Hparams
@@ -117,7 +117,7 @@ class BEGAN(base.GenerativeModel):
         super().__init__(hparams, spec, seed=seed, schedule_steps=schedule_steps)
         self.prior = priors.make(hparams.prior, hparams.latent_size)
         self.generator = self._build_decoder(hparams.latent_size, seed, "generator")
-        with precision.scope("float32"):  # samples are drawn in full precision whatever the training ran in
+        with precision.scope("float32"):  # samples use full precision, whatever the precision of training
             self.decoder = self._build_decoder(hparams.latent_size, seed, "generator", fused=False)
         self.generator_average = self.average((self.decoder, self.generator))
         self.discriminator = self._build_discriminator()
@@ -167,7 +167,7 @@ class BEGAN(base.GenerativeModel):
         return keras.Model(encoder.inputs[0], [decoder(codes), codes], name="discriminator")
 
     def reconstruction(self, images):
-        """L(v) = mean |v - D(v)|^eta, a scalar, and the codes [B, code] of the images v [B, H, W, C]."""
+        """Return L(v) = mean |v - D(v)|^eta, a scalar, and the codes [B, code] of images v [B, H, W, C]."""
         rebuilt, codes = self.discriminator(images, training=True)
         return tf.reduce_mean(tf.abs(images - rebuilt) ** self.hparams.exponent), codes
 
@@ -229,8 +229,8 @@ class BEGAN(base.GenerativeModel):
         if metrics["k"] > 1e-4:
             return {}
         return {
-            "k": "k is 0: the discriminator looks at real images alone. A smaller --code-size, a larger --lambda-k, --gamma 1 "
-            "and --pull-away are the usual cures."
+            "k": "k is 0: the discriminator ignores generated images. Try a smaller --code-size, a larger --lambda-k, --gamma 1 "
+            "or --pull-away."
         }
 
     def pictures(self, images, labels) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The first GAN."""
+"""The original GAN."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ GENERATOR_LOSSES = {
 
 @dataclasses.dataclass(frozen=True)
 class Loss:
-    """The hyper-parameter of models that take one of these losses."""
+    """Hyper-parameter that selects one of these losses."""
 
     loss: Literal["non_saturating", "minimax", "hinge"] = "non_saturating"
     """Adversarial loss: non_saturating and minimax (Goodfellow et al. 2014), hinge (Miyato et al. 2018)."""
@@ -35,17 +35,16 @@ class Hparams(Loss, _adversarial.Hparams):
 
 
 class GAN(_adversarial.Adversarial):
-    """GAN, the first form: a generator and a discriminator of dense layers that play against each other.
+    """Original GAN: a generator and a discriminator of dense layers, trained against each other.
 
     Goodfellow et al. 2014, "Generative Adversarial Networks" (https://arxiv.org/abs/1406.2661). With D = sigmoid(logit):
 
         L_D = -E log D(x) - E log(1 - D(G(z)))
         L_G = -E log D(G(z))                      (non-saturating, section 3; or minimax: E log(1 - D(G(z))))
 
-    Not as in the paper: relu and batch normalization in G and leaky relu in D
-    (the paper: rectifiers and sigmoids in G, maxout and dropout in D), Adam instead of momentum, the R1 penalty
-    (Mescheder, Geiger & Nowozin 2018, https://arxiv.org/abs/1801.04406), the batch's standard deviation shown to D,
-    and samples from averaged weights.
+    Differs from the paper: ReLU and batch normalization in G and leaky ReLU in D (the paper has rectifiers and sigmoids in
+    G, maxout and dropout in D), Adam instead of momentum, the R1 penalty (Mescheder, Geiger & Nowozin 2018,
+    https://arxiv.org/abs/1801.04406), minibatch standard deviation in D, and samples from averaged weights.
     """
 
     Hparams: ClassVar[type[base.Hparams]] = Hparams
@@ -105,12 +104,12 @@ class GAN(_adversarial.Adversarial):
         found = {}
         if metrics["discriminator_loss"] < 0.1:
             found["discriminator"] = (
-                "the discriminator tells nearly every image apart, and the generator has no signal left. A lower "
-                "--discriminator-learning-rate, a higher --r1-penalty or --spectral-normalization are the usual cures."
+                "the discriminator separates nearly all images, which leaves the generator no signal. Try a lower "
+                "--discriminator-learning-rate, a higher --r1-penalty or --spectral-normalization."
             )
         if self.hparams.loss == "non_saturating" and metrics["generator_loss"] < 0.1:
             found["generator"] = (
-                "the generator's loss is near 0: it has found one weakness of the discriminator, and collapse begins. A higher "
-                "--discriminator-learning-rate, a lower --generator-learning-rate or --minibatch-discrimination are the usual cures."
+                "the generator's loss is near 0: it exploits a weakness of the discriminator, and mode collapse is near. Try a "
+                "higher --discriminator-learning-rate, a lower --generator-learning-rate or --minibatch-discrimination."
             )
         return found

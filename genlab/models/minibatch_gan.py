@@ -17,15 +17,15 @@ class Hparams(dcgan.Hparams):
 
 
 class MinibatchGAN(gan.GAN):
-    """GAN with minibatch discrimination: the discriminator sees how near an image is to the others of its batch.
+    """GAN with minibatch discrimination: the discriminator sees how close each image is to the rest of its batch.
 
     Salimans et al. 2016, "Improved Techniques for Training GANs" (https://arxiv.org/abs/1606.03498), section 3.2: on
     the features f of D, M = f T in R^(kernels x size), and o(x_i)_b = sum over j != i of exp(-|M_i,b - M_j,b|_1) is
-    concatenated to f. A generator that collapses gives itself away. The losses are those of `gan`.
+    concatenated to f. This lets D detect mode collapse. The losses are those of `gan`.
 
-    Real and generated batches go through D apart. Under data-parallel training the batch is that of a replica. The
-    paper has 100 kernels of 5 numbers, `--preset paper`; the default has 32 of 5 and the recipe of `dcgan`, without
-    the batch's standard deviation, whose work this layer does.
+    Real and generated batches go through D separately. In data-parallel training, the batch is the replica's. The paper
+    has 100 kernels of size 5 (`--preset paper`). The default has 32 of size 5 and the recipe of `dcgan` without minibatch
+    standard deviation, which this layer replaces.
     """
 
     Hparams: ClassVar[type[base.Hparams]] = Hparams

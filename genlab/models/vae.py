@@ -15,11 +15,11 @@ from genlab.models import _encoder_decoder, base
 from genlab.networks import losses, replicas
 
 CODES_AT_ONCE = 2000
-"""How many codes are decoded at once when a likelihood is estimated."""
+"""Batch size in codes when a likelihood is estimated."""
 IMAGES_AT_ONCE = 100
-"""How many images' features are compared at once."""
+"""Batch size in images when features are compared."""
 ACTIVE = 0.01
-"""Variance between images from which on a mean of the posterior counts as active (Burda et al. 2016)."""
+"""A latent dimension is active if its posterior mean has a larger variance over images than this (Burda et al. 2016)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,20 +28,20 @@ class Hparams(_encoder_decoder.Hparams):
 
     latent_size: int = 40
     likelihood: Literal["auto", "bernoulli", "gaussian", "discretized_logistic", "discriminator"] = "auto"
-    """p(x|z); auto: bernoulli (on images binarized anew each step) for grey, discretized_logistic for colour,
+    """p(x|z). auto: bernoulli (images are binarized at random each step) for grey, discretized_logistic for colour,
     gaussian for vectors. discriminator: a unit Gaussian on a discriminator's features, not a density of images."""
     scale: float = 0.0
-    """Standard deviation of the gaussian likelihood, images in [-1, 1]; 0: learned."""
+    """Standard deviation of the gaussian likelihood, for images in [-1, 1]; 0: learned."""
     beta: float = 1.0
     """Weight of the KL divergence (Higgins et al. 2017); 1: the evidence lower bound."""
     warm_up_steps: int = 0
-    """Steps over which the weight of the KL divergence rises from 0 to beta."""
+    """Warm-up: steps over which the weight of the KL divergence rises from 0 to beta."""
     free_bits: float = 0.0
-    """Nats of KL divergence per latent number that cost nothing (Kingma et al. 2016)."""
-    # Where the codes of images leave gaps in the prior, samples are of nothing: after 20 epochs of MNIST a mixture of 40
-    # has 7 times the Frechet distance of real images, the prior itself 77 times (the same run, seed 0).
+    """Free nats of KL divergence per latent dimension (Kingma et al. 2016)."""
+    # Samples from regions of the prior that no image is encoded to are meaningless. After 20 epochs of MNIST, a mixture of
+    # 40 has 7 times the Frechet distance of real images, the prior itself 77 times (the same run, seed 0).
     components: int = 40
-    """Gaussians at most in the mixture that is fitted to the training codes, for sampling; 0: draw from the prior, N(0, I)."""
+    """Maximum number of Gaussians in the mixture fitted to the training codes, for sampling; 0: sample from N(0, I)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -59,19 +59,18 @@ class Hparams(_encoder_decoder.Hparams):
 
 
 class VAE(_encoder_decoder.EncoderDecoder):
-    """Variational autoencoder: an encoder to a Gaussian over codes, a decoder to a likelihood of images.
+    """Variational autoencoder: the encoder outputs a Gaussian over codes, the decoder a likelihood of images.
 
-    Kingma & Welling 2014, "Auto-Encoding Variational Bayes" (https://arxiv.org/abs/1312.6114). Minimized is the
-    negative evidence lower bound, in nats per image, summed over pixels and over latent dimensions:
+    Kingma & Welling 2014, "Auto-Encoding Variational Bayes" (https://arxiv.org/abs/1312.6114). The loss is the negative
+    evidence lower bound, in nats per image, summed over pixels and over latent dimensions:
 
         L = -log p(x|z) + beta KL(q(z|x) || N(0, I)),    z = mu + sigma eps,  eps ~ N(0, I)
         KL = 1/2 sum(mu^2 + sigma^2 - log sigma^2 - 1)
 
-    The encoder gives log sigma^2, never sigma. Not as in the paper: convolutions, Adam instead of Adagrad, averaged
-    weights; and samples are drawn from what the codes of training images are found to be, not from N(0, I), unless
-    `--components 0` asks for that (as both presets do). The likelihood is under N(0, I) always. The textbook averages
-    the reconstruction over pixels and sums the KL over the batch, which makes the posterior collapse; `--preset book`
-    takes its networks with the loss above.
+    The encoder outputs log sigma^2, never sigma. Differs from the paper: convolutions, Adam instead of Adagrad, averaged
+    weights. Samples are drawn from a mixture fitted to the codes of training images; `--components 0`, as in both presets,
+    samples from N(0, I). The likelihood always uses N(0, I). The textbook averages the reconstruction over pixels and sums
+    the KL over the batch, which causes posterior collapse; `--preset book` uses its networks with the loss above.
     """
 
     Hparams: ClassVar[type[base.Hparams]] = Hparams
@@ -92,7 +91,7 @@ class VAE(_encoder_decoder.EncoderDecoder):
             "learning_rate": 1e-3,
             "likelihood": "gaussian",
         },
-        # Section 5 of the paper: one hidden layer of 500, minibatches of 100; Adagrad is replaced by Adam.
+        # Section 5 of the paper: one hidden layer of 500, minibatches of 100; Adam replaces Adagrad.
         "paper": {
             "batch_size": 100,
             "latent_size": 20,
@@ -122,9 +121,9 @@ class VAE(_encoder_decoder.EncoderDecoder):
             self.likelihood = "gaussian" if not image else "bernoulli" if spec.shape[2] == 1 else "discretized_logistic"
         if not image and self.likelihood != "gaussian":
             raise UsageError(f"--likelihood {self.likelihood} is for images; vectors take gaussian.")
-        # One scale for each channel (for each number of a vector), trained as its logarithm. It is not averaged as the
-        # decoder is: it follows the decoder's errors down, and its average only lags behind. With the averaged scale the
-        # NLL of the digits was 15 nats worse after 300 steps (-324 and -339, gaussian), 3 after a whole run of 600.
+        # One log scale per channel (per dimension of a vector). Unlike the decoder it is not averaged: it follows the
+        # decoder's errors down, and an average lags behind. With an averaged scale the NLL of the digits was 15 nats worse
+        # after 300 steps (-324 and -339, gaussian) and 3 nats worse after a whole run of 600.
         self.log_scale = tf.Variable(tf.fill([spec.shape[-1]], math.log(hparams.scale or 0.2)))
         learns_scale = self.likelihood == "discretized_logistic" or (
             self.likelihood == "gaussian" and not hparams.scale
@@ -133,17 +132,17 @@ class VAE(_encoder_decoder.EncoderDecoder):
 
     @property
     def has_density(self) -> bool:
-        """Whether p(x|z) is a distribution of images, so that there is a log p(x)."""
+        """Whether p(x|z) is a distribution of images, so that log p(x) exists."""
         return self.likelihood != "discriminator"
 
     @property
     def is_discrete(self) -> bool:
-        """Whether p(x|z) is a probability of pixel values (binarized for `bernoulli`), so that its nats are a code length.
+        """Whether p(x|z) is a probability mass of pixel values (binarized for `bernoulli`), so that nats are a code length.
 
-        A Gaussian is a density, and pixels are whole numbers. Without noise that fills the gaps between them (Theis et al.
-        2016, "A note on the evaluation of generative models", https://arxiv.org/abs/1511.01844, section 3.1) its value
-        depends on the unit of the pixels and has no bound where some never vary: bits per dimension of it would stand
-        beside those of a discretized logistic and mean nothing.
+        A Gaussian is a density, and pixels are integers. Without dequantization noise (Theis et al. 2016, "A note on the
+        evaluation of generative models", https://arxiv.org/abs/1511.01844, section 3.1) its log-likelihood depends on the
+        unit of the pixels and is unbounded if some never vary. Its bits per dimension could not be compared with those of
+        a discretized logistic.
         """
         return self.likelihood in ("bernoulli", "discretized_logistic")
 
@@ -173,7 +172,7 @@ class VAE(_encoder_decoder.EncoderDecoder):
         metrics["kl"] = kl
         if self.is_discrete:
             metrics["bits_per_dimension"] = self._bits_per_dimension(nats)
-        # Burda et al. 2016: a unit is active where its mean varies between images.
+        # Burda et al. 2016: a unit is active if its mean varies between images.
         active = tf.math.reduce_variance(mean, axis=0) > ACTIVE
         return metrics | {"active_units": tf.reduce_sum(tf.cast(active, tf.float32))}
 
@@ -181,12 +180,12 @@ class VAE(_encoder_decoder.EncoderDecoder):
         if metrics["active_units"] >= 1:
             return {}
         return {
-            "units": "no latent number is in use: the posterior has collapsed onto the prior. A lower --beta, --warm-up-steps "
-            "or --free-bits are the usual cures."
+            "units": "no latent dimension is active: the posterior has collapsed onto the prior. Try a lower --beta, "
+            "--warm-up-steps or --free-bits."
         }
 
     def codes(self, images, number: int):
-        # The same noise in every batch would stand out in the codes as clusters of a point each.
+        # With the same noise in every batch, the codes would form clusters that the mixture picks up.
         pixel_seed, noise_seed = tf.unstack(tf.random.split(tf.constant([0, number]), 2, alg="philox"))
         mean, log_variance = self.averaged_encoder(self.observed(images, pixel_seed), training=False)
         noise = tf.random.stateless_normal(tf.shape(mean), noise_seed, alg="philox")
@@ -199,7 +198,7 @@ class VAE(_encoder_decoder.EncoderDecoder):
         return self.hparams.beta * tf.minimum(1.0, share)
 
     def observed(self, images, seed):
-        """What the likelihood is of: images in [-1, 1]; for `bernoulli` a random binarization of them, to -1 and 1."""
+        """Return the images that the likelihood describes: as they are, or for `bernoulli` randomly binarized to -1 and 1."""
         if self.likelihood != "bernoulli":
             return images
         uniform = replicas.own_rows(
@@ -209,9 +208,9 @@ class VAE(_encoder_decoder.EncoderDecoder):
         return tf.where(uniform < images, 1.0, -1.0)
 
     def log_likelihood(self, images, raw):
-        """log p(x|z) in nats, summed over all dimensions of an example, [B]; `raw` is the trained decoder's output.
+        """Return log p(x|z) in nats, [B], summed over the dimensions of an example; `raw` is the trained decoder's output.
 
-        For `discriminator` it is not a density: minus half the mean square distance between features, times the
+        For `discriminator` it is not a density: minus half the mean squared distance between features, times the number of
         dimensions of an image.
         """
         tfd = tfp.distributions
@@ -231,26 +230,27 @@ class VAE(_encoder_decoder.EncoderDecoder):
         return nats / (math.prod(self.spec.shape) * math.log(2))
 
     def _discretized_logistic(self, image):
-        """Over pixel values 0 to 255 (Salimans et al. 2017, https://arxiv.org/abs/1701.05517, equation 2, one component)."""
+        """Return p(x|z) over pixel values 0 to 255 (Salimans et al. 2017, https://arxiv.org/abs/1701.05517, equation 2, one
+        component)."""
         tfd = tfp.distributions
-        # The quantized distribution takes ceilings: shifted by half, an integer stands for the unit around it.
+        # QuantizedDistribution rounds up. Shifted by half, an integer covers the unit interval around it.
         logistic = tfd.Logistic((image + 1.0) * 127.5 - 0.5, 127.5 * tf.exp(self.log_scale))
         return tfd.QuantizedDistribution(logistic, low=0.0, high=255.0)
 
     def importance_weighted_bound(self, images, samples: int, seed):
-        """log 1/K sum p(x, z_k) / q(z_k|x), z_k ~ q: a lower bound of log p(x) in nats, [B], tight as K grows.
+        """Return log 1/K sum p(x, z_k) / q(z_k|x), z_k ~ q: a lower bound of log p(x) in nats, [B], tight as K grows.
 
         Burda, Grosse & Salakhutdinov 2016, "Importance Weighted Autoencoders" (https://arxiv.org/abs/1509.00519),
-        equation 8. `images` are as observed: binarized for `bernoulli`. Memory grows with B times `samples`; one
+        equation 8. `images` are as observed: binarized for `bernoulli`. Memory is proportional to B times `samples`. One
         sample gives an unbiased estimate of the evidence lower bound. Raises UsageError for `discriminator`, which is not
         a density of images.
         """
         return tf.reduce_logsumexp(self.log_importance_weights(images, samples, seed), axis=0) - math.log(samples)
 
     def log_importance_weights(self, images, samples: int, seed):
-        """log p(x, z_k) / q(z_k|x) of K samples z_k ~ q for each image [B, ...] as observed, in nats: [K, B]."""
+        """Return log p(x, z_k) / q(z_k|x) in nats, [K, B], for K samples z_k ~ q per observed image [B, ...]."""
         if not self.has_density:
-            raise UsageError("--likelihood discriminator is not a density of images: there is no log p(x) to estimate.")
+            raise UsageError("--likelihood discriminator is not a density of images: log p(x) is undefined.")
         tfd = tfp.distributions
         mean, log_variance = self.averaged_encoder(images, training=False)
         posterior = tfd.MultivariateNormalDiag(mean, tf.exp(0.5 * log_variance))
@@ -262,16 +262,16 @@ class VAE(_encoder_decoder.EncoderDecoder):
         return tf.reshape(likelihood, [samples, -1]) + prior.log_prob(codes) - posterior.log_prob(codes)
 
     def likelihood_metrics(self, images, importance_samples: int, seed: int) -> dict[str, tuple[float, float | None]]:
-        """Of held-out images [N, H, W, C] in [-1, 1], in nats per image: (mean, standard error over images).
+        """Return (mean, standard error over images) by name for held-out images [N, H, W, C] in [-1, 1], in nats per image.
 
         `nll` by importance sampling with that many samples, `negative_elbo` with as many, its parts `reconstruction`
         and `kl`, `bits_per_dimension` of the NLL, and `active_units` (Burda et al. 2016, section 5).
 
-        The NLL of a Gaussian is of a density of pixels in [-1, 1]: compare it with other Gaussians' only. It has no bits
-        per dimension. For `discriminator`: `feature_distance`, the mean square distance between the discriminator's
+        The NLL of a Gaussian is a density of pixels in [-1, 1]: compare it only with that of other Gaussians. It has no
+        bits per dimension. For `discriminator`: `feature_distance`, the mean squared distance between the discriminator's
         features of images and of their reconstructions, with `kl` and `active_units`.
         """
-        # Independent streams: with seeds chosen by hand, noise and binarization could share their random numbers.
+        # Independent streams: seeds chosen by hand could give noise and binarization the same random numbers.
         pixel_seed, noise_seed = tf.unstack(tf.random.split(tf.constant([seed, 0]), 2, alg="philox"))
         observed = self.observed(images, pixel_seed)
         mean, log_variance = self.averaged_encoder(observed, training=False)
@@ -292,11 +292,11 @@ class VAE(_encoder_decoder.EncoderDecoder):
         return metrics | {"active_units": (float((np.var(mean, axis=0) > ACTIVE).sum()), None)}
 
     def _all_log_weights(self, observed, importance_samples: int, seed) -> np.ndarray:
-        """As `log_importance_weights` of any number of images and samples, a part at a time: [K, N]."""
+        """Return `log_importance_weights` [K, N] for any number of images and samples, computed in chunks."""
         weights = tf.function(self.log_importance_weights, autograph=False)
         sizes = [min(CODES_AT_ONCE, importance_samples - done) for done in range(0, importance_samples, CODES_AT_ONCE)]
         at_once = max(1, CODES_AT_ONCE // importance_samples)
-        numbers = itertools.count()  # every part draws noise of its own
+        numbers = itertools.count()  # every chunk draws its own noise
         columns = []
         for start in range(0, len(observed), at_once):
             batch = observed[start : start + at_once]
@@ -309,5 +309,5 @@ class VAE(_encoder_decoder.EncoderDecoder):
         return np.concatenate([self.discriminator_distance(part, self.reconstruct(part)) for part in parts])
 
     def _raw_decoder(self):
-        """The averaged decoder up to its last activation."""
+        """Return the averaged decoder without its last activation."""
         return keras.Model(self.decoder.inputs[0], self.decoder.layers[-1].input)

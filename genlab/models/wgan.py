@@ -12,17 +12,17 @@ from genlab.networks import losses
 
 @dataclasses.dataclass(frozen=True)
 class Hparams(_adversarial.ConvolutionalHparams):
-    """Hyper-parameters of `wgan`; the discriminator is called critic in the papers."""
+    """Hyper-parameters of `wgan`; the papers call the discriminator a critic."""
 
     penalty: Literal["clip", "gradient"] = "gradient"
-    """How the critic is kept Lipschitz: clipped weights (Arjovsky et al. 2017) or WGAN-GP (Gulrajani et al. 2017)."""
+    """How the critic is kept Lipschitz: weight clipping (Arjovsky et al. 2017) or WGAN-GP (Gulrajani et al. 2017)."""
     clip: float = 0.01
     """Largest absolute weight of the critic, for --penalty clip."""
     gradient_penalty: float = 10.0
     """Weight lambda of the gradient penalty, for --penalty gradient."""
-    # Two time scales and one critic update (Heusel et al. 2017) instead of several: on digits the Frechet distance of a
-    # small classifier was 23 after 800 steps, and 166 with three critic updates at 3e-4 each, which take twice as long;
-    # with three at 1e-3 and beta2 0.9 the generator collapsed to one image.
+    # Two time scales and one critic update (Heusel et al. 2017) instead of several. On digits the Frechet distance of a
+    # small classifier was 23 after 800 steps. Three critic updates at 3e-4 each take twice as long and gave 166; three at
+    # 1e-3 with beta2 0.9 collapsed to one image.
     beta2: float = 0.99
     generator_learning_rate: float = 1e-3
     discriminator_learning_rate: float = 2e-3
@@ -32,23 +32,26 @@ class Hparams(_adversarial.ConvolutionalHparams):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.discriminator_normalization == "batch":
-            raise ValueError("a critic with batch normalization is not a function of one image; it must be none")
+            raise ValueError(
+                "discriminator_normalization is batch; it must be none, since a critic scores each image on its own"
+            )
         if self.clip <= 0 or self.gradient_penalty < 0:
             raise ValueError("clip must be above 0 and gradient_penalty at least 0")
 
 
 class WGAN(_adversarial.Adversarial):
-    """Wasserstein GAN: a critic without sigmoid whose loss follows the quality of the samples.
+    """Wasserstein GAN: a critic without sigmoid, whose loss tracks sample quality.
 
     Arjovsky, Chintala & Bottou 2017, "Wasserstein GAN" (https://arxiv.org/abs/1701.07875); with the gradient penalty of
     Gulrajani et al. 2017, "Improved Training of Wasserstein GANs" (https://arxiv.org/abs/1704.00028):
 
         L_D = E D(G(z)) - E D(x) [+ lambda E (|grad D(x_hat)| - 1)^2],    L_G = -E D(G(z))
 
-    With `--penalty clip` every weight of the critic is clipped to [-0.01, 0.01] after each of its updates, each of
-    which sees a fresh real batch. The default is the gradient penalty with one critic update per step at twice the
-    generator's rate (two time scales: Heusel et al. 2017, https://arxiv.org/abs/1706.08500) in place of the papers' five. No batch normalization in the critic.
-    `wasserstein_estimate` is minus the critic's loss without penalty, up to an unknown scale under clipping.
+    `--penalty clip` clips every weight of the critic to [-0.01, 0.01] after each critic update. Each update gets a fresh
+    real batch. The default is the gradient penalty with one critic update per step at twice the generator's learning rate
+    (two time scales: Heusel et al. 2017, https://arxiv.org/abs/1706.08500), where the papers use five updates. The critic
+    has no batch normalization. `wasserstein_estimate` is minus the critic's loss without the penalty; with clipping its
+    scale is unknown.
     """
 
     Hparams: ClassVar[type[base.Hparams]] = Hparams
@@ -92,7 +95,7 @@ class WGAN(_adversarial.Adversarial):
         return losses.critic(real_logits, fake_logits)
 
     def generator_loss(self, fake_logits):
-        return losses.hinge_generator(fake_logits)  # -E D(G(z)), the same as the hinge loss has
+        return losses.hinge_generator(fake_logits)  # -E D(G(z)), as in the hinge loss
 
     def penalty(self, images, fake, labels, seed):
         if self.hparams.penalty == "clip":

@@ -1,1 +1,1 @@
-"""What networks are built of and trained with."""
+"""Building blocks of networks and of their training."""

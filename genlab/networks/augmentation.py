@@ -1,6 +1,6 @@
-"""Random changes of images: of the training data, and differentiable ones in front of a discriminator.
+"""Random augmentation of images: of training data, and differentiable in front of a discriminator.
 
-All take images [B, H, W, C] float32 in [-1, 1] and an int32 seed pair, and are functions of these alone.
+All functions take images [B, H, W, C] float32 in [-1, 1] and an int32 seed pair, and depend on nothing else.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from genlab.backend import tf
 from genlab.networks import replicas
 
 SHIFT = 1 / 8
-"""How far images are moved either way, at most, as a share of their height and width."""
+"""Maximum shift in either direction, as a fraction of height and width."""
 ANGLE = math.radians(10)
-"""How far they are turned either way, at most."""
+"""Maximum rotation in either direction, in radians."""
 ZOOM = 0.1
-"""By how much they are made larger or smaller, at most."""
+"""Maximum relative change of size."""
 TONE = 0.2
-"""By how much brightness (in half the range of values) and contrast are changed, at most."""
+"""Maximum change of brightness (in units of half the value range) and relative change of contrast."""
 
 
 def augmented(images, seed, names: Sequence[str], flip: bool = False):
-    """Training images, changed a little: `names` of shift, rotate, zoom, brightness, contrast; `flip` mirrors half of them."""
+    """Return augmented training images. `names`: shift, rotate, zoom, brightness, contrast; `flip` mirrors half of them."""
     if not names and not flip:
         return images
     count, height, width = tf.shape(images)[0], images.shape[1], images.shape[2]
@@ -35,7 +35,7 @@ def augmented(images, seed, names: Sequence[str], flip: bool = False):
         down = height * SHIFT * down if "shift" in names else tf.zeros_like(down)
         angle = ANGLE * turn if "rotate" in names else tf.zeros_like(turn)
         scale = 1.0 / (1.0 + ZOOM * larger) if "zoom" in names else tf.ones_like(larger)
-        # From where in the image each pixel is taken: turned and scaled about the middle, then moved.
+        # The inverse map, from output to input pixels: rotate and scale about the centre, then shift.
         cosine, sine = scale * tf.cos(angle), scale * tf.sin(angle)
         middle_x, middle_y = (width - 1) / 2, (height - 1) / 2
         zeros = tf.zeros_like(right)
@@ -50,7 +50,7 @@ def augmented(images, seed, names: Sequence[str], flip: bool = False):
             output_shape=[height, width],
             fill_value=0.0,
             interpolation="BILINEAR",
-            fill_mode="NEAREST",  # what lies outside is as its nearest pixel, whatever the background
+            fill_mode="NEAREST",  # repeats the edge pixels, which suits any background
         )
     if "contrast" in names:
         mean = tf.reduce_mean(images, axis=[1, 2, 3], keepdims=True)
@@ -61,11 +61,11 @@ def augmented(images, seed, names: Sequence[str], flip: bool = False):
 
 
 def differentiable(images, seed, names: Sequence[str]):
-    """Images changed in ways that gradients pass, second ones too: `names` of color, translation, cutout.
+    """Return augmented images, differentiable to second order. `names`: color, translation, cutout.
 
     Zhao et al. 2020, "Differentiable Augmentation for Data-Efficient GAN Training"
-    (https://arxiv.org/abs/2006.10738), section 4, with the strengths of its code: brightness by up to 0.5, saturation
-    times up to 2, contrast times 0.5 to 1.5; moved by up to an eighth; a square of half the size set to 0.
+    (https://arxiv.org/abs/2006.10738), section 4, with the strengths of its code: brightness +-0.5, saturation x0 to x2,
+    contrast x0.5 to x1.5; translation by up to 1/8; a square of half the size set to 0.
     """
     colour_seed, move_seed, hole_seed = tf.unstack(tf.random.split(seed, 3, alg="philox"))
     if "color" in names:
@@ -104,7 +104,7 @@ def _translated(images, seed):
 
 
 def _places(count, most, seed):
-    """An integer from 0 to below `most` for each image, [count, 1]."""
+    """Draw an integer in [0, most) for each image: [count, 1]."""
     return replicas.own_rows(
         lambda rows: tf.random.stateless_uniform([rows, 1], seed, 0, most, tf.int32, alg="philox"), count
     )
@@ -115,7 +115,7 @@ def _with_hole(images, seed):
     row_seed, column_seed = tf.unstack(tf.random.split(seed, 2, alg="philox"))
 
     def inside(size, seed):
-        """Where the hole is along one axis, [B, size]: its middle is anywhere, so that it may reach over the edge."""
+        """Return a mask [B, size] of the hole along one axis. Its centre is anywhere, so it may cross the edge."""
         half = int(size * 0.5 + 0.5)
         start = _places(count, size + 1 - half % 2, seed) - half // 2
         places = tf.range(size)

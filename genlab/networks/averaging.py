@@ -1,4 +1,4 @@
-"""The running average of a network's weights, which samples better than the weights themselves.
+"""Moving average of a network's weights, which gives better samples than the weights themselves.
 
 Yazıcı et al. 2019, "The Unusual Effectiveness of Averaging in GAN Training" (https://arxiv.org/abs/1806.04498).
 """
@@ -9,18 +9,17 @@ from genlab.backend import tf
 
 
 class WeightAverage:
-    """Exponential average of the weights after each training step, corrected for its start as Adam corrects its moments.
+    """Exponential moving average of the weights over training steps, with Adam's bias correction.
 
-    After t steps it is sum_s d^(t-s) w_s / sum_s d^(t-s), s = 1 ... t: initial weights have no part in it. As an update:
-    average <- average + r (weights - average), r = (1 - d) / (1 - d^t), d = `decay` (Kingma & Ba 2015, section 3, for the
-    correction). Statistics of batch normalization are averaged with the weights they belong to. With decay 0 the average
-    is a copy.
+    After t steps it is sum_s d^(t-s) w_s / sum_s d^(t-s), s = 1 ... t, so the initial weights have no part in it. The
+    update is average <- average + r (weights - average), r = (1 - d) / (1 - d^t), d = `decay` (Kingma & Ba 2015, section 3,
+    for the correction). Statistics of batch normalization are averaged with the weights. With decay 0 the average is a copy.
     """
 
     def __init__(self, pairs, decay: float, step) -> None:
-        """`pairs` of networks (averaged, trained) with the same variables; the averaged ones are set to the trained.
+        """Set the averaged networks to the trained ones.
 
-        `step` is the model's variable of training steps.
+        `pairs` are networks (averaged, trained) with the same variables; `step` is the model's variable of training steps.
         """
         self.decay = decay
         self.step = step
@@ -33,12 +32,12 @@ class WeightAverage:
             average.assign(weight)
 
     def update(self) -> None:
-        """Move the average at the end of a training step, before the step is counted."""
+        """Update the average at the end of a training step, before the step is counted."""
         step = tf.cast(self.step + 1, tf.float32)
         rate = (1.0 - self.decay) / (1.0 - tf.pow(self.decay, step))
         for average, weight in self.variables:
             if self.decay:
-                # average -= rate (average - weight), in half the passes of sums and products
+                # average -= rate (average - weight), in half the passes of separate operations
                 tf.raw_ops.ResourceApplyGradientDescent(
                     var=average.value.handle, alpha=rate, delta=average.value - weight.value
                 )

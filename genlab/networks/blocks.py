@@ -1,9 +1,9 @@
-"""The shared networks: generator, discriminator, encoder and decoder of any height, width and channels.
+"""Shared networks: generator, discriminator and encoder for any height, width and number of channels.
 
-Every builder returns an ordinary functional Keras model with named layers (`up1_conv`, `down2_norm`, ...). Channels
-are given per resolution, finest first; the last one repeats where the image asks for more resolutions. How many
-there are follows from the shape alone: height and width are halved, rounding up, until the smaller is below 8
-(28x28: 28, 14, 7; 32x32: 32, 16, 8, 4; 33x17: 33x17, 17x9, 9x5).
+Every builder returns a functional Keras model with named layers (`up1_conv`, `down2_norm`, ...). Channels are given per
+resolution, finest first; the last width is repeated for larger images. The number of resolutions depends on the shape:
+height and width are halved, rounding up, until the smaller is below 8 (28x28: 28, 14, 7; 32x32: 32, 16, 8, 4; 33x17: 33x17,
+17x9, 9x5).
 """
 
 from __future__ import annotations
@@ -21,35 +21,35 @@ layers = LazyModule("genlab.networks.layers")
 
 @dataclasses.dataclass(frozen=True)
 class Style:
-    """What the layers of a network have in common."""
+    """Settings shared by the layers of a network."""
 
     activation: str = "relu"
     """relu, leaky_relu (slope 0.2), elu, gelu, tanh."""
     normalization: str = "none"
     """batch or none."""
     initializer: str = "he"
-    """he (He et al. 2015; Glorot's on the output), glorot (Glorot & Bengio 2010), or dcgan: N(0, 0.02)."""
+    """he (He et al. 2015; Glorot on the output), glorot (Glorot & Bengio 2010), or dcgan: N(0, 0.02)."""
     kernel_size: int = 4
     """Height and width of the convolutions, in pixels."""
     upsampling: str = "transpose"
-    """transpose: convolutions of stride 2 turned round; nearest: every pixel doubled, then a convolution."""
+    """transpose: transposed convolutions of stride 2; nearest: nearest-neighbour upsampling, then a convolution."""
     residual_blocks: int = 0
-    """Blocks x + conv(act(conv(x))) after the convolution of each resolution but the image's (He et al. 2016)."""
+    """Blocks x + conv(act(conv(x))) after the convolution of each resolution below the image's (He et al. 2016)."""
     dropout: float = 0.0
-    """Share of activations set to zero after each hidden layer, in training."""
+    """Dropout rate after each hidden layer, in training."""
     spectral_normalization: bool = False
     """Divide each weight matrix by its largest singular value (Miyato et al. 2018; see `iterate_spectral_norms`)."""
     fused: bool = False
-    """Layers of genlab's that train faster in the place of Keras' own (see `stock`)."""
+    """Use genlab's layers, which train faster, instead of Keras' (see `stock`)."""
     seed: int = 0
-    """Seeds every initial weight of the network."""
+    """Seed of the network's initial weights."""
 
 
 class _Layers:
-    """Makes the layers of one network in its style, each with a seed of its own."""
+    """Builds the layers of one network in its style, each with its own seed."""
 
     def __init__(self, style: Style, latents=None) -> None:
-        """`latents`, [B, latent], choose what dropout drops, in sampling too; without them it is for training alone."""
+        """With `latents` [B, latent], they choose the dropout masks, also in sampling; without, dropout is for training."""
         self.style = style
         self.latents = latents
         self._seeds = random.Random(style.seed)
@@ -58,10 +58,10 @@ class _Layers:
         return self._seeds.randrange(2**31)
 
     def _initializer(self, fan_in: float, fan_out: float, output: bool):
-        """Normal weights whose variance keeps activations of order one; He's factor only where a relu follows.
+        """Return normal weights that keep activations of order one; He's factor is used only before a ReLU.
 
-        Keras takes a transposed convolution's inputs for its outputs, which saturates the generator's tanh from the
-        start: so the fans are counted here, as connections of one output and of one input.
+        The fans are given here, as connections of one output and of one input. Keras swaps them for transposed
+        convolutions, which saturates the generator's tanh from the start.
         """
         if self.style.initializer == "dcgan":
             deviation = 0.02
@@ -74,7 +74,7 @@ class _Layers:
     def _spectral(self, layer):
         if not self.style.spectral_normalization:
             return layer
-        # Not the network's next seed: the initial weights must be the same with and without this option.
+        # Not the network's next seed, so that initial weights are the same with and without this option.
         seed = random.Random(f"{self.style.seed} {layer.name}").randrange(2**31)
         return layers.SpectralNormalization(layer, seed, name=layer.name)
 
@@ -101,7 +101,7 @@ class _Layers:
         return self._spectral(layer)(x)
 
     def embed(self, labels, num_classes: int, size: int, deviation: float = 1.0):
-        """Labels [B] -> learned vectors [B, size]."""
+        """Embed labels [B] as learned vectors [B, size]."""
         initializer = keras.initializers.RandomNormal(stddev=deviation, seed=self._seed())
         layer = keras.layers.Embedding(num_classes, size, embeddings_initializer=initializer, name="label_embedding")
         return self._spectral(layer)(labels)
@@ -111,7 +111,7 @@ class _Layers:
         return self._spectral(layer)(x)
 
     def upsample(self, x, channels: int, name: str, size: tuple[int, int], *, output: bool = False, **keywords):
-        """Twice the height and width, less what is over `size`: sizes were halved rounding up."""
+        """Double the height and width, then crop to `size`: sizes were halved rounding up."""
         if self.style.upsampling == "nearest":
             x = keras.layers.UpSampling2D(2, interpolation="nearest", name=f"{name}_double")(x)
             x = self.conv(x, channels, f"{name}_conv", output=output, **keywords)
@@ -123,9 +123,9 @@ class _Layers:
         return x
 
     def features(self, x, widths: Sequence[int], network: str):
-        """Images [B, H, W, C] or vectors [B, D] -> features [B, ...] by strided convolutions or dense layers.
+        """Map images [B, H, W, C] or vectors [B, D] to features [B, ...] with strided convolutions or dense layers.
 
-        No normalization on the first layer (Radford et al. 2016, section 3).
+        The first layer has no normalization (Radford et al. 2016, section 3).
         """
         convolutional = network == "conv" and len(x.shape) == 4
         if not convolutional:
@@ -145,7 +145,7 @@ class _Layers:
         return x
 
     def residual(self, x, name: str):
-        """The style's residual blocks."""
+        """Add the style's residual blocks."""
         for index in range(self.style.residual_blocks):
             stage = f"{name}_residual{index + 1}"
             y = self.conv(x, x.shape[-1], f"{stage}_conv1", use_bias=not self.normalized)
@@ -155,14 +155,14 @@ class _Layers:
         return x
 
     def activate(self, x, name: str, normalize: bool = True):
-        """Normalization, activation and dropout, in this order."""
+        """Add normalization, activation and dropout, in this order."""
         if normalize and self.normalized:
-            # Statistics are of the whole batch, however many replicas share it.
+            # Statistics cover the whole batch, over all replicas.
             shared = replicas.count() > 1
             kind = (
                 layers.FusedBatchNormalization if self.style.fused and not shared else keras.layers.BatchNormalization
             )
-            # Keras' default momentum of 0.99 lags behind in runs of a few hundred steps.
+            # Keras' default momentum of 0.99 is too slow for runs of a few hundred steps.
             x = kind(momentum=0.9, epsilon=1e-5, synchronized=shared, name=f"{name}_norm")(x)
         if self.style.activation == "leaky_relu":
             x = keras.layers.LeakyReLU(negative_slope=0.2, name=f"{name}_act")(x)
@@ -172,7 +172,7 @@ class _Layers:
             dropout = layers.SamplingDropout(self.style.dropout, seed=self._seed(), name=f"{name}_dropout")
             x = dropout([x, self.latents])
         elif self.style.dropout:
-            # Keras' own drops the same places on every replica.
+            # Keras' dropout uses the same mask on every replica.
             kind = layers.ByteDropout if self.style.fused or replicas.count() > 1 else keras.layers.Dropout
             x = kind(self.style.dropout, seed=self._seed(), name=f"{name}_dropout")(x)
         return x
@@ -183,9 +183,9 @@ class _Layers:
 
 
 def iterate_spectral_norms(network) -> None:
-    """Run one power iteration in every spectrally normalized layer. Call it before each update of the network, outside its tape.
+    """Run one power iteration in every spectrally normalized layer. Call it before each update, outside the tape.
 
-    Forward passes only read the vectors, so gradient penalties, updates of other networks and inference leave them as they are.
+    Forward passes only read the vectors, so gradient penalties, updates of other networks and inference do not change them.
     """
     for layer in network.layers:
         if isinstance(layer, layers.SpectralNormalization):
@@ -193,9 +193,9 @@ def iterate_spectral_norms(network) -> None:
 
 
 def stock(network):
-    """A copy of a network, weights and all, with Keras' own layers in the place of genlab's faster ones.
+    """Return a copy of a network with Keras' layers instead of genlab's faster ones. Its outputs are the same.
 
-    It computes the same. Spectrally normalized layers become plain layers with the normalized weights.
+    Spectrally normalized layers become plain layers with the normalized weights.
     """
     twins = {
         layers.FusedBatchNormalization: keras.layers.BatchNormalization,
@@ -217,7 +217,7 @@ def stock(network):
 
 
 def resolutions(shape: Sequence[int]) -> list[tuple[int, int]]:
-    """Heights and widths from the image's own to the coarsest one, in pixels."""
+    """Return heights and widths in pixels, from the image's to the coarsest."""
     height, width = shape[:2]
     sizes = [(height, width)]
     while min(height, width) >= 8:
@@ -227,7 +227,7 @@ def resolutions(shape: Sequence[int]) -> list[tuple[int, int]]:
 
 
 def _channels(widths: Sequence[int], count: int) -> list[int]:
-    """`count` widths, finest first; the last one repeats."""
+    """Return `count` widths, finest first; the last one is repeated."""
     return [widths[min(index, len(widths) - 1)] for index in range(count)]
 
 
@@ -244,13 +244,13 @@ def generator(
     sampling_dropout: bool = False,
     name: str = "generator",
 ):
-    """Latents [B, latent] -> images [B, H, W, C] or vectors [B, D], float32 whatever the precision.
+    """Build a generator: latents [B, latent] -> images [B, H, W, C] or vectors [B, D], float32 in every precision.
 
-    `conv`: a dense layer at the coarsest resolution, then up-sampling convolutions; `mlp`, and always for vectors:
-    dense layers. `hidden_units` puts one more dense layer before all that. The output activation is by default tanh for
-    images, which are in [-1, 1], and none for vectors. With `num_classes` the input is [latents, labels [B]], and a
-    learned embedding of the label is concatenated to the latents. `sampling_dropout` keeps the style's dropout on
-    outside of training, where the latents choose what is dropped. No normalization on the output, no bias before one (Radford et al. 2016, section 3).
+    `conv`: a dense layer at the coarsest resolution, then upsampling convolutions. `mlp`, and always for vectors: dense
+    layers. `hidden_units` adds a dense layer in front. The default output activation is tanh for images, which are in
+    [-1, 1], and none for vectors. With `num_classes` the input is [latents, labels [B]], and a learned embedding of the
+    label is concatenated to the latents. `sampling_dropout` keeps dropout on in sampling, with masks chosen by the latents.
+    The output has no normalization, and layers before a normalization have no bias (Radford et al. 2016, section 3).
     """
     latents = keras.Input((latent_size,), name="latents")
     make = _Layers(style, latents if sampling_dropout else None)
@@ -302,13 +302,13 @@ def discriminator(
     minibatch_discrimination: tuple[int, int] = (0, 0),
     name: str = "discriminator",
 ):
-    """Images [B, H, W, C] in [-1, 1] or vectors [B, D] -> logits [B, 1], float32.
+    """Build a discriminator: images [B, H, W, C] in [-1, 1] or vectors [B, D] -> logits [B, 1], float32.
 
-    With `num_classes` the input is [images, labels [B]]. The label comes in by projection (Miyato & Koyama 2018,
-    https://arxiv.org/abs/1802.05637: its embedding times the features is added to the logit), or else a learned
-    embedding of it is concatenated to the image as one more channel (to a vector or a flat image as more numbers).
-    `hidden_units` puts one more dense layer before the logit. `minibatch_discrimination` is (kernels, size of each); no
-    kernels: none.
+    With `num_classes` the input is [images, labels [B]]. With `projection` (Miyato & Koyama 2018,
+    https://arxiv.org/abs/1802.05637) the product of the label's embedding and the features is added to the logit.
+    Otherwise a learned embedding of the label is concatenated to the image as a channel, or to a vector or flattened image
+    as extra dimensions. `hidden_units` adds a dense layer before the logit. `minibatch_discrimination` is (kernels, size of
+    each); 0 kernels: none.
     """
     make = _Layers(style)
     images = keras.Input(tuple(shape), name="images")
@@ -352,9 +352,9 @@ def encoder(
     hidden_units: int = 0,
     name: str = "encoder",
 ):
-    """Images [B, H, W, C] in [-1, 1] or vectors [B, D] -> for each head [B, latent], linear, float32.
+    """Build an encoder: images [B, H, W, C] in [-1, 1] or vectors [B, D] -> [B, latent] per head, linear, float32.
 
-    `hidden_units` puts one more dense layer before the heads. One head gives a model with a single output.
+    `hidden_units` adds a dense layer before the heads. With one head, the model has a single output.
     """
     make = _Layers(style)
     images = keras.Input(tuple(shape), name="images")

@@ -1,4 +1,4 @@
-"""The features of a trained discriminator, as a distance between images."""
+"""Distance between images in the features of a trained discriminator."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from genlab.backend import keras, tf
 
 
 def feature_distance(network: Any) -> Callable[[Any, Any], Any]:
-    """A function of two batches [B, ...]: mean square difference of a network's hidden activations, [B].
+    """Return a function of two batches [B, ...]: the mean squared difference of a network's hidden activations, [B].
 
     Larsen et al. 2016, "Autoencoding beyond pixels using a learned similarity metric"
-    (https://arxiv.org/abs/1512.09300), equation 7, averaged over all hidden layers, so that coarse and fine features
-    count alike. `network` takes images alone and is not trained further.
+    (https://arxiv.org/abs/1512.09300), equation 7, averaged over all hidden layers to weight coarse and fine features
+    equally. `network` takes only images and is not trained further.
     """
     hidden = [layer.output for layer in network.layers if layer.name.endswith("_act")]
     activations = keras.Model(network.inputs[0], hidden)

@@ -1,4 +1,4 @@
-"""Layers that Keras lacks, or has slower. Importing this module imports Keras: take it lazily (see genlab.blocks)."""
+"""Layers that Keras lacks, or that are faster here. Importing this module imports Keras: use LazyModule (see `blocks`)."""
 
 from __future__ import annotations
 
@@ -10,34 +10,35 @@ import tensorflow as tf
 from genlab.networks import replicas
 
 FEW_CHANNELS = 4
-"""Up to so many, as images have, `few_channels_convolution_transpose` is faster than TensorFlow's own."""
+"""Largest number of channels for which `few_channels_convolution_transpose` is used instead of TensorFlow's."""
 
 
 @keras.saving.register_keras_serializable(package="genlab")
 class FusedBatchNormalization(keras.layers.BatchNormalization):
-    """Keras' batch normalization over the last axis, whose training pass over images is TensorFlow's fused operation.
+    """Keras' batch normalization over the last axis, using TensorFlow's fused operation to train on images.
 
-    The same weights and, to float tolerance, the same results in about half the time. Statistics are of this replica's part of
-    the batch: where replicas share one, take Keras' with `synchronized`.
+    It has the same weights and, to float tolerance, the same results in about half the time. Statistics cover only this
+    replica's part of the batch: with several replicas, use Keras' layer with `synchronized`.
     """
 
     def call(self, inputs, training=None, mask=None):
-        if not (training and self.trainable) or len(inputs.shape) != 4:  # vectors are quicker Keras' way
+        if not (training and self.trainable) or len(inputs.shape) != 4:  # Keras is faster on vectors
             return super().call(inputs, training=training, mask=mask)
         outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
             tf.convert_to_tensor(inputs), self.gamma.value, self.beta.value, epsilon=self.epsilon, is_training=True
         )
         count = tf.cast(tf.size(inputs) // tf.shape(inputs)[-1], tf.float32)
-        variance *= (count - 1.0) / count  # the operation divides by the count less one, Keras by the count
+        variance *= (count - 1.0) / count  # the operation divides by count - 1, Keras by count
         for moving, new in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(moving * self.momentum + new * (1.0 - self.momentum))
         return tf.cast(outputs, self.compute_dtype)
 
 
 def few_channels_convolution(images, kernel, stride: int):
-    """TensorFlow's convolution with "SAME" padding, whose gradient by the images is the faster one below.
+    """Return TensorFlow's convolution with "SAME" padding; its gradient by the images uses the faster function below.
 
-    Images [B, H, W, channels] of static height and width, kernel [size, size, channels, filters], a stride of at least 2.
+    Images are [B, H, W, channels] of static height and width, the kernel [size, size, channels, filters], the stride at
+    least 2.
     """
     height, width = images.shape[1:3]
 
@@ -53,12 +54,12 @@ def few_channels_convolution(images, kernel, stride: int):
 
 
 def few_channels_convolution_transpose(features, kernel, stride: int, height: int, width: int):
-    """TensorFlow's transposed convolution with "SAME" padding, in a third to a half of its time where channels are few.
+    """Return TensorFlow's transposed convolution with "SAME" padding, in a third to half the time for few channels.
 
     Features [B, h, w, filters], kernel [size, size, channels, filters], a stride of at least 2 -> [B, height, width, channels].
-    Each stride x stride block of the result depends on ceil(size / stride) neighbours by side: so it is an ordinary
-    convolution of that size to stride^2 times the channels, as many operations, and its channels laid out as pixels (Shi et
-    al. 2016, https://arxiv.org/abs/1609.07009). TensorFlow's own takes as long for 1 channel as for 4.
+    Each stride x stride block of the result depends on ceil(size / stride) neighbours per side. So this is an ordinary
+    convolution of that size to stride^2 times the channels, with as many operations, followed by depth-to-space (Shi et
+    al. 2016, https://arxiv.org/abs/1609.07009). TensorFlow's takes as long for 1 channel as for 4.
     """
     size = kernel.shape[0]
     reach = math.ceil(size / stride)
@@ -78,7 +79,7 @@ def few_channels_convolution_transpose(features, kernel, stride: int, height: in
         blocks = tf.reverse(tf.reshape(blocks, [reach, reach, filters, stride**2 * channels]), [0, 1])
         margin = [reach - 1, reach - 1]
         laid_out = tf.nn.depth_to_space(tf.nn.conv2d(features, blocks, 1, [[0, 0], margin, margin, [0, 0]]), stride)
-        # What the padding of the convolution that this is the transpose of covers, is cut off.
+        # Crop the region that corresponds to the padding of the forward convolution.
         top, left = (
             max((small - 1) * stride + size - large, 0) // 2
             for small, large in zip(features.shape[1:3], (height, width), strict=True)
@@ -100,7 +101,7 @@ def _kernel_gradient(images, kernel, upstream, stride: int):
 
 @keras.saving.register_keras_serializable(package="genlab")
 class FewChannelsConv2D(keras.layers.Conv2D):
-    """Keras' strided convolution with "same" padding of images [B, H, W, C] with few channels, quicker to differentiate."""
+    """Keras' strided "same" convolution with a faster gradient, for images [B, H, W, C] with few channels."""
 
     def convolution_op(self, inputs, kernel):
         return few_channels_convolution(inputs, tf.convert_to_tensor(kernel), self.strides[0])
@@ -108,7 +109,7 @@ class FewChannelsConv2D(keras.layers.Conv2D):
 
 @keras.saving.register_keras_serializable(package="genlab")
 class FewChannelsConv2DTranspose(keras.layers.Conv2DTranspose):
-    """Keras' strided transposed convolution with "same" padding to images [B, H, W, C] with few channels, faster."""
+    """Faster version of Keras' strided "same" transposed convolution, for outputs [B, H, W, C] with few channels."""
 
     def call(self, inputs):
         height, width = (size * self.strides[0] for size in inputs.shape[1:3])
@@ -121,11 +122,11 @@ class FewChannelsConv2DTranspose(keras.layers.Conv2DTranspose):
 
 @keras.saving.register_keras_serializable(package="genlab")
 class MinibatchStandardDeviation(keras.layers.Layer):
-    """Appends one channel that holds the mean standard deviation over the batch: [B, ..., C] -> [B, ..., C + 1].
+    """Layer that appends the mean standard deviation over the batch as a channel: [B, ..., C] -> [B, ..., C + 1].
 
     Karras et al. 2018, "Progressive Growing of GANs" (https://arxiv.org/abs/1710.10196), section 3. The statistic is
-    taken over groups of `group_size` examples that follow each other in the batch, in float32; a batch that groups do not
-    fill is one group. A batch of one gives zeros. Under data-parallel training the batch is that of the replica.
+    computed in float32 over groups of `group_size` consecutive examples. A batch that is not a multiple of it is one
+    group. A batch of one gives zeros. In data-parallel training, the batch is the replica's.
     """
 
     def __init__(self, group_size: int = 4, **kwargs):
@@ -137,7 +138,7 @@ class MinibatchStandardDeviation(keras.layers.Layer):
         group = tf.where(tf.equal(batch % self.group_size, 0), tf.minimum(self.group_size, batch), batch)
         values = tf.cast(tf.reshape(inputs, [batch // group, group, -1]), tf.float32)  # [groups, group, features]
         variance = tf.math.reduce_variance(values, axis=1)
-        # The epsilon keeps the root's gradient finite where all examples agree.
+        # The epsilon keeps the gradient of the square root finite when all examples are equal.
         deviation = tf.reduce_mean(tf.sqrt(variance + 1e-8), axis=-1)  # [groups]
         each = tf.broadcast_to(tf.cast(deviation, inputs.dtype)[:, tf.newaxis], [batch // group, group])
         column = tf.reshape(each, tf.concat([[batch], tf.ones([tf.rank(inputs) - 1], tf.int32)], axis=0))
@@ -153,12 +154,12 @@ class MinibatchStandardDeviation(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="genlab")
 class MinibatchDiscrimination(keras.layers.Layer):
-    """Appends to each example's features how near the other examples of its batch are: [B, A] -> [B, A + kernels].
+    """Layer that appends each example's closeness to the rest of its batch: [B, A] -> [B, A + kernels].
 
     Salimans et al. 2016, "Improved Techniques for Training GANs" (https://arxiv.org/abs/1606.03498), section 3.2:
-    M = f T, [B, kernels, size]; o_i,b = sum over j != i of exp(-|M_i,b - M_j,b|_1). The example itself is left out, so
-    a batch of one gives zeros. M and o are computed in float32 whatever the precision, and o is then cast to that of the
-    features; under data-parallel training the batch is that of the replica.
+    M = f T, [B, kernels, size]; o_i,b = sum over j != i of exp(-|M_i,b - M_j,b|_1). The example itself is excluded, so a
+    batch of one gives zeros. M and o are computed in float32 in every precision; o is then cast to the dtype of the
+    features. In data-parallel training, the batch is the replica's.
     """
 
     def __init__(self, kernels: int = 100, size: int = 5, seed: int | None = None, **kwargs):
@@ -174,12 +175,12 @@ class MinibatchDiscrimination(keras.layers.Layer):
         )
 
     def call(self, inputs):
-        # M is in an exponent: at 10, bfloat16 has steps of 0.06, which are 6% of o.
+        # M is in an exponent: near 10, bfloat16 has a spacing of 0.06, which is 6% of o.
         products = tf.matmul(tf.cast(inputs, tf.float32), self.tensor.value)
         products = tf.reshape(products, [-1, self.kernels, self.size])
         # [B, 1, kernels, size] - [1, B, kernels, size], summed over size
         distances = tf.reduce_sum(tf.abs(products[:, tf.newaxis] - products[tf.newaxis]), axis=-1)
-        nearness = tf.reduce_sum(tf.exp(-distances), axis=1) - 1.0  # less the example's own exp(0)
+        nearness = tf.reduce_sum(tf.exp(-distances), axis=1) - 1.0  # minus the example's own exp(0)
         return tf.concat([inputs, tf.cast(nearness, inputs.dtype)], axis=-1)
 
     def compute_output_shape(self, input_shape):
@@ -191,15 +192,16 @@ class MinibatchDiscrimination(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="genlab")
 class SpectralNormalization(keras.layers.Wrapper):
-    """Calls a layer with its weight matrix divided by its largest singular value: W / sigma(W).
+    """Wrapper that calls a layer with its weight matrix divided by its largest singular value: W / sigma(W).
 
     Miyato et al. 2018, "Spectral Normalization for Generative Adversarial Networks" (https://arxiv.org/abs/1802.05957),
-    section 2. W is the layer's one weight of two or more axes: the kernel of a dense layer or convolution, embeddings, the tensor
-    of minibatch discrimination. As a matrix M it is [inputs, outputs], for convolutions [height * width * inputs, outputs]:
+    section 2. W is the layer's only weight with two or more axes: the kernel of a dense layer or convolution, embeddings,
+    the tensor of minibatch discrimination. As a matrix M it is [inputs, outputs], for convolutions
+    [height * width * inputs, outputs]:
 
         sigma = v^T M u,    v = M u / |M u|
 
-    The optimizer trains W itself, which no call changes. The gradient flows through M in sigma; u and v are constants in it.
+    The optimizer trains W itself; calls never change it. Gradients flow through M in sigma, with u and v held constant.
     W and sigma are float32 in every precision; W / sigma is cast to the layer's compute dtype.
 
     u [outputs], a unit vector drawn from `seed`, is a non-trainable weight. Calls only read it: call `iterate` once before
@@ -207,7 +209,7 @@ class SpectralNormalization(keras.layers.Wrapper):
     """
 
     def __init__(self, layer, seed: int = 0, **kwargs):
-        # Read weights in float32 and pass inputs on unchanged: the wrapped layer casts both.
+        # Read weights in float32 and pass inputs on unchanged; the wrapped layer casts both.
         super().__init__(layer, autocast=False, **kwargs | {"dtype": "float32"})
         self.seed = seed
 
@@ -220,13 +222,13 @@ class SpectralNormalization(keras.layers.Wrapper):
             ),
             trainable=False,
             autocast=False,
-            aggregation="mean",  # replicas compute the same u, up to rounding where their hardware differs
+            aggregation="mean",  # replicas compute the same u, up to rounding if their hardware differs
             name="u",
         )
 
     @property
     def matrix(self):
-        """The stored weight W. Raises ValueError for a layer with none or several of two or more axes."""
+        """The stored weight W. Raises ValueError unless exactly one weight has two or more axes."""
         (matrix,) = (weight for weight in self.layer.weights if len(weight.shape) > 1)
         return matrix
 
@@ -250,7 +252,7 @@ class SpectralNormalization(keras.layers.Wrapper):
         return self.matrix.value * tf.math.reciprocal_no_nan(sigma)
 
     def normalized_weights(self):
-        """Return the layer's weights as arrays, with W / sigma for W. A plain layer with these computes the same."""
+        """Return the layer's weights as arrays, with W / sigma for W. A plain layer with them gives the same outputs."""
         matrix = self.matrix
         return [self.normalized().numpy() if each is matrix else each.numpy() for each in self.layer.weights]
 
@@ -264,9 +266,9 @@ class SpectralNormalization(keras.layers.Wrapper):
 
 @keras.saving.register_keras_serializable(package="genlab")
 class ByteDropout(keras.layers.Dropout):
-    """Keras' dropout with a quarter of the random numbers: a byte for each activation, other ones on every replica.
+    """Keras' dropout with a quarter of the random numbers: one byte per activation. Masks differ between replicas.
 
-    The rate is rounded to a multiple of 1/256, from 1/256 to 255/256; what is kept is divided by what that leaves.
+    The rate is rounded to a multiple of 1/256, from 1/256 to 255/256. Kept values are divided by 1 - rounded rate.
     """
 
     def call(self, inputs, training=False):
@@ -285,11 +287,11 @@ class ByteDropout(keras.layers.Dropout):
 
 @keras.saving.register_keras_serializable(package="genlab")
 class SamplingDropout(keras.layers.Layer):
-    """Dropout that is on in sampling too: ([B, ...], latents [B, latent]) -> [B, ...]; each example's latents choose.
+    """Dropout that stays on in sampling, with masks chosen by the latents: ([B, ...], latents [B, latent]) -> [B, ...].
 
-    What an example loses follows from its first two latent numbers and the layer's seed alone, so that a latent vector
-    still names one image, whatever else is drawn with it. What is kept is divided by 1 - rate. A latent vector of one
-    number seeds with it twice.
+    An example's mask depends only on its first two latent dimensions and the layer's seed, so a latent vector still
+    gives one image, whatever else is in the batch. With a one-dimensional latent space, that number is used twice. Kept
+    values are divided by 1 - rate.
     """
 
     def __init__(self, rate: float, seed: int = 0, **kwargs):

@@ -1,6 +1,6 @@
-"""Losses of the adversarial models: pure functions on logits, each a mean over the batch in nats.
+"""Losses: pure functions that return a mean over the batch, in nats.
 
-Logits are float32 [B, 1] or [B]; nothing here takes probabilities, so nothing saturates to NaN.
+Logits are float32 [B, 1] or [B]. No function takes probabilities, so none saturates to NaN.
 """
 
 from __future__ import annotations
@@ -10,27 +10,27 @@ from genlab.networks import replicas
 
 
 def non_saturating_discriminator(real_logits, fake_logits):
-    """-E log D(x) - E log(1 - D(G(z))), D = sigmoid(logit). Goodfellow et al. 2014, equation 1, with the sign turned."""
+    """-E log D(x) - E log(1 - D(G(z))), D = sigmoid(logit): Goodfellow et al. 2014, equation 1, negated."""
     return tf.reduce_mean(tf.nn.softplus(-real_logits)) + tf.reduce_mean(tf.nn.softplus(fake_logits))
 
 
 def non_saturating_generator(fake_logits):
-    """-E log D(G(z)): Goodfellow et al. 2014, section 3, the form that keeps its gradient while D wins."""
+    """-E log D(G(z)): Goodfellow et al. 2014, section 3; its gradient does not vanish when D wins."""
     return tf.reduce_mean(tf.nn.softplus(-fake_logits))
 
 
 def minimax_generator(fake_logits):
-    """E log(1 - D(G(z))): Goodfellow et al. 2014, equation 1; its gradient vanishes while D wins."""
+    """E log(1 - D(G(z))): Goodfellow et al. 2014, equation 1; its gradient vanishes when D wins."""
     return -tf.reduce_mean(tf.nn.softplus(fake_logits))
 
 
 def hinge_discriminator(real_logits, fake_logits):
-    """E max(0, 1 - D(x)) + E max(0, 1 + D(G(z))): Miyato et al. 2018, equation 16, with the sign turned."""
+    """E max(0, 1 - D(x)) + E max(0, 1 + D(G(z))): Miyato et al. 2018, equation 16, negated."""
     return tf.reduce_mean(tf.nn.relu(1.0 - real_logits)) + tf.reduce_mean(tf.nn.relu(1.0 + fake_logits))
 
 
 def hinge_generator(fake_logits):
-    """-E D(G(z)): Miyato et al. 2018, equation 17, with the sign turned."""
+    """-E D(G(z)): Miyato et al. 2018, equation 17, negated."""
     return -tf.reduce_mean(fake_logits)
 
 
@@ -47,12 +47,12 @@ def squared_gradient_norm(discriminator, images):
 
 
 def critic(real_scores, fake_scores):
-    """E D(G(z)) - E D(x), to be minimized by the critic: minus the Wasserstein estimate. Arjovsky et al. 2017, equation 2."""
+    """E D(G(z)) - E D(x), which the critic minimizes: minus the Wasserstein estimate. Arjovsky et al. 2017, equation 2."""
     return tf.reduce_mean(fake_scores) - tf.reduce_mean(real_scores)
 
 
 def gradient_penalty(critic_function, real, fake, seed):
-    """E (|grad D(x_hat)| - 1)^2 at x_hat = alpha x + (1 - alpha) G(z), alpha ~ U[0, 1] one for each example.
+    """E (|grad D(x_hat)| - 1)^2 at x_hat = alpha x + (1 - alpha) G(z), with one alpha ~ U[0, 1] per example.
 
     Gulrajani et al. 2017 (https://arxiv.org/abs/1704.00028), equation 3, without lambda. The norm is over all of H, W
     and C. `critic_function` maps [B, ...] to scores.
@@ -66,12 +66,12 @@ def gradient_penalty(critic_function, real, fake, seed):
         tape.watch(between)
         total = tf.reduce_sum(critic_function(between))
     squares = tf.reduce_sum(tf.square(tape.gradient(total, between)), axis=list(range(1, len(real.shape))))
-    # The epsilon keeps the root's gradient finite where the critic is flat.
+    # The epsilon keeps the gradient of the square root finite where the critic is flat.
     return tf.reduce_mean(tf.square(tf.sqrt(squares + 1e-12) - 1.0))
 
 
 def pull_away(codes):
-    """Mean squared cosine between the codes [B, K] of different examples, 0 to 1: high where a generator has collapsed.
+    """Mean squared cosine between the codes [B, K] of different examples, 0 to 1; high on mode collapse.
 
     Zhao, Mathieu & LeCun 2017, "Energy-based Generative Adversarial Network" (https://arxiv.org/abs/1609.03126),
     equation 4. A batch of one gives 0.
@@ -83,13 +83,13 @@ def pull_away(codes):
 
 
 def gaussian_kl(mean, log_variance):
-    """KL(N(mean, exp(log_variance)) || N(0, 1)) in nats, element by element. Kingma & Welling 2014, appendix B."""
+    """Elementwise KL(N(mean, exp(log_variance)) || N(0, 1)) in nats. Kingma & Welling 2014, appendix B."""
     return 0.5 * (tf.square(mean) + tf.exp(log_variance) - log_variance - 1.0)
 
 
 def pixel_cross_entropy(images, raw):
-    """Binary cross-entropy per pixel, in nats, of images in [-1, 1] taken as probabilities (1 + x) / 2.
+    """Binary cross-entropy per pixel, in nats, for images in [-1, 1] read as probabilities (1 + x) / 2.
 
-    `raw` is the decoder's output before its tanh: (1 + tanh(raw)) / 2 is the sigmoid of 2 raw.
+    `raw` is the decoder's output before tanh: (1 + tanh(raw)) / 2 = sigmoid(2 raw).
     """
     return tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(0.5 * (images + 1.0), 2.0 * raw))

@@ -1,4 +1,4 @@
-"""Adam in one pass over the weights. Importing this module imports Keras: take it lazily (see genlab.models.base)."""
+"""Adam in one pass over the weights. Importing this module imports Keras: use LazyModule (see genlab.models.base)."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import tensorflow as tf
 
 
 class FusedAdam(keras.optimizers.Adam):
-    """Keras' Adam (Kingma & Ba 2015, https://arxiv.org/abs/1412.6980) by TensorFlow's fused operation.
+    """Keras' Adam (Kingma & Ba 2015, https://arxiv.org/abs/1412.6980) with TensorFlow's fused operation.
 
-    The same variables and, to float tolerance, the same updates in less than half the time: Keras' own makes a dozen passes.
+    It has the same variables and, to float tolerance, the same updates in less than half the time: Keras makes a dozen
+    passes over the weights.
     """
 
     def update_step(self, gradient, variable, learning_rate):
@@ -28,5 +29,5 @@ class FusedAdam(keras.optimizers.Adam):
             beta1=beta1,
             beta2=beta2,
             epsilon=epsilon,
-            grad=tf.cast(tf.convert_to_tensor(gradient), variable.dtype),  # of an embedding it is sparse
+            grad=tf.cast(tf.convert_to_tensor(gradient), variable.dtype),  # sparse for an embedding
         )

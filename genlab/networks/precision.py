@@ -14,11 +14,12 @@ CPU_INFORMATION = pathlib.Path("/proc/cpuinfo")
 
 
 def resolve(precision: Precision, shape: Sequence[int]) -> Precision:
-    """`float32`, `bfloat16` or `float16`; `auto` takes bfloat16 where this machine multiplies it faster.
+    """Return `float32`, `bfloat16` or `float16`. `auto` selects bfloat16 if this machine multiplies it faster.
 
-    That is a GPU of compute capability 8.0 or newer, or a CPU with AMX or AVX512-BF16 (what the latter gains in whole steps:
-    benchmarks/results/step_time.md). Data of `shape` [D], points, stay in float32: networks of that size gain nothing, and fewer of
-    their points come near a cluster (the ring, 3,000 steps, seeds 0 to 2: 77, 85, 82% for 86, 88, 85%).
+    That is a GPU of compute capability 8.0 or newer, or a CPU with AMX or AVX512-BF16 (gain per training step:
+    benchmarks/results/step_time.md). Vectors, data of `shape` [D], stay in float32: networks of that size are no faster in
+    bfloat16, and fewer samples are close to a cluster (the ring, 3,000 steps, seeds 0 to 2: 77, 85, 82% instead of 86, 88,
+    85%).
     """
     if precision != "auto":
         return precision
@@ -42,7 +43,7 @@ def _cpu_flags() -> frozenset[str]:
 
 @contextlib.contextmanager
 def scope(precision: Precision) -> Iterator[None]:
-    """Layers that are built inside compute in `precision` and keep their weights in float32."""
+    """Context in which layers are built to compute in `precision`, with weights in float32."""
     policy = "float32" if precision == "float32" else f"mixed_{precision}"
     previous = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)

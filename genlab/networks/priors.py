@@ -1,7 +1,7 @@
-"""Priors: what the latent vectors of a model are drawn from.
+"""Priors: the distributions that latent vectors are drawn from.
 
-A prior draws by seed (a seed names a latent vector, whatever else is drawn with it) and in bulk, describes itself for JSON
-and the model card, and says what of it is saved. Philox gives the same numbers on every device.
+A prior draws by seed (one seed gives one latent vector, whatever else is drawn with it) and in bulk. It describes itself for
+JSON and the model card, and lists its variables for checkpoints. Philox gives the same numbers on every device.
 """
 
 from __future__ import annotations
@@ -15,54 +15,54 @@ import numpy as np
 from genlab.backend import tf
 
 CODES_PER_NUMBER = 3
-"""Codes that a component of the mixture needs, for each number of a code."""
+"""Codes needed per component of the mixture, for each dimension of a code."""
 
 
 class Prior(abc.ABC):
-    """A density over latent vectors [size]."""
+    """Distribution of latent vectors [size]."""
 
     name: ClassVar[str]
-    """What config.json and metadata.json call it."""
+    """Its name in config.json and metadata.json."""
     sentence: ClassVar[str]
-    """What the model card says of it."""
+    """Its description in the model card."""
     is_fitted: ClassVar[bool] = False
-    """Whether it is fitted to codes of training images before anything is drawn."""
+    """Whether it must be fitted to codes of training images before sampling."""
     is_spherical: ClassVar[bool] = False
-    """Whether its mass lies near a sphere, so that an interpolation keeps to that."""
+    """Whether its mass is close to a sphere, so that interpolation should be spherical."""
 
     def __init__(self, size: int) -> None:
         self.size = size
 
     @abc.abstractmethod
     def draw(self, count: Any, seed: Any) -> Any:
-        """[count, size] float32, all from one seed, an integer pair: what a training step needs."""
+        """Draw [count, size] float32 from one seed, an integer pair, for a training step."""
 
     @abc.abstractmethod
     def draw_one(self, seed: Any) -> Any:
-        """[size] float32, a function of the seed, an integer pair, alone."""
+        """Draw [size] float32, which depends only on the seed, an integer pair."""
 
     def draw_each(self, seeds: Any) -> Any:
-        """One vector for each of the seeds, integer pairs [N, 2] -> [N, size]."""
+        """Draw one vector per seed: integer pairs [N, 2] -> [N, size]."""
         return tf.map_fn(self.draw_one, seeds, fn_output_signature=tf.TensorSpec([self.size], tf.float32))
 
     def standard_deviation(self) -> np.ndarray:
-        """Of each number, [size] float32."""
+        """Return the standard deviation of each dimension, [size] float32."""
         return np.ones(self.size, np.float32)
 
     def variables(self) -> dict[str, Any]:
-        """What training changes of it, by name, for the run's checkpoints."""
+        """Return the variables that training changes, by name, for checkpoints."""
         return {}
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The numbers that define it beyond its name and size, for exports; empty where there are none."""
+        """Return the arrays that define the prior beyond its name and size, for exports; empty if there are none."""
         return {name: np.asarray(value) for name, value in self.variables().items()}
 
 
 class Normal(Prior):
-    """N(0, 1), each number on its own."""
+    """N(0, 1) in each dimension, independently."""
 
     name = "normal"
-    sentence = "N(0, 1), each number on its own"
+    sentence = "N(0, 1), independently in each dimension"
     is_spherical = True
 
     def draw(self, count: Any, seed: Any) -> Any:
@@ -73,10 +73,10 @@ class Normal(Prior):
 
 
 class Uniform(Prior):
-    """U(-1, 1), each number on its own."""
+    """U(-1, 1) in each dimension, independently."""
 
     name = "uniform"
-    sentence = "U(-1, 1), each number on its own"
+    sentence = "U(-1, 1), independently in each dimension"
 
     def draw(self, count: Any, seed: Any) -> Any:
         return tf.random.stateless_uniform([count, self.size], seed, -1.0, 1.0, alg="philox")
@@ -89,7 +89,7 @@ class Uniform(Prior):
 
 
 class Mixture(Prior):
-    """A mixture of Gaussians that is fitted to the codes of training images.
+    """Mixture of Gaussians, fitted to the codes of training images.
 
     Ghosh et al. 2020, "From Variational to Deterministic Autoencoders" (https://arxiv.org/abs/1903.12436), section 4.
     """
@@ -101,13 +101,13 @@ class Mixture(Prior):
     is_fitted = True
 
     def __init__(self, weights: Any, means: Any, scales: Any) -> None:
-        """Weights [K], means [K, size] and Cholesky factors of the covariances [K, size, size]: arrays, or variables to fit."""
+        """Take weights [K], means [K, size] and Cholesky factors of covariances [K, size, size]: arrays, or variables to fit."""
         super().__init__(means.shape[1])
         self.weights, self.means, self.scales = weights, means, scales
 
     @classmethod
     def to_fit(cls, components: int, size: int) -> Mixture:
-        """At most so many components; N(0, I) until it is fitted."""
+        """Return a mixture of at most `components` Gaussians, equal to N(0, I) until it is fitted."""
         return cls(
             tf.Variable(np.full(components, 1 / components, np.float32)),
             tf.Variable(np.zeros((components, size), np.float32)),
@@ -119,7 +119,7 @@ class Mixture(Prior):
         from sklearn.mixture import GaussianMixture
 
         codes = np.asarray(codes, np.float64)
-        # A Gaussian of a handful of codes would draw little but these.
+        # A Gaussian fitted to a handful of codes would reproduce little but those.
         components = self.weights.shape[0]
         count = min(components, max(1, len(codes) // (CODES_PER_NUMBER * self.size)))
         mixture = GaussianMixture(count, reg_covar=1e-4, tol=1e-2, max_iter=50, random_state=0).fit(codes)
@@ -149,7 +149,7 @@ class Mixture(Prior):
 
 
 def make(name: str, size: int, arrays: Mapping[str, Any] | None = None) -> Prior:
-    """The prior of that name: `normal`, `uniform`, or `fitted` with the arrays that `Prior.arrays` gave."""
+    """Return the prior of that name: `normal`, `uniform`, or `fitted` with the arrays from `Prior.arrays`."""
     if name == Mixture.name:
         assert arrays is not None
         return Mixture(*(np.asarray(arrays[part], np.float32) for part in ("weights", "means", "scales")))

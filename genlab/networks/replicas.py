@@ -1,7 +1,7 @@
-"""The replicas of data-parallel training: each works on its share of a batch, and what they must agree on is agreed here.
+"""Replicas of data-parallel training: splitting batches and random numbers between them, and averaging over them.
 
-Random numbers are drawn for the whole batch and each replica takes its rows, so that two replicas with half the batch each do
-what one does with the whole of it. With one replica every function here hands through what it is given.
+Random numbers are drawn for the whole batch, and each replica takes its rows. So two replicas with half the batch each compute
+the same as one replica with all of it. With one replica, the functions here return their input.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from genlab.backend import tf
 
 
 def count() -> int:
-    """How many replicas the current strategy has: 1 without one."""
+    """Return the number of replicas of the current strategy; 1 without a strategy."""
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
 def own_rows(draw: Callable[[Any], Any], rows: Any, axis: int = 0) -> Any:
-    """This replica's `rows` of what `draw` gives for as many rows as all replicas have, along an axis."""
+    """Call `draw` for the rows of all replicas and return this replica's `rows` along an axis."""
     if count() == 1:
         return draw(rows)
     first = rows * tf.distribute.get_replica_context().replica_id_in_sync_group
@@ -26,7 +26,7 @@ def own_rows(draw: Callable[[Any], Any], rows: Any, axis: int = 0) -> Any:
 
 
 def share(batch: Any) -> Any:
-    """This replica's rows of a whole batch, which must have as many for each."""
+    """Return this replica's rows of a whole batch, whose size must be a multiple of the number of replicas."""
     if count() == 1:
         return batch
     rows = batch.shape[0] // count()
@@ -35,7 +35,7 @@ def share(batch: Any) -> Any:
 
 
 def mean(value: Any) -> Any:
-    """The mean over all replicas, the same on each."""
+    """Return the mean over all replicas, on every replica."""
     if count() == 1:
         return value
     return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.MEAN, value)

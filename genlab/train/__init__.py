@@ -1,1 +1,1 @@
-"""`python -m genlab.train`: train a model. `fit` is its Python call, `loop` the only training loop."""
+"""`python -m genlab.train`: train a model. `fit` is the Python API, `loop` the only training loop."""

@@ -1,4 +1,4 @@
-"""Command line: `python -m genlab.train MODEL` trains a model and leaves a run folder."""
+"""Command line: `python -m genlab.train MODEL` trains a model and writes a run folder."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import dataclasses
 import json
 import logging
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
 
@@ -24,16 +24,16 @@ PROGRAM = "python -m genlab.train"
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """What to do."""
+    """Options of the command itself, which are not settings of the run."""
 
     preset: str = "default"
-    """Settings to begin from; single options override it. Points begin from `points` where the model has that."""
-    resume: str | None = None
-    """Go on with a run: its folder, its number, or `latest` (also when nothing follows). Give --steps for more steps."""
+    """Preset to start from; other options override it. For vectors the default is `points`, if the model has it."""
+    resume: Annotated[str | None, tyro.conf.arg(metavar="RUN")] = None
+    """Resume a run: folder, number or `latest` (the default without a value). Add --steps to train longer."""
     dry_run: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Print the resolved configuration and stop."""
+    """Print the resolved configuration and exit."""
     debug: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Run step by step in Python (slow), so that a debugger and print work inside a model."""
+    """Run steps eagerly (slow), so that a debugger and print work inside a model."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -47,11 +47,11 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def overview() -> str:
-    """The models with a line each."""
+    """Return the usage and a list of models, one line each."""
     width = max(len(name) for name in models.names())
     lines = [f"usage: {PROGRAM} MODEL [options]", "", "Models:"]
     lines += [f"  {name:{width}}  {models.summary(name)}" for name in models.names()]
-    lines += ["", f"Options of a model: {PROGRAM} MODEL --help", f"Go on with a run:   {PROGRAM} --resume [RUN]"]
+    lines += ["", f"Options of a model: {PROGRAM} MODEL --help", f"Resume a run:       {PROGRAM} --resume [RUN]"]
     return "\n".join(lines)
 
 
@@ -59,7 +59,7 @@ def run_command(arguments: list[str]) -> None:
     early, rest = _read_early(arguments)
     if early.resume is None:
         if early.model is None:
-            raise UsageError(f"no model is named. Models: {', '.join(models.names())}.")
+            raise UsageError(f"no model was given. Models: {', '.join(models.names())}.")
         preset = config.preset_for(early.model, early.preset, points=early.data in points.NAMES)
         hparams = config.starting_hparams(early.model, preset)
         begin = (Options(), DataOptions(), hparams, Command(preset=preset))
@@ -69,11 +69,11 @@ def run_command(arguments: list[str]) -> None:
 
 
 def _read_early(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
-    """The model, --preset, --data and --resume: what the other options' defaults depend on."""
+    """Return the model, --preset, --data and --resume, which set the defaults of the other options, and the rest."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     model = None if arguments[0].startswith("-") else arguments[0]
     if model is not None:
-        models.load(model)  # raises for a name that no model has
+        models.load(model)  # raises UsageError for an unknown name
         arguments = arguments[1:]
     parser.add_argument("--preset")
     parser.add_argument("--resume", nargs="?", const="latest")
@@ -83,7 +83,7 @@ def _read_early(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
 
 
 def _peek(arguments: list[str], flag: str, default: str) -> str:
-    """The value of a flag among arguments that are yet to be parsed."""
+    """Return the value of one flag before the arguments are parsed."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument(flag, nargs="?", default=default, dest="value")
     return parser.parse_known_args(arguments)[0].value
@@ -92,7 +92,7 @@ def _peek(arguments: list[str], flag: str, default: str) -> str:
 def _parse(
     model: str, arguments: list[str], options: Options, data_options: DataOptions, hparams: Any, command: Command
 ):
-    """The options, hyper-parameters and command that the arguments give, beginning from those handed in."""
+    """Parse the arguments, with the given options, hyper-parameters and command as defaults."""
     presets = ", ".join(models.presets(model))
     kind = dataclasses.make_dataclass(
         "Arguments",
@@ -141,7 +141,7 @@ def _resume(early: argparse.Namespace, rest: list[str]) -> None:
     if early.preset not in (None, stored.preset):
         raise UsageError(f"{run.path} began from the preset {stored.preset}, not {early.preset}.")
     begin = Command(preset=stored.preset, resume=early.resume)
-    # The stored settings are the defaults here: what differs after parsing was asked for.
+    # The stored settings are the defaults, so any difference after parsing was typed.
     by_epochs = any(argument.partition("=")[0] == "--epochs" for argument in rest)
     default = dataclasses.replace(stored.options, steps=None) if by_epochs else stored.options
     parsed = _parse(stored.model, rest, default, stored.data_options, stored.hparams, begin)
@@ -151,9 +151,9 @@ def _resume(early: argparse.Namespace, rest: list[str]) -> None:
     changes += config.difference(stored.hparams, hparams)
     if changes:
         raise UsageError(
-            f"{run.path} cannot go on with other settings. "
+            f"{run.path} cannot resume with different settings. "
             + "; ".join(changes)
-            + ". Leave them out, or begin a new run."
+            + ". Leave them out, or start a new run."
         )
     if command.dry_run:
         print(json.dumps(dataclasses.replace(stored, options=options).to_json(), indent=2))
@@ -166,7 +166,7 @@ def _resume(early: argparse.Namespace, rest: list[str]) -> None:
 
 def _farewell(run: Any) -> None:
     log.info(
-        f"done    {run.samples / 'progress.gif'} is the animation, {run.samples} has the grids, {run.checkpoints} the weights"
+        f"done    animation in {run.samples / 'progress.gif'}, grids in {run.samples}, checkpoints in {run.checkpoints}"
     )
     log.info(f"next    python -m genlab.sample --run {run.path}")
 

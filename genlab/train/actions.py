@@ -1,4 +1,4 @@
-"""Periodic actions: what is done every so many steps of a training. The loop knows nothing of them but their steps."""
+"""Periodic actions of training, run every so many steps: evaluate, log, draw, save, trace."""
 
 from __future__ import annotations
 
@@ -24,41 +24,41 @@ from genlab.train.training import Training, duration, sample_steps, scalars
 log = logging.getLogger("genlab")
 
 HELD_OUT = 2000
-"""How many held-out images are handed to what a model draws beside samples."""
+"""Maximum number of held-out images passed to a model's pictures."""
 
 
 class Action(abc.ABC):
-    """Something that is done after certain steps."""
+    """Something to do after certain steps."""
 
     def __init__(self, training: Training) -> None:
         self.training = training
 
     @abc.abstractmethod
     def next_step(self, step: int) -> int | None:
-        """The first step after `step` at which it is due; None: there is none."""
+        """Return the first step after `step` at which the action is due; None if there is none."""
 
     @abc.abstractmethod
     def act(self) -> None:
-        """Do it, at the training's step."""
+        """Run the action at the training's current step."""
 
-    def begin(self) -> None:  # noqa: B027  few actions have anything to do there
-        """Before the first step, in a resumed training too."""
+    def begin(self) -> None:  # noqa: B027  most actions do nothing here
+        """Run before the first step, also when training is resumed."""
 
     def before(self) -> None:  # noqa: B027
-        """Before each call of steps."""
+        """Run before each call of steps."""
 
     def observe(self, history: dict[str, np.ndarray], seconds: float) -> None:  # noqa: B027
-        """After each call of steps: every metric of each of them, [count], and how long they took together."""
+        """Run after each call of steps, with the metrics of every step, [count] by name, and the duration of the call."""
 
     def forget(self) -> None:  # noqa: B027
-        """Drop what was observed: the training goes back to an earlier step."""
+        """Drop all observations: training rolls back to an earlier step."""
 
     def end(self) -> None:  # noqa: B027
-        """When training ends, however it ends."""
+        """Run when training ends, for whatever reason."""
 
 
 class Every(Action):
-    """An action that is due at multiples of an interval and at the last step."""
+    """Action that is due at multiples of an interval and at the last step."""
 
     interval: int
 
@@ -67,14 +67,14 @@ class Every(Action):
 
 
 class Evaluate(Every):
-    """A quick evaluation of samples; the checkpoint is kept where it is the best so far."""
+    """Runs a quick evaluation of samples, and keeps the checkpoint if it is the best so far."""
 
     def __init__(self, training: Training) -> None:
         super().__init__(training)
         options = training.options
         self.interval = options.evaluate_every
         self.quick = QuickEvaluation(training.dataset, options.evaluate_samples, options.seed)
-        log.info(f"quick   evaluations of {len(self.quick.seeds):,} samples every {self.interval:,} steps")
+        log.info(f"quick   evaluation of {len(self.quick.seeds):,} samples every {self.interval:,} steps")
 
     def act(self) -> None:
         training = self.training
@@ -89,20 +89,20 @@ class Evaluate(Every):
         if best:
             training.state.save_best(training.run)
         shown = "  ".join(f"{each} {number:.4g}" for each, number in metrics.items())
-        log.info(f"quick   step {training.step:,}  {shown}{'  the best so far' if best else ''}")
+        log.info(f"quick   step {training.step:,}  {shown}{'  best so far' if best else ''}")
         if "classes" in metrics:
             training.warn(training.watch.classes(metrics["classes"], self.quick.real_classes))
 
 
 class Log(Every):
-    """A line of metrics.jsonl, of TensorBoard and of the log: means over the steps since the last one."""
+    """Writes metrics, averaged over the steps since the last line, to metrics.jsonl, TensorBoard and the log."""
 
     def __init__(self, training: Training) -> None:
         super().__init__(training)
         self.interval = training.options.log_every
         self.last_console_line = 0.0
         self.warm = False
-        """Whether a call of steps has ended: starting up is no part of the rate."""
+        """Whether a call of steps has ended; start-up time does not count in the throughput."""
         self.forget()
 
     def forget(self) -> None:
@@ -138,7 +138,7 @@ class Log(Every):
         shown = "  ".join(f"{name} {value:.3g}" for name, value in metrics.items())
         training.bar.set_postfix_str(f"{shown}  {rate:,.0f} images/s")
         left = (training.total - training.step) * training.images_per_step / max(rate, 1e-9)
-        # On a terminal the bar shows it; elsewhere a line now and then. The log file has every line.
+        # A terminal shows the progress bar; other outputs get a line every few seconds. The log file gets every line.
         now = time.perf_counter()
         done = training.step == training.total
         quiet = not training.bar.disable or (now - self.last_console_line < 5 and not done)
@@ -150,7 +150,7 @@ class Log(Every):
         )
 
     def _modes(self) -> dict[str, float]:
-        """How many of the data's Gaussians the samples reach, where the data has such."""
+        """Return mode-coverage metrics if the data is a mixture with known modes."""
         dataset = self.training.dataset
         if dataset.modes is None:
             return {}
@@ -158,7 +158,7 @@ class Log(Every):
 
 
 class Draw(Action):
-    """The fixed latents as the newest weights decode them, and what the model draws beside; histograms where asked for."""
+    """Draws samples of the fixed latents and the model's other pictures; writes histograms with --histograms."""
 
     def __init__(self, training: Training) -> None:
         super().__init__(training)
@@ -178,10 +178,10 @@ class Draw(Action):
         training, model = self.training, self.training.model
         drawn = training.fixed_samples()
         held_out, labels = training.dataset.held_out(HELD_OUT)
-        beside = model.pictures(to_model_range(held_out), labels) if model.spec.is_image else {}
+        extra = model.pictures(to_model_range(held_out), labels) if model.spec.is_image else {}
         picture = pictures.samples(drawn, training.grid_columns, training.dataset.images)
         with training.board.as_default(step=training.step):
-            for name, each in {"": picture, **beside}.items():
+            for name, each in {"": picture, **extra}.items():
                 file = f"{name}{name and '-'}step-{training.step:06d}.png"
                 grids.save_image(each, training.run.samples / file)
                 tf.summary.image(name or "samples", each[np.newaxis])
@@ -191,14 +191,14 @@ class Draw(Action):
         training.warn(training.watch.samples(drawn))
 
     def _shown_inputs(self) -> dict[str, Any]:
-        """What histograms of activations are taken on: the grid's latents, and as many training images and labels."""
+        """Return the inputs for histograms of activations: the grid's latents, and as many training images and labels."""
         latents = self.training.grid_latents
         images, labels = self.training.dataset.examples(len(latents))
         return {"latents": latents[: len(images)], "images": to_model_range(images), "labels": labels}
 
 
 class Save(Every):
-    """A checkpoint."""
+    """Saves a checkpoint."""
 
     def __init__(self, training: Training) -> None:
         super().__init__(training)
@@ -213,7 +213,7 @@ class Save(Every):
 
 
 class Trace(Action):
-    """The steps of --profile, traced for TensorBoard."""
+    """Traces the steps of --profile for TensorBoard."""
 
     def __init__(self, training: Training) -> None:
         super().__init__(training)
@@ -229,14 +229,14 @@ class Trace(Action):
         self.profile.after(self.training.step, seconds, float(history[WAITING].sum()))
 
     def act(self) -> None:
-        """Nothing: that a call of steps ends here is enough."""
+        """Do nothing: being due ends the call of steps here, which is enough."""
 
     def end(self) -> None:
         self.profile.close()
 
 
 def periodic(training: Training) -> list[Action]:
-    """The actions of a training, in the order in which those of one step are done."""
+    """Return the actions of a training, in the order in which they run after a step."""
     options = training.options
     evaluated = [Evaluate(training)] if options.evaluate_every else []
     traced = [Trace(training)] if options.profile else []

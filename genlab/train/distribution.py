@@ -1,4 +1,4 @@
-"""Which devices share a batch: tf.distribute's strategies, as --strategy names them."""
+"""Data-parallel training with the tf.distribute strategies of --strategy."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from genlab.networks import replicas
 
 
 class Distribution:
-    """Runs a step on every replica, or plainly where there is one."""
+    """Runs a step on every replica, or directly if there is only one."""
 
     def __init__(self, options: Options, batch_size: int) -> None:
-        """Raises UsageError where there are too few devices or the batch cannot be shared evenly."""
+        """Create the strategy. Raises UsageError if there are too few devices or the batch cannot be split evenly."""
         self.strategy: Any = None
         if options.strategy == "none":
             return
@@ -33,7 +33,7 @@ class Distribution:
             self.strategy = _mirrored(tuple(_devices(options.replicas)))
         if batch_size % self.replicas:
             raise UsageError(
-                f"--batch-size {batch_size} cannot be shared by {self.replicas} replicas: take a multiple of {self.replicas}."
+                f"--batch-size {batch_size} cannot be split over {self.replicas} replicas: use a multiple of {self.replicas}."
             )
 
     @property
@@ -42,17 +42,17 @@ class Distribution:
 
     @property
     def chief(self) -> bool:
-        """Whether this process writes the run's folder: the only one, or the first of several."""
+        """Whether this process writes the run folder: the only process, or the first of several."""
         return self.workers == 1 or self.strategy.cluster_resolver.task_id == 0
 
     @property
     def workers(self) -> int:
-        """How many processes train together."""
+        """Number of processes that train together."""
         resolver = None if self.strategy is None else self.strategy.cluster_resolver
         return 1 if resolver is None else len(_workers(resolver.cluster_spec().as_dict()))
 
     def agree(self, count: int, stop: bool) -> tuple[int, bool]:
-        """How many steps all workers take next, and whether one of them was asked to stop: the same answer on each."""
+        """Return the number of steps to take next and whether any worker was asked to stop; the same on all workers."""
         if self.workers == 1:
             return count, stop
         least, stops = self._agreement(tf.constant(count), tf.constant(int(stop))).numpy()
@@ -60,7 +60,7 @@ class Distribution:
 
     @contextlib.contextmanager
     def watched(self, path: pathlib.Path) -> Iterator[None]:
-        """Raises GenlabError where another worker is lost meanwhile; nobody can join a training again."""
+        """Context that raises GenlabError if another worker is lost. A worker cannot rejoin a training."""
         lost = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.InternalError)
         try:
             yield
@@ -68,7 +68,7 @@ class Distribution:
             if self.workers == 1:
                 raise
             raise GenlabError(
-                f"another worker was lost ({type(error).__name__}). The newest checkpoint is kept: start all workers again with "
+                f"another worker was lost ({type(error).__name__}). The newest checkpoint is kept; start all workers again with "
                 f"--resume{f' {path}' if self.chief else ''}."
             ) from None
 
@@ -85,15 +85,15 @@ class Distribution:
         return tf.function(agreement, autograph=False)
 
     def scope(self) -> Any:
-        """Where variables are made."""
+        """Return the context to create variables in."""
         return contextlib.nullcontext() if self.strategy is None else self.strategy.scope()
 
     def run(
         self, step: Callable[[list[Any], Any], dict[str, Any]], batches: list[tuple[Any, Any]], seed: Any
     ) -> dict[str, Any]:
-        """`step` of the batches [B, ...] and a seed; with several replicas on each one's share of them.
+        """Run `step` on the batches [B, ...] and a seed; with several replicas, on each one's share.
 
-        The metrics that it returns are means over the batch, so those of replicas are averaged.
+        Its metrics are means over the batch, so they are averaged over the replicas.
         """
         if self.strategy is None:
             return step(batches, seed)
@@ -107,7 +107,7 @@ class Distribution:
 
 
 def prepare(options: Options) -> None:
-    """What must be said before TensorFlow begins. Raises UsageError where TF_CONFIG does not say who takes part."""
+    """Configure devices before TensorFlow starts. Raises UsageError if TF_CONFIG does not name the workers."""
     if options.strategy == "mirrored" and options.replicas > 1:
         backend.show_cpus(options.replicas)
     if options.strategy == "multiworker":
@@ -117,12 +117,12 @@ def prepare(options: Options) -> None:
 
 
 def is_chief(options: Options) -> bool:
-    """Whether this process writes the run's folder."""
+    """Whether this process writes the run folder."""
     return options.strategy != "multiworker" or _task()[1] == 0
 
 
 def _task() -> tuple[list[str], int]:
-    """The addresses of all workers and this one's place among them, by TF_CONFIG."""
+    """Return the addresses of all workers and this one's index, from TF_CONFIG."""
     text = os.environ.get("TF_CONFIG", "")
     example = '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}'
     try:
@@ -139,11 +139,11 @@ def _task() -> tuple[list[str], int]:
 
 
 def _workers(cluster: dict[str, list[str]]) -> list[str]:
-    """Addresses, the chief's first."""
+    """Return the addresses, the chief's first."""
     return [*cluster.get("chief", []), *cluster.get("worker", [])]
 
 
-# Ends a process that waits where Python's own threads cannot run, unless it closes the pipe in time.
+# Ends a process that blocks where its Python threads cannot run, unless it closes the pipe in time.
 WATCHDOG = """
 import os, signal, sys, threading, time
 def give_up():
@@ -160,11 +160,11 @@ sys.stdin.read()
 
 @functools.cache
 def _multiworker(limit: int) -> Any:
-    """Join the other workers, who must come within `limit` seconds."""
+    """Connect to the other workers, which must start within `limit` seconds."""
     workers, index = _task()
     message = (
-        f"genlab: error: the workers {', '.join(workers)} did not all come within {limit} s; this is number {index}. "
-        "Start all of them, with the same TF_CONFIG but for the index, or raise --worker-timeout."
+        f"genlab: error: the workers {', '.join(workers)} did not all connect within {limit} s; this is number {index}. "
+        "Start all of them, with the same TF_CONFIG except for the index, or raise --worker-timeout."
     )
     arguments = [sys.executable, "-c", WATCHDOG, str(os.getpid()), str(limit), message]
     with subprocess.Popen(arguments, stdin=subprocess.PIPE):  # leaving this block closes the pipe
@@ -172,21 +172,22 @@ def _multiworker(limit: int) -> Any:
             return tf.distribute.MultiWorkerMirroredStrategy()
         except tf.errors.OpError as error:
             raise GenlabError(
-                f"worker {index} cannot listen at {workers[index]} ({error.message}). Is the port taken, or TF_CONFIG's index wrong?"
+                f"worker {index} cannot listen at {workers[index]} ({error.message}). Check that the port is free and the index in "
+                "TF_CONFIG is right."
             ) from None
 
 
 @functools.cache
 def _mirrored(devices: tuple[str, ...]) -> Any:
-    """One strategy a process: a second one would count its reductions from the start, and mix them up with the first one's."""
+    """Return the process' only strategy: a second one would number its reductions from 0 and mix them up with the first's."""
     return tf.distribute.MirroredStrategy(list(devices))
 
 
 def _devices(count: int) -> list[str]:
-    """Names of so many GPUs, or all; of the CPU's parts where there is no GPU."""
+    """Return the names of `count` GPUs (0: all), or of logical CPUs if there is no GPU. Raises UsageError for too few."""
     kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
     found = [device.name for device in tf.config.list_logical_devices(kind)]
     if count > len(found):
-        hint = " The CPU can only be parted before TensorFlow begins: in a new process." if kind == "CPU" else ""
-        raise UsageError(f"--replicas {count}: {len(found)} {kind} is what TensorFlow has here.{hint}")
+        hint = " The CPU can only be split before TensorFlow starts: use a new process." if kind == "CPU" else ""
+        raise UsageError(f"--replicas {count}: TensorFlow has {len(found)} {kind} here.{hint}")
     return found[: count or len(found)]

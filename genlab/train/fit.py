@@ -1,4 +1,4 @@
-"""From what a person asked for to a finished run: settings are resolved, the folder made or reopened, the engine run."""
+"""Train or resume a run: resolve the settings, create or reopen the run folder, run the training loop."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def fit(
 ) -> runs.Run:
     """Train a model and return its run, as `python -m genlab.train MODEL` does.
 
-    `data` is a name, a path, an array [N, H, W(, C)] (with `labels` [N]), a finite tf.data.Dataset, or what
-    `genlab.data.load` returned. `settings` are the command line's options and the model's hyper-parameters, with underscores: steps=500, batch_size=32. `preset` None
-    takes `points` for vectors, where the model has that, else `default`. Raises
-    UsageError for a setting that does not exist or does not fit, GenlabError where training fails.
+    `data` is a name, a path, an array [N, H, W(, C)] (with `labels` [N]), a finite tf.data.Dataset, or the result of
+    `genlab.data.load`. `settings` are the command line's options and the model's hyper-parameters, with underscores:
+    steps=500, batch_size=32. `preset` None means `points` for vectors, if the model has it, else `default`. Raises
+    UsageError for an unknown or invalid setting, GenlabError if training fails.
     """
     option_names, data_names = ({field.name for field in dataclasses.fields(kind)} for kind in (Options, DataOptions))
     data_options = config.make(DataOptions, {name: value for name, value in settings.items() if name in data_names})
@@ -65,11 +65,11 @@ def fit(
 def resolve(
     model: str, preset: str, hparams: Any, options: Options, dataset: Dataset, data_options: DataOptions
 ) -> Config:
-    """Every setting as it will be used. Raises UsageError where the settings do not fit the data."""
+    """Return the resolved settings. Raises UsageError if they do not fit the data."""
     count = len(dataset.images)
     if hparams.batch_size > count:
         raise UsageError(f"--batch-size {hparams.batch_size} is larger than the data: {count:,} training images.")
-    distribution.Distribution(options, hparams.batch_size)  # says what does not fit before a folder is made
+    distribution.Distribution(options, hparams.batch_size)  # raises before a run folder is created
     steps = _steps(model, preset, hparams, options, dataset.epoch_size)
     _check_profile(options, 0, steps)
     options = dataclasses.replace(
@@ -83,7 +83,7 @@ def resolve(
 
 
 def start(settings: Config, dataset: Dataset, *, debug: bool = False) -> runs.Run:
-    """Train a new run. Of several workers the first alone leaves a folder."""
+    """Train a new run. Of several workers, only the chief writes a run folder."""
     with _folder(settings.options) as out:
         run = runs.create(out, settings)
         run.use_data(dataset)
@@ -95,7 +95,7 @@ def start(settings: Config, dataset: Dataset, *, debug: bool = False) -> runs.Ru
 
 @contextlib.contextmanager
 def _folder(options: Options) -> Iterator[str]:
-    """Where runs are made; for a worker that is not the chief a folder that goes away again, and nothing on the screen."""
+    """Yield the folder to create runs in. Workers other than the chief get a temporary one and log only errors."""
     if distribution.is_chief(options):
         yield options.out
         return
@@ -109,7 +109,7 @@ def _folder(options: Options) -> Iterator[str]:
 
 
 def resume(run: runs.Run, options: Options, *, debug: bool = False) -> runs.Run:
-    """Continue a run with options of which only those in config.MAY_CHANGE differ from its own."""
+    """Resume a run. `options` may differ from the stored ones only in config.MAY_CHANGE."""
     dataset = run.data()
     stored = run.config
     steps = _steps(stored.model, stored.preset, stored.hparams, options, dataset.epoch_size)
@@ -120,17 +120,17 @@ def resume(run: runs.Run, options: Options, *, debug: bool = False) -> runs.Run:
     options = dataclasses.replace(options, steps=steps, epochs=None, out=stored.options.out)
     distribution.Distribution(options, stored.hparams.batch_size)
     with _folder(options) as out:
-        if not distribution.is_chief(options):  # it goes on from a copy of the chief's folder
+        if not distribution.is_chief(options):  # it resumes from a copy of the chief's folder
             shutil.copytree(
                 run.path, pathlib.Path(out) / run.name, ignore=shutil.ignore_patterns("samples", "tensorboard")
             )
             run = runs.open(run.name, out)
             run.use_data(dataset)
-        _go_on(run, dataset, stored, options, debug)
+        _resume(run, dataset, stored, options, debug)
     return run
 
 
-def _go_on(run: runs.Run, dataset: Dataset, stored: Config, options: Options, debug: bool) -> None:
+def _resume(run: runs.Run, dataset: Dataset, stored: Config, options: Options, debug: bool) -> None:
     assert options.steps is not None
     with run.training():
         run.write_config(dataclasses.replace(stored, options=options))
@@ -140,31 +140,31 @@ def _go_on(run: runs.Run, dataset: Dataset, stored: Config, options: Options, de
 
 
 def _announce_schedule(stored: Config, options: Options) -> None:
-    """Log what the learning rates of a resumed run do, where that is not what was laid out when it began."""
+    """Log the learning-rate schedule of a resumed run if it changed, or if the run outlasts it."""
     length, steps = options.schedule_steps, options.steps
     assert length is not None and steps is not None
     if stored.hparams.schedule == "constant":
         return
     if length != stored.options.schedule_steps:
-        log.info(f"rates   schedule laid out for {length:,} steps; it was {stored.options.schedule_steps:,}")
+        log.info(f"rates   schedule of {length:,} steps; it was {stored.options.schedule_steps:,}")
     if steps > length:
         final = 0.01 if stored.hparams.schedule == "step" else stored.hparams.final_rate
         log.warning(
-            f"warning the learning rates stay at {final:.2%} from step {length:,} on: the schedule is laid out for that many "
-            f"steps. Add --schedule-steps {steps} to lay it out for this run's {steps:,}."
+            f"warning the learning rates stay at {final:.2%} from step {length:,} on, where their schedule ends. "
+            f"Add --schedule-steps {steps} to stretch it over all {steps:,} steps."
         )
 
 
 def _check_profile(options: Options, begin: int, end: int) -> None:
-    """Raise UsageError for a profile of steps that this training does not take."""
+    """Raise UsageError if --profile names steps outside this training."""
     if options.profile:
         start, stop = config.profiled_steps(options.profile)
         if start < begin or stop > end:
-            raise UsageError(f"--profile {options.profile}: this training goes from step {begin:,} to {end:,}.")
+            raise UsageError(f"--profile {options.profile}: this training runs from step {begin:,} to {end:,}.")
 
 
 def _steps(model: str, preset: str, hparams: Any, options: Options, count: int) -> int:
-    """The length of a run in steps, of `count` training images."""
+    """Return the length of a run in steps, for `count` training images."""
     if options.epochs is None:
         kind = models.load(model)
         return options.steps or kind.preset_steps.get(preset, kind.default_steps)
@@ -173,16 +173,16 @@ def _steps(model: str, preset: str, hparams: Any, options: Options, count: int) 
 
 def _announce(run: runs.Run, dataset: Dataset) -> None:
     shape = "x".join(str(side) for side in dataset.spec.shape)
-    parts = (("to validate with", dataset.validation_images), ("to test with", dataset.test_images))
+    parts = (("for validation", dataset.validation_images), ("for testing", dataset.test_images))
     held_out = "".join(f", {len(images):,} {what}" for what, images in parts if images is not None)
     batch_size = run.config.hparams.batch_size
     log.info(f"run     {run.path}")
-    log.info(f"data    {dataset.name}: {len(dataset.images):,} images {shape} to train on{held_out}")
+    log.info(f"data    {dataset.name}: {len(dataset.images):,} images {shape} for training{held_out}")
     if dataset.class_names:
         log.info(f"classes {dataset.class_counts()}")
     log.info(
-        f"batches of {batch_size}, {dataset.epoch_size / batch_size:.1f} an epoch; one that reaches the end of an epoch "
-        "goes on into the next, no image is left out"
+        f"batches of {batch_size}, {dataset.epoch_size / batch_size:.1f} per epoch; a batch may span two epochs, so no image "
+        "is skipped"
     )
     log.info(f"model   {run.config.model}, {run.config.options.precision}, {run.config.steps:,} steps")
 
@@ -194,7 +194,7 @@ def _environment() -> dict[str, Any]:
         **{package: metadata.version(package) for package in packages},
         "platform": platform.platform(terse=True),
         "devices": [device.device_type for device in tf.config.list_logical_devices()],
-        # Results differ in their last bits between these.
+        # Results differ in the last bits with these.
         "cpu_count": os.cpu_count(),
         "threads_within_an_operation": tf.config.threading.get_intra_op_parallelism_threads(),
         "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "default"),

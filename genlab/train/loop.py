@@ -1,4 +1,4 @@
-"""The only training loop: it takes the steps of any model and does what is due after them. It knows no model by name."""
+"""The only training loop: it runs the steps of any model and the periodic actions. It never names a model."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from genlab.train.training import Training
 log = logging.getLogger("genlab")
 
 SECONDS_PER_CALL = 0.5
-"""Steps are run in calls of about this length: long enough that a call costs nothing, short enough for Ctrl-C."""
+"""Target duration of a call of steps: long enough to hide the overhead, short enough for Ctrl-C."""
 
 
 def train(run: Run, dataset: Dataset, *, resume: bool = False, debug: bool = False) -> None:
-    """Train the run's model to `run.config.options.steps`, from its newest checkpoint where `resume`.
+    """Train the run's model to `run.config.options.steps`; with `resume`, start from its newest checkpoint.
 
-    Raises GenlabError where a metric is not finite, and Interrupted, after saving, on SIGINT or SIGTERM.
+    Raises GenlabError if a metric is not finite, and Interrupted on SIGINT or SIGTERM, after saving a checkpoint.
     """
     with _signals() as signals:
         training = Training(run, dataset, resume=resume, debug=debug)
         try:
             if training.step >= training.total:
-                log.info(f"all {training.total:,} steps are done already; --steps with a larger number goes on")
+                log.info(f"all {training.total:,} steps are done already. To train longer, type a larger --steps.")
                 return
             _loop(training, periodic(training), signals)
         finally:
@@ -54,7 +54,7 @@ def _loop(training: Training, actions: list[Action], signals: _Signals) -> None:
                 count, stop = distribution.agree(count, bool(signals.received))
                 history = steps(count)
             seconds = time.perf_counter() - started
-            # What one process of several was told must not stop it alone: the next agreement stops all.
+            # A signal to one of several processes must not stop it alone: the next agreement stops all.
             stop = stop or (distribution.workers == 1 and bool(signals.received))
             if bad := training.not_finite(history):
                 training.roll_back(bad)
@@ -84,7 +84,7 @@ def _interrupted(training: Training, signals: _Signals) -> Interrupted:
     by = signal.Signals(number).name if signals.received else "another worker"
     return Interrupted(
         f"Stopped by {by} at step {training.step:,}; a checkpoint is saved.\n"
-        f"Go on:  python -m genlab.train --resume {training.run.path}",
+        f"Resume: python -m genlab.train --resume {training.run.path}",
         number,
     )
 
@@ -95,7 +95,7 @@ class _Signals:
 
 @contextlib.contextmanager
 def _signals() -> Iterator[_Signals]:
-    """SIGINT and SIGTERM are noted, for the loop to finish its step and save; a second one acts at once."""
+    """Record SIGINT and SIGTERM, so that the loop can finish its step and save. A second signal acts at once."""
     signals = _Signals()
     if threading.current_thread() is not threading.main_thread():
         yield signals

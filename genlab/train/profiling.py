@@ -1,4 +1,4 @@
-"""A trace of a few training steps, and which operations they spend their time on."""
+"""Trace a few training steps and find their most expensive operations."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from genlab.config import profiled_steps
 log = logging.getLogger("genlab")
 
 SHOWN = 10
-"""How many kinds of operations are told."""
+"""Number of kinds of operations to log."""
 OPERATION = re.compile(r"^(?P<name>[^\s:]+):(?P<kind>\w+)$")
 LOOP = re.compile(r"^while/(body/)?(_\d+/)?(while/)?")
-"""What names begin with in the loop over steps, where all of them are."""
+"""Prefix of the names of all operations in the loop over steps."""
 
 
 @dataclasses.dataclass
 class Cost:
-    """What all operations of one kind took together."""
+    """Total cost of all operations of one kind."""
 
     seconds: float = 0.0
     count: int = 0
@@ -32,63 +32,63 @@ class Cost:
 
 
 class Profile:
-    """Traces the steps from START to STOP for TensorBoard and, when they are done, logs what was most expensive."""
+    """Traces the steps from START to STOP for TensorBoard, then logs the most expensive operations."""
 
     def __init__(self, span: str, folder: pathlib.Path) -> None:
-        """`span` is START:STOP or empty for no profile; `folder` is what TensorBoard is shown."""
+        """Trace `span` (START:STOP; empty: nothing) into `folder`, a TensorBoard folder."""
         self.steps: tuple[int, ...] = profiled_steps(span) if span else ()
         self.folder = folder
         self.running = False
         self.seconds = self.waited = 0.0
 
     def before(self, step: int) -> None:
-        """To be called before the steps that follow `step`."""
+        """Call before the steps that follow `step`."""
         if self.steps and step == self.steps[0]:
             tf.profiler.experimental.start(str(self.folder))
             self.running = True
 
     def after(self, step: int, seconds: float, waited: float) -> None:
-        """To be called after the steps up to `step`, which took so many seconds, `waited` of them for data."""
+        """Call after the steps up to `step`, with their duration in seconds, of which `waited` for data."""
         if not self.running:
             return
         self.seconds += seconds
         self.waited += waited
         if step == self.steps[1]:
             self.close()
-            for line in self._told():
+            for line in self._report():
                 log.info(line)
 
     def close(self) -> None:
-        """End the trace, where one is being taken."""
+        """End the trace, if one is running."""
         if self.running:
             self.running = False
             tf.profiler.experimental.stop()
 
-    def _told(self) -> Iterator[str]:
+    def _report(self) -> Iterator[str]:
         start, stop = self.steps
         count = stop - start
         yield (
-            f"profile steps {start:,} to {stop:,}: {1000 * self.seconds / count:.1f} ms a step, "
-            f"{self.waited / self.seconds:.1%} of it waiting for data; the most expensive operations:"
+            f"profile steps {start:,} to {stop:,}: {1000 * self.seconds / count:.1f} ms per step, "
+            f"{self.waited / self.seconds:.1%} waiting for data; most expensive operations:"
         )
         costs = operation_costs(newest_trace(self.folder))
         total = sum(cost.seconds for cost in costs.values())
         for kind, cost in sorted(costs.items(), key=lambda item: -item[1].seconds)[:SHOWN]:
             most = max(cost.by_name, key=cost.by_name.__getitem__)
             yield (
-                f"  {cost.seconds / total:6.1%}  {1000 * cost.seconds / count:8.2f} ms a step  "
+                f"  {cost.seconds / total:6.1%}  {1000 * cost.seconds / count:8.2f} ms per step  "
                 f"{cost.count / count:6.1f} times  {kind}, most in {most}"
             )
-        yield f"profile the trace is in {self.folder}: tensorboard --logdir {self.folder} (with pip install xprof)"
+        yield f"profile trace in {self.folder}: tensorboard --logdir {self.folder} (needs pip install xprof)"
 
 
 def newest_trace(folder: pathlib.Path) -> pathlib.Path:
-    """The trace that was written last into a TensorBoard folder."""
+    """Return the newest trace in a TensorBoard folder."""
     return max(folder.glob("plugins/profile/*/*.xplane.pb"), key=lambda path: path.stat().st_mtime)
 
 
 def operation_costs(trace: pathlib.Path) -> dict[str, Cost]:
-    """Seconds, counts and names of the operations in a trace, by kind; those of the GPUs where there are some."""
+    """Return the cost of the operations in a trace, by kind: on GPUs if there are any, else on the CPU."""
     from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
     space = xplane_pb2.XSpace()
@@ -105,7 +105,7 @@ def operation_costs(trace: pathlib.Path) -> dict[str, Cost]:
 
 
 def _operations(plane: Any) -> Iterator[tuple[str, str, float]]:
-    """Kind, name and seconds of each operation; of a GPU's kernels, those of the operation that started them."""
+    """Yield kind, name and seconds of each operation. A GPU kernel counts for the operation that launched it."""
     for line in plane.lines:
         for event in line.events:
             label = plane.event_metadata[event.metadata_id].name

@@ -1,4 +1,4 @@
-"""Training steps, several in one call: batches drawn and scaled, the model's step run, every metric of each step kept."""
+"""Training steps, several per call: fetch and scale batches, run the model's step, return the metrics of every step."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from genlab.run import State
 from genlab.train.distribution import Distribution
 
 WAITING = "data_waiting"
-"""The metric of every step that the loop adds: how long it waited for its batches, in seconds."""
+"""Metric added to every step: seconds spent waiting for its batches."""
 
 
 class Steps:
-    """The training steps that follow where a model's state stands."""
+    """The training steps that follow a model's current state."""
 
     def __init__(
         self,
@@ -33,12 +33,12 @@ class Steps:
         *,
         debug: bool = False,
     ) -> None:
-        """With `debug` steps are run eagerly, one by one."""
-        self._names: list[str] = []  # of the metrics, in the order of their columns; known once a step was traced
+        """Open the stream of batches at the current step. With `debug`, steps run eagerly, one by one."""
+        self._names: list[str] = []  # of the metrics, in column order; known once a step was traced
         start = int(state.batches.numpy())
         self._batches = iter(dataset.stream(config.hparams.batch_size, config.options.seed, start))
         self._ahead = [next(self._batches) for _ in range(config.hparams.batches_per_step)]
-        # A rollback goes on with other noise.
+        # New noise after a rollback.
         seed = tf.constant([config.options.seed, 0x67656E + int(state.rollbacks.numpy())], tf.int32)
         train_step = model.train_step
         if config.options.jit:
@@ -47,9 +47,9 @@ class Steps:
         self._run = functools.partial(_run_eagerly, one_step) if debug else _compiled(one_step, config, dataset)
 
     def __call__(self, count: int) -> dict[str, np.ndarray]:
-        """Take the next `count` steps; every metric of each of them, [count] float32 by name, WAITING among them."""
-        # The iterator is handed in, not captured: its threads and its data are to go when training ends, and a function's
-        # captures live as long as anything of its graph does.
+        """Run the next `count` steps. Return the metrics of every step, [count] float32 by name, including WAITING."""
+        # The iterator is an argument, not captured: captures live as long as the graph, and its threads and data must be
+        # freed when training ends.
         history, self._ahead = self._run(self._batches, self._ahead, tf.constant(count))
         return dict(zip(self._names, history.numpy().T, strict=True))
 
@@ -64,11 +64,14 @@ def _step(
     batches: list[tuple[Any, Any]],
     free: Any,
 ) -> tuple[Any, Any]:
-    """The metrics of a step, stacked, and when it ended; `free` is when the one before did. Leaves their names in `names`."""
+    """Run one step. Return its stacked metrics and its end time; `free` is the end time of the step before.
+
+    The names of the metrics are written to `names`.
+    """
     options, count = config.data_options, config.hparams.batches_per_step
     with tf.control_dependencies([images for images, _ in batches]):
         ready = tf.timestamp()
-    # All noise comes from this seed: generators wait for the batch too, and what is timed is the waiting alone.
+    # All noise derives from this seed, so generating it waits for the batch too, and only the waiting is timed.
     with tf.control_dependencies([ready]):
         step_seed = tf.random.fold_in(seed, state.step, alg="philox")
     changes = tf.unstack(tf.random.split(tf.random.fold_in(step_seed, 1, alg="philox"), count, alg="philox"))
@@ -101,7 +104,7 @@ def _compiled(one_step: Any, config: Config, dataset: Dataset) -> Any:
         return index + 1, history.write(index, row), ended, ahead
 
     def run(iterator, ahead, count):
-        # Every step is a turn of the loop, the first one too: the same arithmetic wherever a call begins.
+        # Every step, including the first, runs in the loop: the same arithmetic wherever a call starts.
         _, history, _, ahead = tf.while_loop(
             lambda index, *_: index < count,
             functools.partial(turn, iterator),
@@ -114,12 +117,12 @@ def _compiled(one_step: Any, config: Config, dataset: Dataset) -> Any:
     images = tf.TensorSpec((size, *dataset.images.shape[1:]), dataset.images.dtype)
     batch = (images, tf.TensorSpec([size], tf.int32))
     signature = [tf.data.IteratorSpec(batch), [batch] * config.hparams.batches_per_step, tf.TensorSpec([], tf.int32)]
-    # Not converted by AutoGraph: a step reads as it is written, and may use any Python syntax.
+    # Without AutoGraph, a step may use any Python syntax.
     return tf.function(run, input_signature=signature, autograph=False)
 
 
 def _updates() -> list[Any]:
-    """The operations of the graph at hand that have changed a variable."""
+    """Return the operations of the current graph that change a variable."""
     if tf.executing_eagerly():
         return []
     operations = tf.compat.v1.get_default_graph().get_operations()

@@ -1,4 +1,4 @@
-"""What a training has at hand and where it stands: the loop advances it, the periodic actions look at it."""
+"""State of a training: the loop advances it, the periodic actions read it."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from genlab.train.steps import WAITING, Steps
 log = logging.getLogger("genlab")
 
 ROLLBACKS = 3
-"""How often a run goes back to its last checkpoint, with --on-nan rollback, before it gives up."""
+"""Maximum number of rollbacks to the last checkpoint, with --on-nan rollback."""
 PRIOR_IMAGES, FINAL_PRIOR_IMAGES = 2000, 20_000
-"""How many training images a model's prior is fitted to, at most: while it trains, where seconds count, and in the end."""
+"""Maximum number of training images to fit a prior to: during training, where it must be fast, and at the end."""
 
 
 class Training:
-    """One training of a run: its model and data, the step it has reached, and what several actions need."""
+    """One training of a run: its model and data, the current step, and what several actions share."""
 
     def __init__(self, run: Run, dataset: Dataset, *, resume: bool, debug: bool) -> None:
-        """Begin at the newest checkpoint where `resume`; with `debug` steps are run eagerly."""
+        """Build the model; `resume` starts from the newest checkpoint, `debug` runs steps eagerly."""
         self.run = run
         self.options = run.config.options
         self.total = run.config.steps
@@ -44,7 +44,7 @@ class Training:
             self.state = State(self.model)
         self.step = 0
         self.seconds = 0.0
-        """Time spent on training steps, of earlier calls too."""
+        """Time spent on training steps, including earlier trainings of the run."""
         if resume:
             self.restore()
         self.images_per_step = run.config.hparams.batches_per_step * run.config.hparams.batch_size
@@ -54,7 +54,7 @@ class Training:
         self.watch = collapse.Watch(self.model, to_model_range(dataset.examples(count)[0]))
         self._prior_step: int | None = None
         self._saved_step: int | None = None
-        # tf.summary needs no purging on resume: TensorBoard shows the newest value of a step.
+        # No purging on resume: TensorBoard shows the newest value of a step.
         self.board = tf.summary.create_file_writer(str(run.path / "tensorboard"))
         self.bar = tqdm.tqdm(
             total=self.total,
@@ -65,18 +65,18 @@ class Training:
         )
 
     def restore(self) -> None:
-        """Take up where the newest checkpoint ends; metrics that were logged after it are forgotten."""
+        """Restore the newest checkpoint and drop the metrics logged after it."""
         self.state.restore(self.run)
         self.step = int(self.state.step.numpy())
         self.run.drop_metrics_after(self.step)
         self.seconds = max((line["seconds"] for line in self.run.metrics()), default=0.0)
 
     def steps(self) -> Steps:
-        """The steps that follow where training stands."""
+        """Return the steps that follow the current one."""
         return Steps(self.run.config, self.model, self.state, self.dataset, self.distribution, debug=self.debug)
 
     def advance(self, count: int, seconds: float) -> None:
-        """Note that so many steps were taken."""
+        """Count steps that were taken."""
         self.step += count
         self.seconds += seconds
         self.bar.update(count)
@@ -88,7 +88,7 @@ class Training:
     # -- the model's samples -------------------------------------------------------------------------------------------
 
     def fit_prior(self) -> None:
-        """Let a model whose prior is fitted fit it, before samples are drawn and before it is saved."""
+        """Fit the prior, if the model has a fitted one: before sampling and before saving."""
         if self.model.prior.is_fitted and self._prior_step != self.step:
             done = self.step == self.total
             batches = self.dataset.example_batches(FINAL_PRIOR_IMAGES) if done else self._prior_batches
@@ -101,27 +101,27 @@ class Training:
         return list(self.dataset.example_batches(PRIOR_IMAGES))
 
     def fixed_samples(self) -> np.ndarray:
-        """What the newest weights make of the grid's latents, the same ones all through the training."""
+        """Return samples of the grid's latents, which stay the same throughout training."""
         self.fit_prior()
         return self.model.sample(self.grid_latents, self.grid_labels).numpy()
 
     def save(self) -> None:
-        """A checkpoint of this step, unless it has one."""
+        """Save a checkpoint of the current step, unless there is one."""
         if self._saved_step != self.step:
             self.fit_prior()
             self.state.save(self.run)
             self._saved_step = self.step
 
     def animate(self) -> None:
-        """Write the animation of all grids that were drawn so far."""
+        """Write the animation of all grids drawn so far."""
         paths = sorted(self.run.samples.glob("step-*.png"), key=lambda path: int(path.stem.partition("-")[2]))
         if paths:
             grids.save_animation((grids.load_image(path) for path in paths), self.run.samples / "progress.gif")
 
-    # -- when it goes wrong --------------------------------------------------------------------------------------------
+    # -- failures ------------------------------------------------------------------------------------------------------
 
     def warn(self, warnings: list[str]) -> None:
-        """Log the warnings of collapse, or stop because of one; nothing in the first part of a run."""
+        """Log warnings of failed training, or stop with --on-collapse stop. Ignored in the first part of a run."""
         if self.step < collapse.BEGIN * self.total:
             return
         for text in warnings:
@@ -133,7 +133,7 @@ class Training:
             log.warning(f"warning {text}")
 
     def not_finite(self, history: dict[str, np.ndarray]) -> str | None:
-        """What is not finite, in words: a metric of the steps just taken, or a weight where a checkpoint is due after them."""
+        """Describe the first metric of these steps that is not finite; before a checkpoint, also weights. None if all are."""
         bad = {name: np.flatnonzero(~np.isfinite(values)) for name, values in history.items() if name != WAITING}
         found = {name: int(rows[0]) for name, rows in bad.items() if len(rows)}
         if found:
@@ -147,13 +147,16 @@ class Training:
         return None
 
     def roll_back(self, what: str) -> None:
-        """Back to the newest checkpoint with halved rates and other noise. Raises GenlabError where that is not to be done."""
+        """Roll back to the newest checkpoint with halved learning rates and new noise.
+
+        Raises GenlabError with --on-nan stop, or after ROLLBACKS rollbacks.
+        """
         rollbacks = int(self.state.rollbacks.numpy()) + 1
         if self.options.on_nan == "stop" or rollbacks > ROLLBACKS:
             raise GenlabError(
                 f"{what}: training stopped. The last good checkpoint is {newest_checkpoint(self.run.path)}. "
-                "A lower learning rate is the usual cure, --on-nan rollback takes it by itself; --precision float32 is another "
-                "where it was a lower one."
+                "Try a lower learning rate, --on-nan rollback (halves it automatically) or, after a lower precision, "
+                "--precision float32."
             )
         factor = 0.5 * float(self.model.rate_factor.numpy())
         self.restore()
@@ -161,18 +164,18 @@ class Training:
         self.model.rate_factor.assign(factor)
         self.bar.n = self.step
         log.info(
-            f"{what}: back to step {self.step:,}, learning rates halved, other noise ({rollbacks} of {ROLLBACKS} times)"
+            f"{what}: back to step {self.step:,}, learning rates halved, new noise ({rollbacks} of {ROLLBACKS} times)"
         )
 
 
 def sample_steps(every: int, total: int) -> set[int]:
-    """When grids are drawn: first and last step, multiples of `every`, and its halves down to a 32nd for the early steps."""
+    """Return the steps with a grid: first and last, multiples of `every`, and early ones at 1/2, 1/4, ... 1/32 of it."""
     early = {math.ceil(every / 2**power) for power in range(1, 6)}
     return {step for step in {0, total, *early, *range(every, total, every)} if step <= total}
 
 
 def duration(seconds: float) -> str:
-    """Seconds as 1:02:03 or 2:03."""
+    """Format seconds as 1:02:03 or 2:03."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -1,4 +1,4 @@
-"""`python -m genlab.transfer`: a trained network as the backbone of a classifier. These are the library calls."""
+"""`python -m genlab.transfer`: a trained network as the backbone of a classifier. This is its Python API."""
 
 from genlab.transfer.backbone import classifier, freeze, unfreeze, weights_trained
 

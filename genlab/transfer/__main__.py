@@ -1,4 +1,4 @@
-"""Command line: `python -m genlab.transfer RUN` says what a run's trunk gains a classifier with few labels."""
+"""Command line: `python -m genlab.transfer RUN` measures a run's value as the backbone of a classifier with few labels."""
 
 from __future__ import annotations
 
@@ -14,27 +14,28 @@ from genlab.transfer.backbone import classifier, feature_network, unfreeze, weig
 PROGRAM = "python -m genlab.transfer"
 COUNTED = "labelled images"
 PAIR = ("fine-tuned", "scratch")
-"""The conditions whose difference is the answer."""
+"""The condition and the baseline to compare."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Arguments(RunOptions):
-    """Train a classifier on few labels with a run's encoder (or discriminator) as its trunk, and beside it without.
+    """Train a classifier on few labels with a run's encoder (or discriminator) as backbone, and compare with alternatives.
 
-    Compared on real held-out images: the same network from scratch, a linear probe on the frozen codes, a new head on the
-    frozen trunk, and the whole fine-tuned. Writes transfer.json and transfer.png into the run's folder.
+    Compares on real held-out images: training from scratch, a linear probe on the frozen codes, a new head on the frozen
+    backbone, and fine-tuning. Writes transfer.json and transfer.png to the run's folder.
     """
 
     data: str = ""
-    """Labelled images of the same shape; by default those that the run was trained on."""
+    """Labelled images of the same shape; by default the run's training data."""
     labels: str = "100,1000,all"
-    """How many labelled images to learn from, in all, as many of each class."""
+    """Total numbers of labelled training images, equally many per class."""
     seeds: int = 5
-    """Trainings of each kind, at least 3 for a p-value; each draws other labelled images and other initial weights."""
+    """Trainings per condition, at least 3 for a p-value. Each seed draws its own labelled images and initial weights."""
     steps: int = 500
     """Training steps of each classifier."""
     layers: str = ""
-    """The trunk ends after the last layer whose name matches (comma-separated patterns). By default the last convolution's."""
+    """Cut the backbone after the last layer whose name matches (comma-separated patterns). By default the last convolution's
+    activation."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -50,7 +51,7 @@ def main(argv: list[str] | None = None) -> None:
 def _counts(text: str) -> list[int | None]:
     words = [word.strip() for word in text.split(",")]
     if any(word != "all" and not word.isdigit() for word in words):
-        raise UsageError(f"--labels {text}: numbers, or all, are needed, like 100,1000,all.")
+        raise UsageError(f"--labels {text}: it must be numbers or all, like 100,1000,all.")
     return [None if word == "all" else int(word) for word in words]
 
 
@@ -64,8 +65,8 @@ def _compare(arguments: Arguments, counts: list[int | None]) -> None:
     model = classifier(run, dataset.spec.num_classes, layers=arguments.layers, trainable="")
     trained = {"frozen": weights_trained(model), "whole": unfreeze(model)}
     last = [layer.name for layer in model.layers if layer.name not in ("trunk_features", "class_logits")][-1]
-    print(f"trunk      {feature_network(run).name} of {run.name} up to {last}")
-    print(f"trained    {trained['frozen']:,} weights with the trunk frozen, {trained['whole']:,} in all")
+    print(f"backbone   {feature_network(run).name} of {run.name} up to {last}")
+    print(f"trained    {trained['frozen']:,} weights with the backbone frozen, {trained['whole']:,} in total")
     settings = study.study(
         run,
         real,
@@ -86,7 +87,7 @@ def _compare(arguments: Arguments, counts: list[int | None]) -> None:
         arguments=arguments,
         trained_weights=trained,
     )
-    print(f"{run.path / 'transfer.json'} and transfer.png have all of it.")
+    print(f"{run.path / 'transfer.json'} and transfer.png have the details.")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a trained trunk is worth to a classifier with few labels, beside the same network from scratch."""
+"""Study: classifiers with few labels on a trained backbone, compared with training from scratch."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from genlab.transfer import backbone
 log = logging.getLogger("genlab")
 
 CONDITIONS = ("scratch", "probe", "frozen", "fine-tuned")
-"""The same network from initial weights; logistic regression on the codes; a head on the frozen trunk; all of it trained on."""
+"""Same network from initial weights; linear probe on the codes; new head on the frozen backbone; whole network fine-tuned."""
 BATCH = 64
 LEARNING_RATE = 1e-3
 FINE_TUNING_RATE = 3e-4
-"""Lower: the trunk is to be adapted, not forgotten."""
+"""Lower, so that the backbone is adapted, not overwritten."""
 
 
 def study(
@@ -36,17 +36,17 @@ def study(
     steps: int = 500,
     layers: str = "",
 ) -> list[Setting]:
-    """Train under each of CONDITIONS with each count of labelled images (in all; None: all) and each seed.
+    """Train under each of CONDITIONS, with each number of labelled images (in total; None: all) and each seed.
 
     All images are uint8 [N, H, W, C] with integer labels [N]. Every network is trained for the same number of steps on
-    batches of 64; fine-tuning spends the first half on the head alone. A seed draws the labelled images, as many of each
-    class, the initial weights and the order: the differences are paired. Raises UsageError where a class has too few.
+    batches of 64. Fine-tuning trains only the head in the first half. A seed selects the labelled images, equally many per
+    class, the initial weights and the order, so differences are paired. Raises UsageError if a class has too few images.
     """
     smallest = np.bincount(real[1], minlength=num_classes).min()
     for count in counts:
         if count is not None and not num_classes <= count <= smallest * num_classes:
             raise UsageError(
-                f"--labels {count}: from {num_classes:,} to {smallest * num_classes:,} can be drawn, as many of each class."
+                f"--labels {count}: from {num_classes:,} to {smallest * num_classes:,} can be drawn, equally many per class."
             )
     settings = []
     codes = _codes(run, test[0], layers)
@@ -56,15 +56,15 @@ def study(
         for seed in range(seeds):
             rows = comparison.chosen_rows(real[1], per_class, seed)
             few = real[0][rows], real[1][rows]
-            answers = _trained_answers(run, few, test[0], num_classes, steps, layers, seed)
-            answers["probe"] = _probe(_codes(run, few[0], layers), few[1], codes)
-            setting.add({condition: answers[condition] for condition in CONDITIONS}, test[1], num_classes)
+            found = _trained_predictions(run, few, test[0], num_classes, steps, layers, seed)
+            found["probe"] = _probe(_codes(run, few[0], layers), few[1], codes)
+            setting.add({condition: found[condition] for condition in CONDITIONS}, test[1], num_classes)
             log.info(f"{'all' if count is None else count} labels, seed {seed}: {setting.newest()}")
         settings.append(setting)
     return settings
 
 
-def _trained_answers(
+def _trained_predictions(
     run: runs.Run,
     real: tuple[np.ndarray, np.ndarray],
     test: np.ndarray,
@@ -73,26 +73,26 @@ def _trained_answers(
     layers: str,
     seed: int,
 ) -> dict[str, np.ndarray]:
-    """The classes that each trained network takes the test images for."""
+    """Train the networks and return their predicted classes of the test images, by condition."""
     keras.utils.set_random_seed(seed)
-    answers = {}
+    predictions = {}
     scratch = backbone.classifier(run, num_classes, layers=layers, pretrained=False, seed=seed)
     classifier.fit(scratch, classifier.stream(*real, BATCH, seed), steps, LEARNING_RATE)
-    answers["scratch"] = classifier.predicted(scratch, test)
+    predictions["scratch"] = classifier.predicted(scratch, test)
     tuned = backbone.classifier(run, num_classes, layers=layers, trainable="", seed=seed)
     classifier.fit(tuned, classifier.stream(*real, BATCH, seed), steps // 2, LEARNING_RATE)
     half = tuned.get_weights()
     classifier.fit(tuned, classifier.stream(*real, BATCH, seed + 1), steps - steps // 2, LEARNING_RATE)
-    answers["frozen"] = classifier.predicted(tuned, test)
+    predictions["frozen"] = classifier.predicted(tuned, test)
     tuned.set_weights(half)
     backbone.unfreeze(tuned)
     classifier.fit(tuned, classifier.stream(*real, BATCH, seed + 1), steps - steps // 2, FINE_TUNING_RATE)
-    answers["fine-tuned"] = classifier.predicted(tuned, test)
-    return answers
+    predictions["fine-tuned"] = classifier.predicted(tuned, test)
+    return predictions
 
 
 def _codes(run: runs.Run, images: np.ndarray, layers: str) -> np.ndarray:
-    """The encoder's codes of uint8 images; of a run without an encoder the trunk's features."""
+    """Return the encoder's codes of uint8 images; for a run without an encoder, the features of the backbone."""
     encoder = run.model.encoder
     if encoder is None:
         model = backbone.classifier(run, 1, layers=layers)
@@ -101,7 +101,7 @@ def _codes(run: runs.Run, images: np.ndarray, layers: str) -> np.ndarray:
 
 
 def _probe(codes: np.ndarray, labels: np.ndarray, test: np.ndarray) -> np.ndarray:
-    """What logistic regression on the codes takes the test codes for."""
+    """Fit logistic regression to the codes and return its predicted classes of the test codes."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler

@@ -1,5 +1,5 @@
-"""How good samples and reconstructions are, in metrics: functions on features, and what takes features from images.
+"""Metrics of samples and reconstructions, as functions of arrays.
 
-Everything here is a function of arrays and knows neither runs nor models. Features are float arrays [N, F], one row
-an image; larger counts never cost memory that grows with their square.
+Nothing here knows about runs or models. Features are float arrays [N, F], one row per image. Memory never grows with the
+square of the number of images.
 """

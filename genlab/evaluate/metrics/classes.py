@@ -1,4 +1,4 @@
-"""Metrics of a classifier's answers: inception-style score, class balance, agreement with labels."""
+"""Metrics of a classifier's predictions: Inception Score, class balance, modes captured."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import numpy as np
 
 
 def inception_score(logits: np.ndarray, splits: int = 10) -> tuple[float, float]:
-    """exp E KL(p(y|x) || p(y)): mean and standard deviation over splits; 1 to the number of classes.
+    """Return exp E KL(p(y|x) || p(y)), mean and standard deviation over splits; from 1 to the number of classes.
 
-    Salimans et al. 2016, "Improved Techniques for Training GANs" (https://arxiv.org/abs/1606.03498), section 4, with
-    whatever classifier the logits [N, K] come from. The splits are consecutive, each with a p(y) of its own.
+    Salimans et al. 2016, "Improved Techniques for Training GANs" (https://arxiv.org/abs/1606.03498), section 4, with the
+    logits [N, K] of any classifier. The splits are consecutive, each with its own p(y).
     """
     from scipy.special import rel_entr, softmax
 
@@ -22,29 +22,29 @@ def inception_score(logits: np.ndarray, splits: int = 10) -> tuple[float, float]
 
 
 def class_shares(classes: np.ndarray, num_classes: int) -> np.ndarray:
-    """Share of each class, [K], among class numbers [N]."""
+    """Return the fraction of each class, [K], among class numbers [N]."""
     return np.bincount(classes, minlength=num_classes) / max(1, len(classes))
 
 
 def in_shares(labels: np.ndarray, num_classes: int, count: int, seed: int) -> np.ndarray:
-    """`count` labels in the shares of those given, [N] integers from 0 on: int32 [count], in an order of the seed's.
+    """Return `count` labels, int32, in the proportions of the labels [N], integers from 0 up; shuffled by the seed.
 
-    No class is one image or more away from its share (largest remainders).
+    Every class is less than one image away from its exact share (largest remainders).
     """
     exact = class_shares(labels, num_classes) * count
     counts = np.floor(exact).astype(int)
     largest = np.argsort(counts - exact, kind="stable")
     counts[largest[: count - counts.sum()]] += 1
-    # A stream of its own: the order must have nothing to do with the choice of real images by the same seed.
+    # A separate stream: the order must be independent of the choice of real images by the same seed.
     random = np.random.default_rng([seed, 1])
     return random.permutation(np.repeat(np.arange(num_classes, dtype=np.int32), counts))
 
 
 def balance(classes: np.ndarray, real: np.ndarray, num_classes: int) -> dict[str, float]:
-    """How evenly generated images fall into classes, beside real ones.
+    """Return metrics of the class balance of generated images, compared with real ones.
 
-    `entropy`: of the shares of classes, as a share of its largest value, log K; `smallest_class`: the smallest ratio of a
-    class's share among the generated to its share among the real.
+    `class_entropy`: entropy of the class proportions, divided by its maximum, log K. `smallest_class`: the smallest ratio of
+    a class' proportion among generated images to that among real ones.
     """
     from scipy.stats import entropy
 
@@ -57,10 +57,10 @@ def balance(classes: np.ndarray, real: np.ndarray, num_classes: int) -> dict[str
 
 
 def captured(classes: np.ndarray, real: np.ndarray, num_classes: int) -> tuple[int, float]:
-    """How many of the classes occur, and KL(generated || real) of their shares in nats.
+    """Return the number of classes that occur, and KL(generated || real) of the class proportions in nats.
 
-    With many classes this counts modes, as on stacked digits (Metz et al. 2017, https://arxiv.org/abs/1611.02163).
-    Infinite where a class is generated that the real images do not have.
+    With many classes this counts modes, as on stacked digits (Metz et al. 2017, https://arxiv.org/abs/1611.02163). The KL
+    is infinite if a generated class is missing from the real images.
     """
     from scipy.stats import entropy
 

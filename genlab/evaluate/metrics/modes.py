@@ -1,4 +1,4 @@
-"""How many of the Gaussians that data was drawn from a model reaches."""
+"""Mode coverage on mixtures of Gaussians."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import numpy as np
 
 
 def mode_metrics(points: np.ndarray, modes: np.ndarray, deviation: float) -> dict[str, float]:
-    """Of generated points [N, 2] and the centres [K, 2] of Gaussians that are equally frequent in the data.
+    """Return mode coverage of generated points [N, 2], given the centres [K, 2] of equally frequent Gaussians.
 
-    `modes`: how many Gaussians have a point within 3 deviations; `high_quality`: the share of points that are so near to
-    one (Srivastava et al. 2017, VEEGAN; Lin et al. 2018, PacGAN); `modes_kl`: KL divergence, in nats, of the shares in
-    which those points fall to the Gaussians from equal ones; log K where none does.
+    `modes`: number of Gaussians with a point within 3 standard deviations. `high_quality`: fraction of points within 3
+    standard deviations of a Gaussian (Srivastava et al. 2017, VEEGAN; Lin et al. 2018, PacGAN). `modes_kl`: KL divergence,
+    in nats, of these points' distribution over the Gaussians from the uniform one; log K if there are no such points.
     """
     from scipy.stats import entropy
 

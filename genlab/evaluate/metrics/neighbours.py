@@ -1,4 +1,4 @@
-"""Metrics of who is near to whom among features: precision, recall, density, coverage, memorization."""
+"""Nearest-neighbour metrics of features: precision, recall, density, coverage, memorization."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from genlab.errors import UsageError
 
 
 def precision_and_recall(real: np.ndarray, generated: np.ndarray, k: int = 3) -> tuple[float, float]:
-    """Share of generated images within the real ones' manifold, and of real ones within the generated; 0 to 1.
+    """Return the fraction of generated images inside the real manifold, and of real ones inside the generated; 0 to 1.
 
     Kynkaanniemi et al. 2019, "Improved Precision and Recall Metric for Assessing Generative Models"
-    (https://arxiv.org/abs/1904.06991), equations 1 and 2: a manifold is the union of balls that reach from each image to
-    its k-th nearest neighbour in its own set. Features [N, F] and [M, F].
+    (https://arxiv.org/abs/1904.06991), equations 1 and 2: a manifold is the union of balls around each image, up to its
+    k-th nearest neighbour in the same set. Features [N, F] and [M, F].
     """
     precision = _within(generated, real, _radii(real, k)).astype(bool).mean()
     recall = _within(real, generated, _radii(generated, k)).astype(bool).mean()
@@ -22,11 +22,12 @@ def precision_and_recall(real: np.ndarray, generated: np.ndarray, k: int = 3) ->
 
 
 def density_and_coverage(real: np.ndarray, generated: np.ndarray, k: int = 5) -> tuple[float, float]:
-    """In how many real balls a generated image lies, over k; and the share of real balls that hold a generated one.
+    """Return density, the mean number of real balls around a generated image over k, and coverage, the fraction of real
+    balls with a generated image.
 
     Naeem et al. 2020, "Reliable Fidelity and Diversity Metrics for Generative Models"
-    (https://arxiv.org/abs/2002.09797), equations 4 and 5. Density is about 1 and coverage about 1 - 2^-k for two samples of
-    one distribution. Features [N, F] and [M, F].
+    (https://arxiv.org/abs/2002.09797), equations 4 and 5. For two samples of the same distribution, density is about 1 and
+    coverage about 1 - 2^-k. Features [N, F] and [M, F].
     """
     radii = _radii(real, k)
     density = _within(generated, real, radii).mean() / k
@@ -35,37 +36,36 @@ def density_and_coverage(real: np.ndarray, generated: np.ndarray, k: int = 5) ->
 
 
 QUANTILE = 0.01
-"""Share of real images that are nearer to a training image than what counts as memorized."""
+"""Fraction of real images below the distance that counts as memorized."""
 ROUNDING = 1e-4
-"""Distances that are smaller than this share of a typical one are 0: features of one image differ in their last bits."""
+"""Distances below this fraction of the median count as 0: features of equal images may differ in the last bits."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Memorization:
-    """How much nearer to the training images generated ones are than other real ones."""
+    """How close generated images are to training images, compared with other real images."""
 
     share: float
-    """Share of generated images nearer to a training image than 99% of the real ones are."""
+    """Fraction of generated images closer to a training image than 99% of the real ones are."""
     floor: float
-    """What a generator that draws from the distribution of the real images gets: 0.01, or more with fewer than 100 real
-    images or with duplicates among them."""
+    """The share for a perfect generator, which samples the real distribution: 0.01, or more with fewer than 100 real images
+    or duplicates among them."""
     generated: np.ndarray
-    """Indices of the generated images, the nearest to a training image first."""
+    """Indices of the generated images, closest to a training image first."""
     training: np.ndarray
-    """Index of the nearest training image of each, in the same order."""
+    """Index of each one's nearest training image, in the same order."""
 
 
 def memorization(
     training: np.ndarray, real: np.ndarray, generated: np.ndarray, rows: np.ndarray | None = None
 ) -> Memorization:
-    """Compare distances to the nearest training image of generated and of real images; features [N, F] of each.
+    """Compare the distances of generated and of real images to the nearest training image; features [N, F] of each.
 
-    The real images are held out; or else `rows`, [N], gives the row of each among the training images, -1 where it is
-    not there, and each is compared with the other training images. Then too all training images are searched for the
-    generated ones: a copy of any of them is found.
+    The real images are held out, or `rows` [N] gives the index of each among the training images (-1: not there), and it is
+    compared with the others. Generated images are always compared with all training images, so a copy of any is found.
     """
     real_distances = nearest(real, training, rows)[0]
-    # Of N real images and one more, the next one is nearer than the i-th nearest with probability i / (N + 1).
+    # Given N real images, another one is closer than the i-th closest with probability i / (N + 1).
     threshold = np.quantile(real_distances, QUANTILE, method="weibull") + ROUNDING * np.median(real_distances)
     distances, indices = nearest(generated, training)
     order = np.argsort(distances, kind="stable")
@@ -78,9 +78,9 @@ def memorization(
 
 
 def nearest(points: np.ndarray, others: np.ndarray, own: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Distance and index, [N] each, of the nearest of the others [M, F] to each of the points [N, F].
+    """Return distance and index, [N] each, of the nearest of the others [M, F] to each point [N, F].
 
-    `own`, [N], is the index of each point among the others, which is passed over; -1 where it is not there.
+    `own`, [N], is the index of each point among the others, which is skipped; -1 if it is not there.
     """
     from sklearn.neighbors import NearestNeighbors
 
@@ -89,25 +89,25 @@ def nearest(points: np.ndarray, others: np.ndarray, own: np.ndarray | None = Non
     count = 2 if (own >= 0).any() else 1
     found = NearestNeighbors(n_neighbors=count, algorithm="brute").fit(others)
     distances, indices = found.kneighbors(points)
-    # Where two duplicates of a point are found before itself, either is right.
+    # If two duplicates of a point are found before itself, either is correct.
     chosen = np.arange(len(points)), (indices[:, 0] == own).astype(int)
     return distances[chosen], indices[chosen]
 
 
 def _radii(points: np.ndarray, k: int) -> np.ndarray:
-    """Distance of each point to its k-th nearest neighbour among the others, [N]."""
+    """Return the distance of each point to its k-th nearest neighbour among the others, [N]."""
     from sklearn.neighbors import NearestNeighbors
 
     if len(points) <= k:
         raise UsageError(
             f"the {k} nearest neighbours of an image need more than {k} images, and there are {len(points)}."
         )
-    # Without points to ask for, each is asked for its neighbours but itself.
+    # Without an argument, kneighbors excludes each point itself.
     return NearestNeighbors(n_neighbors=k, algorithm="brute").fit(points).kneighbors()[0][:, -1]
 
 
 def _within(points: np.ndarray, centres: np.ndarray, radii: np.ndarray) -> np.ndarray:
-    """In how many of the balls around the centres each point lies, [N]."""
+    """Return the number of balls around the centres that contain each point, [N]."""
     from sklearn.metrics import pairwise_distances_chunked
 
     chunks = pairwise_distances_chunked(

@@ -1,4 +1,4 @@
-"""How well images survive encoding and decoding."""
+"""Reconstruction error of images."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from genlab.backend import tf
 
 
 def reconstruction_metrics(images: np.ndarray, reconstructed: np.ndarray) -> dict[str, float]:
-    """Of images [N, H, W, C] in [-1, 1] and their reconstructions, means over images on the scale 0 to 1.
+    """Return mean errors between images [N, H, W, C] in [-1, 1] and their reconstructions, on the scale 0 to 1.
 
-    `mse` per pixel; `psnr` in dB (of each image's own error, then averaged); `ssim` (Wang et al. 2004), up to 1, with
-    windows of 11 pixels, or as large as the image is small.
+    `mse` per pixel; `psnr` in dB (per image, then averaged); `ssim` (Wang et al. 2004), at most 1, with windows of 11
+    pixels, or the size of a smaller image.
     """
     first, second = (tf.constant(0.5 * (np.asarray(part, np.float32) + 1.0)) for part in (images, reconstructed))
     window = min(11, *images.shape[1:3])
