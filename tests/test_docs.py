@@ -1,21 +1,38 @@
-"""The pages in docs/ do what they say: every block is run, in order, with the least of training."""
+"""The README and the pages in docs/ are true: code and commands run or parse, flags, links, paths and names exist."""
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import importlib
+import inspect
+import io
 import json
 import os
 import pathlib
 import re
 import shlex
+import shutil
 import subprocess
+import tomllib
 
+import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import TINY_FLAGS
 
+import genlab
+from genlab import models
+from genlab import run as runs
+from genlab.data.spec import DataSpec
 from genlab.errors import Harmful
+from genlab.models import base
 
-DOCS = pathlib.Path(__file__).parent.parent / "docs"
+ROOT = pathlib.Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+README = ROOT / "README.md"
+PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
+COMMANDS = ["train", "sample", "evaluate", "augment", "export", "transfer", "encode", "data"]
 LEAST = {
     "train": ["--steps", "2"],
     "augment": ["--steps", "2", "--seeds", "1"],
@@ -24,7 +41,10 @@ LEAST = {
 SMALL = {
     "cgan": TINY_FLAGS,
     "vae": ["--encoder-widths", "4", "8", "--decoder-widths", "4", "--hidden-units", "8", "--components", "2"],
+    "wae": ["--batch-size", "16", "--latent-size", "4", "--widths", "4", "8"],
+    "--resume": ["--steps", "4"],
 }
+by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 
 def blocks(page: pathlib.Path) -> list[tuple[str, str]]:
@@ -32,29 +52,234 @@ def blocks(page: pathlib.Path) -> list[tuple[str, str]]:
     return re.findall(r"^```(sh|python)\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
 
 
+def block(page: str, kind: str) -> str:
+    """The only block of that kind on a page of docs/."""
+    (text,) = re.findall(rf"^```{kind}\n(.*?)^```$", (DOCS / page).read_text(), re.MULTILINE | re.DOTALL)
+    return text
+
+
+def prose(page: pathlib.Path) -> str:
+    """A page without its blocks."""
+    return re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+
+
+def main_of(name: str):
+    """The `main` of a command: of a package's __main__, or of the one file."""
+    package = ROOT / "genlab" / name
+    return importlib.import_module(f"genlab.{name}.__main__" if package.is_dir() else f"genlab.{name}").main
+
+
+# -- pages whose blocks run --------------------------------------------------------------------------------------------
+
+
 def call(line: str) -> None:
     """A command line of a page, in this process, with the least of training."""
-    words = shlex.split(line)
+    words = shlex.split(line, comments=True)
     assert words[:2] == ["python", "-m"], line
     name = words[2].removeprefix("genlab.")
     arguments = words[3:] + LEAST.get(name, []) + (SMALL[words[3]] if name == "train" else [])
-    module = importlib.import_module("genlab.data.__main__" if name == "data" else words[2])
     try:
-        module.main(arguments)
+        main_of(name)(arguments)
     except SystemExit as end:  # two steps give no digits: that they harm a classifier is found rightly
         assert (name, end.code) == ("augment", Harmful.status), line
 
 
-@pytest.mark.parametrize("page", ["put-to-work.md"])
-def test_every_block_runs(page):
+def run_blocks(found: list[tuple[str, str]], page: str) -> None:
     names: dict[str, object] = {}
-    for kind, text in blocks(DOCS / page):
+    for kind, text in found:
         if kind == "python":
             exec(compile(text, page, "exec"), names)
         else:
             for line in text.splitlines():
                 call(line)
 
+
+def test_every_block_of_the_worked_example_runs():
+    run_blocks(blocks(DOCS / "put-to-work.md"), "put-to-work.md")
+
+
+def test_the_example_model_trains_samples_and_resumes(tmp_path, monkeypatch, capsys):
+    (_, model), *others = blocks(DOCS / "adding-a-model.md")
+    assert 60 <= model.count("\n") <= 90
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "wae.py").write_text(model)
+    monkeypatch.setattr(models, "__path__", [*models.__path__, str(tmp_path / "models")])
+    run_blocks(others, "adding-a-model.md")
+    assert genlab.load().step == 4 and list(pathlib.Path("samples").glob("00000-wae-*.png"))
+
+
+def test_every_part_of_the_interface_is_described():
+    spec = DataSpec((8, 8, 1), 2)
+    # Attributes that the constructor sets are part of it, those that a subclass adds are not.
+    kind = type("Plain", (base.GenerativeModel,), {"train_step": None})
+    parts = {*vars(base.GenerativeModel), *inspect.get_annotations(base.GenerativeModel), *vars(kind(None, spec))}
+    page = (DOCS / "adding-a-model.md").read_text()
+    missing = [
+        name for name in sorted(parts) if not name.startswith("_") and not re.search(rf"`(\w+\.)?{name}\b", page)
+    ]
+    assert not missing
+
+
+# -- the README --------------------------------------------------------------------------------------------------------
+
+
+def test_the_readme_is_short():
+    assert len(README.read_bytes()) <= 10_000
+
+
+def test_the_readmes_code_runs(monkeypatch, capsys):
+    stored = ROOT / "tests" / "stored" / "runs"
+    shutil.copytree(stored / "00000-cgan-digits", "runs/00003-cgan-mnist")
+    shutil.copytree(stored / "00001-vae-digits", "runs/00000-dcgan-digits")  # any model without labels will do
+    monkeypatch.setattr(genlab, "fit", lambda model, data, steps: genlab.load())
+    images, labels = np.zeros((8, 28, 28, 1), np.uint8), np.arange(8)
+    names = {"dataset": tf.data.Dataset.from_tensor_slices((images, labels)).batch(4)}
+    for kind, text in blocks(README):
+        if kind == "python":
+            exec(compile(text, "README.md", "exec"), names)
+    assert names["run"].name == "00000-dcgan-digits" and pathlib.Path("three.png").exists()
+    assert next(iter(names["dataset"]))[0].shape == (4, 28, 28, 1)
+
+
+# -- commands, flags, links, names -------------------------------------------------------------------------------------
+
+
+class ParsedError(Exception):
+    """Raised in place of the work of a command, after its arguments were parsed."""
+
+
+@by_page
+def test_every_command_parses(page, monkeypatch, capsys):
+    shutil.copytree(ROOT / "tests" / "stored" / "runs" / "00000-cgan-digits", "runs/00003-cgan-digits")
+    text = "\n".join(line for kind, part in blocks(page) if kind == "sh" for line in part.splitlines())
+    text += "\n" + "\n".join(re.findall(r"`(python -m genlab\.[^`]*)`", prose(page)))
+    lines = [line for line in text.splitlines() if line.startswith("python -m genlab.")]
+    opened = runs.open
+
+    def parsed(*_, **__):
+        raise ParsedError
+
+    monkeypatch.setattr("genlab.data.load", parsed)
+    monkeypatch.setattr("genlab.data.find", parsed)
+    monkeypatch.setattr("genlab.train.distribution.prepare", lambda options: None)
+    for line in lines:
+        words = shlex.split(line.replace("/shared/runs", "runs"), comments=True)
+        name, arguments = words[2].removeprefix("genlab."), words[3:]
+        if name == "train" and arguments[:1] and (arguments[0].isupper() or arguments[0] == "wae"):
+            arguments[0] = "dcgan"  # a placeholder, and the model of an example
+        # Resuming parses the rest against a stored run; the other commands open a run once they have parsed.
+        resumed = "--resume" in arguments
+        monkeypatch.setattr(runs, "open", opened if resumed else parsed)
+        try:
+            main_of(name)([*arguments, "--dry-run"] if resumed else arguments)
+        except ParsedError:
+            continue
+        except SystemExit as end:
+            assert end.code == 0 and "--help" in arguments, f"{line}\n{capsys.readouterr().err}"
+        assert resumed or not arguments or "--help" in arguments, f"{line}: its arguments were not parsed"
+
+
+@pytest.fixture(scope="module")
+def flags():
+    """Every flag of every command."""
+    calls = [("train", [model, "--help"]) for model in models.names()]
+    calls += [("data", [part, "--help"]) for part in ("inspect", "shard")]
+    calls += [(name, ["--help"]) for name in COMMANDS if name not in ("train", "data")]
+    shown = io.StringIO()
+    for name, arguments in calls:
+        with contextlib.redirect_stdout(shown), pytest.raises(SystemExit):
+            main_of(name)(arguments)
+    return set(re.findall(r"--[a-z][a-z0-9-]*", shown.getvalue()))
+
+
+@by_page
+def test_every_flag_exists(page, flags):
+    quoted = " ".join(re.findall(r"`([^`]+)`", prose(page)))
+    quoted = re.sub(r"(pip|ruff|pytest|pre-commit) [^`]*|--signal=\S+", "", quoted)
+    named = set(re.findall(r"(?<!\S)--[a-z][a-z0-9-]*", quoted))
+    assert named <= flags | {"--help"}
+
+
+def anchor(heading: str) -> str:
+    """What GitHub makes of a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+@by_page
+def test_every_link_leads_somewhere(page):
+    links = re.findall(r"\]\(([^)\s]+)\)", prose(page))
+    assert links
+    for link in links:
+        path, _, part = link.partition("#")
+        if "://" in path:
+            continue
+        target = (page.parent / path).resolve() if path else page
+        assert target.is_file(), link
+        assert target.is_relative_to(ROOT), link
+        if part:
+            headings = re.findall(r"^#+ (.*)$", prose(target), re.MULTILINE)
+            assert part in map(anchor, headings), link
+
+
+def defined(path: pathlib.Path) -> set[str]:
+    """The names that a Python file defines: `function`, `Class`, `Class.method`, `CONSTANT`."""
+    found = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found |= {target.id for target in targets if isinstance(target, ast.Name)}
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(node.name)
+            if isinstance(node, ast.ClassDef):
+                found |= {f"{node.name}.{part.name}" for part in node.body if isinstance(part, ast.FunctionDef)}
+    return found
+
+
+@by_page
+def test_every_path_and_name_exists(page):
+    text = prose(page)
+    examples = {"genlab/models/wae.py", "genlab/data/NAME.py", "tests/test_NAME.py"}
+    for path in re.findall(r"`((?:genlab|tests|benchmarks|docs|samples)/[\w/.-]*)`", text):
+        assert path in examples or (ROOT / path).exists() or path == "samples/", path
+    for name, path in re.findall(r"`([\w.]+)` (?:in|of) `(genlab/[\w/]+\.py)`", text):
+        assert name in defined(ROOT / path), f"{name} in {path}"
+
+
+# -- the architecture --------------------------------------------------------------------------------------------------
+
+
+def files_of(tree: str) -> dict[str, str]:
+    """The paths that an indented tree names, with what it says of them."""
+    found: dict[str, str] = {}
+    folders: list[str] = []
+    for line in tree.splitlines():
+        depth = (len(line) - len(line.lstrip())) // 2
+        name, _, words = line.strip().partition(" ")
+        folders[depth:] = [name]
+        if not name.endswith("/"):
+            found["".join(folders)] = words.strip()
+    return found
+
+
+def test_the_tree_is_that_of_the_files():
+    told = files_of(block("architecture.md", "tree"))
+    there = {path.relative_to(ROOT).as_posix() for path in (ROOT / "genlab").rglob("*.py")}
+    assert set(told) == there
+    assert not [path for path, words in told.items() if not words]
+
+
+def test_the_import_rules_are_those_that_ci_checks():
+    rules = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    assert block("architecture.md", "imports").splitlines() == rules[0]["layers"]
+
+
+def test_pre_commit_runs_the_linters_of_ci():
+    hooks = re.findall(r"entry: (.*)", (ROOT / ".pre-commit-config.yaml").read_text())
+    of_ci = re.findall(r"^\.venv-test/bin/(.*)$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
+    assert hooks == [command for command in of_ci if not command.startswith("pip ")]
+
+
+# -- clusters ----------------------------------------------------------------------------------------------------------
 
 SETTINGS = {"WORKERS": "3", "JOB_COMPLETION_INDEX": "1", "SLURM_PROCID": "1", "SLURM_JOB_NODELIST": "node[1-3]"}
 
