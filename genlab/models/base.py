@@ -25,7 +25,11 @@ SAMPLE_BATCH = 64
 
 @dataclasses.dataclass(frozen=True)
 class Hparams:
-    """The hyper-parameters that all models have. A model's own dataclass adds to them; each field is a flag."""
+    """The hyper-parameters that all models have. A model's own dataclass adds to them; each field is a flag.
+
+    Names have a meaning: values of `*_size`, `*widths`, `*learning_rate` and `*dropout` are checked, and what a
+    `generator_learning_rate` trains is logged as `generator_loss` (`learning_rate`: `loss`).
+    """
 
     batch_size: int = 64
     """Images in a batch."""
@@ -48,9 +52,6 @@ class Hparams:
 
     def __post_init__(self) -> None:
         """Raise ValueError for the first value that cannot be meant."""
-        for name in ("batch_size", "latent_size"):
-            if getattr(self, name, 1) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         for name in ("beta1", "beta2", "average_decay"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0 and below 1")
@@ -59,6 +60,8 @@ class Hparams:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be from 0 to 1")
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
+            if field.name.endswith("_size") and value < 1:
+                raise ValueError(f"{field.name} is {value}; it must be at least 1")
             if field.name.endswith("learning_rate") and not (value > 0 and math.isfinite(value)):
                 raise ValueError(f"{field.name} is {value}; it must be above 0")
             if field.name.endswith("widths") and (not value or min(value) < 1):
@@ -108,6 +111,12 @@ class GenerativeModel(abc.ABC):
     """What latents are drawn from."""
     conditional: bool = False
     """Whether samples are drawn of a class: the decoder then takes [latents, labels]."""
+    feature_layers: ClassVar[str] = "down*_act,dense*_act"
+    """Names of layers of `feature_network`, as comma-separated patterns: a classifier starts from the features after the last
+    of them. By default the last hidden layer of the networks in `genlab.networks.blocks` before what compares the images of
+    a batch, and before the codes."""
+    exact_likelihood: ClassVar[bool] = False
+    """Whether `likelihood_metrics` computes log p(x) itself, and not an estimate from importance samples."""
 
     def __init__(self, hparams: Any, spec: DataSpec, *, seed: int = 0, schedule_steps: int | None = None) -> None:
         """`seed` seeds the initial weights; `schedule_steps` is the length of the learning-rate schedules, in steps."""
@@ -308,10 +317,14 @@ class GenerativeModel(abc.ABC):
         return {name: value for name, value in self._parts() if isinstance(value, keras.Model)}
 
     def _parts(self) -> Iterator[tuple[str, Any]]:
-        """The attributes by name; the items of a list or tuple as `name_0`, `name_1`, ..."""
-        for name, value in vars(self).items():
+        """The attributes by name; the items of lists, tuples and dictionaries, nested ones too, as `name_0`, `name_key`, ..."""
+        parts = list(vars(self).items())
+        while parts:
+            name, value = parts.pop(0)
             if isinstance(value, list | tuple):
-                yield from ((f"{name}_{number}", item) for number, item in enumerate(value))
+                value = dict(enumerate(value))
+            if isinstance(value, dict):
+                parts += [(f"{name}_{key}", item) for key, item in value.items()]
             else:
                 yield name, value
 
