@@ -141,7 +141,7 @@ def evaluate(
         )
         if likelihood:
             protocol["likelihood_images"] = min(NLL_IMAGES, len(reference.images))
-            if "nll" in likelihood:
+            if "nll" in likelihood and not run.model.exact_likelihood:
                 protocol["importance_samples"] = importance_samples
             metrics |= {name: Metric(value, spread=spread) for name, (value, spread) in likelihood.items()}
     facts = {

@@ -25,7 +25,11 @@ SAMPLE_BATCH = 64
 
 @dataclasses.dataclass(frozen=True)
 class Hparams:
-    """Hyper-parameters shared by all models. A model's own dataclass adds to them; each field is a flag."""
+    """Hyper-parameters shared by all models. A model's own dataclass adds to them; each field is a flag.
+
+    Names have a meaning: values of `*_size`, `*widths`, `*learning_rate` and `*dropout` are checked, and what a
+    `generator_learning_rate` trains is logged as `generator_loss` (`learning_rate`: `loss`).
+    """
 
     batch_size: int = 64
     """Images per batch."""
@@ -50,9 +54,6 @@ class Hparams:
 
     def __post_init__(self) -> None:
         """Raise ValueError for the first value that is out of range."""
-        for name in ("batch_size", "latent_size"):
-            if getattr(self, name, 1) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         for name in ("beta1", "beta2", "average_decay"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0 and below 1")
@@ -61,6 +62,8 @@ class Hparams:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be from 0 to 1")
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
+            if field.name.endswith("_size") and value < 1:
+                raise ValueError(f"{field.name} is {value}; it must be at least 1")
             if field.name.endswith("learning_rate") and not (value > 0 and math.isfinite(value)):
                 raise ValueError(f"{field.name} is {value}; it must be above 0")
             if field.name.endswith("widths") and (not value or min(value) < 1):
@@ -110,6 +113,12 @@ class GenerativeModel(abc.ABC):
     """Distribution of the latents."""
     conditional: bool = False
     """Whether samples are drawn by class; the decoder then takes [latents, labels]."""
+    # With 100 labels of MNIST, a vae's encoder cut here gains 8 points over training from scratch; with its dense layer, none.
+    feature_layers: ClassVar[str] = "down*_act,dense*_act"
+    """Names of layers of `feature_network`, as comma-separated patterns: a classifier starts from the features after the last
+    of them. By default the last hidden layer of the networks in `genlab.networks.blocks`, before minibatch layers and codes."""
+    exact_likelihood: ClassVar[bool] = False
+    """Whether `likelihood_metrics` computes log p(x) itself, not an estimate by importance sampling."""
 
     def __init__(self, hparams: Any, spec: DataSpec, *, seed: int = 0, schedule_steps: int | None = None) -> None:
         """Build the networks: `seed` sets the initial weights, `schedule_steps` the length of learning-rate schedules."""
@@ -294,7 +303,10 @@ class GenerativeModel(abc.ABC):
     def state(self) -> dict[str, Any]:
         """Return everything that training changes, by name, for tf.train.Checkpoint."""
         kinds = (keras.Model, keras.optimizers.Optimizer, tf.Module, tf.Variable)
-        found = {name: value for name, value in self._parts() if isinstance(value, kinds)}
+        each_once = {
+            id(value): (name, value) for name, value in reversed(list(self._parts())) if isinstance(value, kinds)
+        }
+        found = dict(each_once.values())
         found |= {f"prior_{name}": variable for name, variable in self.prior.variables().items()}
         for name, network in self.networks.items():
             # Keras does not count the seed generators of dropout as weights, and would not save them.
@@ -310,10 +322,14 @@ class GenerativeModel(abc.ABC):
         return {name: value for name, value in self._parts() if isinstance(value, keras.Model)}
 
     def _parts(self) -> Iterator[tuple[str, Any]]:
-        """Yield the attributes by name, and the items of lists and tuples as `name_0`, `name_1`, ..."""
-        for name, value in vars(self).items():
+        """Yield the attributes by name, and the items of lists, tuples and dictionaries as `name_0`, `name_key`, ..."""
+        parts = list(vars(self).items())
+        while parts:
+            name, value = parts.pop(0)
             if isinstance(value, list | tuple):
-                yield from ((f"{name}_{number}", item) for number, item in enumerate(value))
+                value = dict(enumerate(value))
+            if isinstance(value, dict):
+                parts += [(f"{name}_{key}", item) for key, item in value.items()]
             else:
                 yield name, value
 

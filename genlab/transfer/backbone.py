@@ -8,10 +8,6 @@ from typing import Any
 
 from genlab.errors import UsageError, closest
 
-# With 100 labels of MNIST, a vae's encoder cut here gains 8 points over training from scratch; with its dense layer, none.
-BACKBONE = "down*_act,dense*_act"
-"""Default end of the backbone: before layers that compare the images of a batch, and before the codes."""
-
 
 def classifier(
     run: Any,
@@ -49,7 +45,7 @@ def classifier(
     if pretrained:
         network.set_weights(trained.get_weights())
     images = network.inputs[0]
-    last = _matching(network, layers or BACKBONE)[-1]
+    last = _matching(network, layers or opened.model.feature_layers)[-1]
     try:
         backbone = blocks.stock(keras.Model(images, last.output))
     except ValueError:  # raised by Keras if the layer depends on the labels
