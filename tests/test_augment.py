@@ -48,7 +48,7 @@ def test_good_images_help_and_mislabelled_ones_harm():
     assert found.verdict == "harm"
     assert f"{100 * found.gain:+.2f}" in comparison.table([setting], "images a class", *PAIR)
     assert comparison.spread([0.5, 0.7]) == "60.00% ± 14.14%" and comparison.spread([0.5]) == "50.00%"
-    with pytest.raises(genlab.UsageError, match="a class has 2 training images"):
+    with pytest.raises(genlab.UsageError, match="a class has only 2 training images"):
         benefit.study(good, real, test, 3, per_class=[3])
 
 

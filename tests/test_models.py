@@ -655,7 +655,7 @@ def test_minibatch_discrimination_by_hand():
 
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16", "mixed_float16"])
 def test_minibatch_discrimination_is_computed_in_float32(dtype):
-    from genlab.layers import MinibatchDiscrimination
+    from genlab.networks.layers import MinibatchDiscrimination
 
     layer = MinibatchDiscrimination(kernels=5, size=3, dtype=dtype)
     layer.build((None, 64))

@@ -185,13 +185,17 @@ def test_what_is_exported_is_of_stock_layers():
 
 def test_average_by_hand():
     trained, averaged = (keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)]) for _ in range(2))
-    average = WeightAverage([(averaged, trained)], decay=0.5)
-    trained.set_weights([np.array([[2.0]])])
-    averaged.set_weights([np.array([[0.0]])])
-    average.update(0)  # d = min(0.5, 1/10): 0.9 * 2
-    assert averaged.get_weights()[0][0, 0] == pytest.approx(1.8)
-    average.update(1000)  # d = 0.5
-    assert averaged.get_weights()[0][0, 0] == pytest.approx(1.9)
+    step = tf.Variable(0, dtype=tf.int64)
+    average = WeightAverage([(averaged, trained)], 0.5, step)
+    for weight, expected in (
+        (2.0, 2.0),
+        (5.0, 4.0),
+        (4.0, 4.0),
+    ):  # (0.5 * 2 + 5) / 1.5, (0.25 * 2 + 0.5 * 5 + 4) / 1.75
+        trained.set_weights([np.array([[weight]])])
+        average.update()
+        step.assign_add(1)
+        assert averaged.get_weights()[0][0, 0] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
@@ -208,8 +212,12 @@ def test_schedules(schedule, expected):
     hparams = kind.Hparams(
         schedule=schedule, final_rate=0.1, generator_widths=(2,), discriminator_widths=(2,), generator_learning_rate=1.0
     )
-    rate = kind(hparams, DataSpec((8, 8, 1)), schedule_steps=100)._schedule(1.0)
-    at = lambda step: float(rate(step))  # noqa: E731
+    model = kind(hparams, DataSpec((8, 8, 1)), schedule_steps=100)
+
+    def at(step):
+        model.step.assign(step)
+        return float(model.generator_optimizer.learning_rate)
+
     assert [at(step) for step in (0, 49, 75, 100)] == pytest.approx(expected, abs=0.02)
     assert at(1000) == pytest.approx(expected[-1], abs=1e-6)
 

@@ -107,10 +107,10 @@ def test_augments_or_says_why_not(run, capsys):
         np.testing.assert_array_equal(same, labels)
         assert np.any(changed != images)
         augment.main([str(run.path), "--per-class", "3", *STUDY])
-        assert "With 3 a class, generated images" in capsys.readouterr().out
+        assert "With 3 per class, generated images" in capsys.readouterr().out
     else:
         status, message = fails(lambda: augment.main([str(run.path), *STUDY]), capsys)
-        assert status == 2 and "mode 'replace' draws images of given labels" in message and message.count("\n") == 1
+        assert status == 2 and "mode 'replace' needs images by label" in message and message.count("\n") == 1
     if run.model.encoder is None:
         with pytest.raises(genlab.UsageError, match=r"^mode 'perturb' needs a run with an encoder[^\n]*$"):
             perturbing()

@@ -178,12 +178,12 @@ def test_help_and_import_leave_tensorflow_alone():
         (["dcgan", "--keep", "0"], 2, "keep is 0"),
         (["dcgan", "--generator-learning-rate", "-1"], 2, "above 0"),
         (["dcgan", "--precision", "float8"], 2, "float8"),
-        (["dcgan", "--profile", "20:10"], 2, "the smaller first, like 100:120"),
-        (["dcgan", "--profile", "1990:2010"], 2, "goes from step 0 to 2,000"),
-        (["dcgan", "--jit", "--strategy", "mirrored"], 2, "one device alone"),
+        (["dcgan", "--profile", "20:10"], 2, "two increasing steps like 100:120"),
+        (["dcgan", "--profile", "1990:2010"], 2, "runs from step 0 to 2,000"),
+        (["dcgan", "--jit", "--strategy", "mirrored"], 2, "one device only"),
         (["--resume", "runs/00012-dcgan-digits"], 2, "no run"),
         (["--resume"], 2, "Train one first"),
-        (["--steps", "3"], 2, "no model is named"),
+        (["--steps", "3"], 2, "no model was given"),
     ],
 )
 def test_wrong_input(capsys, flags, status, words):

@@ -10,8 +10,9 @@ import pytest
 from conftest import TINY, fails
 
 import genlab
-from genlab.transfer import __main__ as transfer
+from genlab import transfer
 from genlab.transfer import study as few_labels
+from genlab.transfer.__main__ import main
 
 SMALL = {"batch_size": 16, "latent_size": 6, "encoder_widths": (4, 8), "decoder_widths": (4,), "hidden_units": 8}
 
@@ -93,7 +94,7 @@ def test_a_good_trunk_helps_and_conditions_are_paired(encoding):
 
 
 def test_the_command_writes_figures_and_plot(encoding, capsys):
-    transfer.main([str(encoding.path), "--labels", "20,40", "--seeds", "2", "--steps", "4"])
+    main([str(encoding.path), "--labels", "20,40", "--seeds", "2", "--steps", "4"])
     text = capsys.readouterr().out
     assert "up to down2_act" in text and "trained    3,930 weights with the backbone frozen" in text
     assert "fine-tuned - scratch" in text and "No verdict from 2 seeds: 3 are needed" in text
@@ -105,17 +106,17 @@ def test_the_command_writes_figures_and_plot(encoding, capsys):
 
 def test_wrong_input(encoding, capsys, tmp_path):
     path = str(encoding.path)
-    assert "must be numbers or all" in fails(lambda: transfer.main([path, "--labels", "few"]), capsys)[1]
-    assert "from 10 to" in fails(lambda: transfer.main([path, "--labels", "5"]), capsys)[1]
-    status, message = fails(lambda: transfer.main([path, "--layers", "dwn*"]), capsys)
+    assert "must be numbers or all" in fails(lambda: main([path, "--labels", "few"]), capsys)[1]
+    assert "from 10 to" in fails(lambda: main([path, "--labels", "5"]), capsys)[1]
+    status, message = fails(lambda: main([path, "--layers", "dwn*"]), capsys)
     assert status == 2 and "no layer is named 'dwn*'" in message
     run = genlab.fit("gan", "ring", steps=1, out=tmp_path / "runs", batch_size=16, generator_widths=(8,))
-    assert "not images" in fails(lambda: transfer.main([str(run.path)]), capsys)[1]
+    assert "not images" in fails(lambda: main([str(run.path)]), capsys)[1]
 
 
 def test_a_model_without_a_feature_network_says_so(trained, monkeypatch, capsys):
     monkeypatch.setattr(type(trained.model), "feature_network", None)
     with pytest.raises(genlab.UsageError, match="dcgan has no network to transfer"):
         transfer.classifier(trained)
-    status, message = fails(lambda: transfer.main([str(trained.path)]), capsys)
+    status, message = fails(lambda: main([str(trained.path)]), capsys)
     assert status == 2 and "no network to transfer" in message

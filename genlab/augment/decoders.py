@@ -83,7 +83,7 @@ class TrainedDecoder:
         # Split, not counted up from the seed: fold_in keeps the folded number as the second half of the new seed, so the
         # seeds of two decoders or calls are neighbours, and counting up from them would overlap.
         codes = self.prior.draw_each(tf.random.split(seed, count, alg="philox"))
-        images = self.network([codes, repeated] if self.num_classes else codes, training=False)
+        images = self.network([codes, repeated] if len(self.network.inputs) == 2 else codes, training=False)
         if select == "none":
             return images
         scores = self.scorer([images, repeated] if len(self.scorer.inputs) == 2 else images, training=False)

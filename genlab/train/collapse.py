@@ -19,10 +19,10 @@ COVERAGE = 0.5
 
 
 def diversity(images: Any) -> float:
-    """Return the mean Euclidean distance between pairs of images (or vectors) [N, ...]."""
+    """Return the mean Euclidean distance between pairs of images (or vectors) [N, ...]; 0 for a single one."""
     from scipy.spatial.distance import pdist
 
-    return float(pdist(np.asarray(images, np.float64).reshape(len(images), -1)).mean())
+    return float(np.mean(pdist(np.asarray(images, np.float64).reshape(len(images), -1)) if len(images) > 1 else 0.0))
 
 
 class Watch:
@@ -41,6 +41,8 @@ class Watch:
 
     def samples(self, drawn: Any) -> list[str]:
         """Return the warnings about samples [N, ...] in [-1, 1] of the fixed latents."""
+        if not self.real_diversity > 0:  # one real image, or identical ones: there is no diversity to lose
+            return []
         ratio = diversity(drawn) / self.real_diversity
         if ratio >= DIVERSITY:
             return self._persistent("samples", {})
