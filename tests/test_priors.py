@@ -36,7 +36,7 @@ def test_numbers_have_the_distribution_that_is_named(prior, expected):
 def test_a_mixture_draws_its_components_in_their_shares():
     prior = mixture()
     for drawn in (each(prior, 4000), prior.draw(4000, tf.constant([1, 2])).numpy()):
-        first = drawn[:, 0] < -1
+        first = drawn[:, 0] < -2
         assert first.mean() == pytest.approx(0.25, abs=0.03)
         np.testing.assert_allclose(np.cov(drawn[first].T), [[0.25, 0.1], [0.1, 0.2]], atol=0.03)
         np.testing.assert_allclose(prior.standard_deviation(), drawn.std(0), rtol=0.05)

@@ -115,7 +115,7 @@ def test_augments_or_says_why_not(run, capsys):
         with pytest.raises(genlab.UsageError, match=r"^mode 'perturb' needs a run with an encoder[^\n]*$"):
             perturbing()
         return
-    changed = perturbing()(images)
+    changed = perturbing()(images, training=True)
     assert np.any(changed != images)
     # An Augmenter is saved inside a classifier, its networks with it.
     layer = Augmenter.from_run(run, mode="perturb", value_range=(0, 255))
@@ -141,9 +141,11 @@ def test_encodes_or_says_why_not(run, capsys):
 
 def test_transfers_or_says_why_not(run, capsys):
     arguments = [str(run.path), "--labels", "20", *STUDY]
-    if run.model.feature_network is None:
+    network = run.model.feature_network
+    if network is None or len(network.inputs) > 1:
         status, message = fails(lambda: transfer.main(arguments), capsys)
-        assert status == 2 and "has no network to transfer" in message and message.count("\n") == 1
+        reason = "has no network to transfer" if network is None else "needs inputs other than images"
+        assert status == 2 and reason in message and message.count("\n") == 1
         return
     transfer.main(arguments)
     assert "fine-tuned - scratch" in capsys.readouterr().out

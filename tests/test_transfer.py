@@ -71,7 +71,9 @@ def test_a_discriminator_is_cut_before_batch_and_label(conditional):
     assert model.layers[-3].name == "down2_act"
     images = np.random.default_rng(0).uniform(-1, 1, (8, 28, 28, 1)).astype(np.float32)
     np.testing.assert_allclose(model(images)[:1], model(images[:1]), atol=1e-5)
-    with pytest.raises(genlab.UsageError, match=r"layer projection of .* needs labels; cut before it"):
+    with pytest.raises(
+        genlab.UsageError, match=r"layer projection of .* needs inputs other than images; cut before it"
+    ):
         transfer.classifier(conditional, layers="projection")
 
 

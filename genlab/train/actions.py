@@ -90,7 +90,7 @@ class Evaluate(Every):
             training.state.save_best(training.run)
         shown = "  ".join(f"{each} {number:.4g}" for each, number in metrics.items())
         log.info(f"quick   step {training.step:,}  {shown}{'  best so far' if best else ''}")
-        if "classes" in metrics:
+        if "classes" in metrics and training.watched:
             training.warn(training.watch.classes(metrics["classes"], self.quick.real_classes))
 
 
@@ -131,7 +131,8 @@ class Log(Every):
         scalars(training.board, training.step, metrics | speed)
         self.forget()
         self._tell(metrics, epoch, rate)
-        training.warn(training.watch.metrics(metrics))
+        if training.watched:
+            training.warn(training.watch.metrics(metrics))
 
     def _tell(self, metrics: dict[str, float], epoch: float, rate: float) -> None:
         training = self.training
@@ -188,7 +189,8 @@ class Draw(Action):
             if training.options.histograms:
                 histograms.write(model.networks, self._shown_inputs())
         training.board.flush()
-        training.warn(training.watch.samples(drawn))
+        if training.watched:
+            training.warn(training.watch.samples(drawn))
 
     def _shown_inputs(self) -> dict[str, Any]:
         """Return the inputs for histograms of activations: the grid's latents, and as many training images and labels."""

@@ -120,10 +120,13 @@ class Training:
 
     # -- failures ------------------------------------------------------------------------------------------------------
 
+    @property
+    def watched(self) -> bool:
+        """Whether signs of collapse count: not in the first part of a run, where every model draws one blob."""
+        return self.step >= collapse.BEGIN * self.total
+
     def warn(self, warnings: list[str]) -> None:
-        """Log warnings of failed training, or stop with --on-collapse stop. Ignored in the first part of a run."""
-        if self.step < collapse.BEGIN * self.total:
-            return
+        """Log warnings of failed training, or stop with --on-collapse stop."""
         for text in warnings:
             if self.options.on_collapse == "stop":
                 self.save()

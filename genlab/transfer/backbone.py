@@ -49,7 +49,9 @@ def classifier(
     try:
         backbone = blocks.stock(keras.Model(images, last.output))
     except ValueError:  # raised by Keras if the layer depends on the labels
-        raise UsageError(f"layer {last.name} of {opened.name} needs labels; cut before it, with --layers.") from None
+        raise UsageError(
+            f"layer {last.name} of {opened.name} needs inputs other than images; cut before it, with --layers."
+        ) from None
     images, features = backbone.inputs[0], backbone.output
     if len(features.shape) > 2:
         features = keras.layers.Flatten(name="trunk_features")(features)
