@@ -46,7 +46,14 @@ class TrainedDecoder:
         # Arrays instead of the run's variables: this decoder is not trained further.
         prior = priors.make(model.prior.name, model.latent_size, model.prior.arrays())
         classes = model.spec.num_classes if model.conditional else 0
-        return cls(model.decoder, prior, model.encoder, classes, _scorer(run, select))
+        encoder = model.encoder
+        if encoder is not None and {id(each) for each in encoder.weights} & {
+            id(each) for each in model.decoder.weights
+        }:
+            # Saved in one file, weights that two networks share would be written once and be missing from the other.
+            encoder = keras.models.clone_model(encoder)
+            encoder.set_weights(model.encoder.get_weights())
+        return cls(model.decoder, prior, encoder, classes, _scorer(run, select))
 
     @classmethod
     def of_export(cls, folder: str | os.PathLike) -> TrainedDecoder:

@@ -46,8 +46,10 @@ def classifier(
         network.set_weights(trained.get_weights())
     images = network.inputs[0]
     last = _matching(network, layers or opened.model.feature_layers)[-1]
+    # The output of a model within the network is one of its own graph, not of the network's.
+    output = network.output if last is network.layers[-1] else last.output
     try:
-        backbone = blocks.stock(keras.Model(images, last.output))
+        backbone = blocks.stock(keras.Model(images, output))
     except ValueError:  # raised by Keras if the layer depends on the labels
         raise UsageError(
             f"layer {last.name} of {opened.name} needs inputs other than images; cut before it, with --layers."
