@@ -130,10 +130,10 @@ def evaluate(
     if not dataset.spec.is_image:
         metrics = _point_metrics(dataset, drawn.images, training.images)
     else:
-        scorer = extractors.load(extractor, dataset)
-        protocol |= scorer.protocol(dataset.spec.shape)
+        features_by = extractors.load(extractor, dataset)
+        protocol |= features_by.protocol(dataset.spec.shape)
         protocol["searched"] = min(MEMORY_IMAGES, len(dataset.images))
-        metrics = _sample_metrics(run, dataset, scorer, reference, training, drawn, seed)
+        metrics = _sample_metrics(run, dataset, features_by, reference, training, drawn, seed)
         if run.model.encoder is not None:
             metrics |= _reconstruction_metrics(run, reference.images)
         likelihood = run.model.likelihood_metrics(
@@ -382,8 +382,8 @@ def _label_metrics(
     accuracies = []
     for images, classes_of in ((drawn.images, labels), (training.images, training.labels)):
         network = classifier.train(images, classes_of, count, epochs=LABEL_EPOCHS, seed=seed)
-        scorer = extractors.Extractor("classifier", network, dataset.spec.shape)
-        accuracies.append(scorer.accuracy_on(reference.images, reference.labels))
+        trained = extractors.Extractor("classifier", network, dataset.spec.shape)
+        accuracies.append(trained.accuracy_on(reference.images, reference.labels))
     return metrics | {"train_on_fake": Metric(*accuracies)}
 
 

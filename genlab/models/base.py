@@ -48,7 +48,7 @@ class Hparams:
     final_rate: float = 0.01
     """Final rate of a linear or cosine schedule, as a fraction of the learning rate. 0 to 1."""
     # After 2,000 steps of MNIST 0.99, 0.995, 0.998 and 0.999 gave dcgan 11.4, 10.5, 11.8 and 18.4 times the Frechet distance
-    # of real images, no average 12.5; wgan, cgan and vae agree (benchmarks/results/averages-mnist.md).
+    # of real images, no average 12.5; wgan, cgan and vae agree, one seed each (benchmarks/results/averages-mnist.md).
     average_decay: float = 0.995
     """Decay per step of the moving average of weights that samples are drawn with; 0: no average. 0 to 1."""
 

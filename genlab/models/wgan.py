@@ -22,7 +22,8 @@ class Hparams(_adversarial.ConvolutionalHparams):
     """Weight lambda of the gradient penalty, for --penalty gradient."""
     # Two time scales and one critic update (Heusel et al. 2017) instead of several. On digits the Frechet distance of a
     # small classifier was 23 after 800 steps. Three critic updates at 3e-4 each take twice as long and gave 166; three at
-    # 1e-3 with beta2 0.9 collapsed to one image.
+    # 1e-3 with beta2 0.9 collapsed to one image. Both with three updates were measured when the critic's learning rate still
+    # decayed by its updates, three times too early; benchmarks/critic_updates.py is to repeat them.
     beta2: float = 0.99
     generator_learning_rate: float = 1e-3
     discriminator_learning_rate: float = 2e-3
