@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 from conftest import TINY, fails
@@ -136,8 +137,10 @@ def test_augmenter_from_an_export_draws_what_the_run_draws(conditional, encoding
     np.testing.assert_array_equal(labels, same)
     np.testing.assert_array_equal(images, expected)
     real = np.random.default_rng(0).integers(0, 256, (8, 12, 10, 3), np.uint8)
-    varied = Augmenter.from_export(encoding.path / "export", mode="perturb", amount=0.5, seed=1)(real)
-    np.testing.assert_array_equal(varied, Augmenter.from_run(encoding, mode="perturb", amount=0.5, seed=1)(real))
+    perturb = {"mode": "perturb", "amount": 0.5, "seed": 1}
+    perturbed = Augmenter.from_export(encoding.path / "export", **perturb).augment(real)
+    assert np.any(perturbed != real)
+    np.testing.assert_array_equal(perturbed, Augmenter.from_run(encoding, **perturb).augment(real))
 
 
 def test_augmenter_from_an_export_needs_no_training_code(conditional):
@@ -169,7 +172,9 @@ def test_points_are_exported(tmp_path):
 
 
 def test_what_differs_is_not_exported(conditional, tmp_path, monkeypatch):
-    monkeypatch.setattr(formats, "_keras", lambda network, feed, path: (path.write_bytes(b"") or 0.5, "keras"))
+    loaded = formats.keras.saving.load_model
+    shifted = lambda *a, **k: lambda *inputs, **more: loaded(*a, **k)(*inputs, **more) + 0.1  # noqa: E731
+    monkeypatch.setattr(formats.keras.saving, "load_model", shifted)
     with pytest.raises(genlab.GenlabError, match=r"differ by .* at most 1e-05 was expected"):
         formats.export(conditional, ["keras"], tmp_path / "model")
     assert not (tmp_path / "model").exists()
@@ -196,3 +201,7 @@ def test_errors(conditional, tmp_path, capsys, monkeypatch, data):
     with pytest.raises(genlab.UsageError, match="SamplingDropout"):
         formats.export(dropping, ["keras"])
     assert formats.export(dropping, ["savedmodel"])[1][0].largest_difference == 0
+    within = dropping.model.decoder
+    dropping.model.decoder = keras.Model(within.inputs[0], within(within.inputs[0]))
+    with pytest.raises(genlab.UsageError, match="SamplingDropout"):
+        formats.export(dropping, ["keras"])

@@ -99,7 +99,7 @@ def encode(encoder: Any, images: np.ndarray) -> np.ndarray:
 
 def decode(model: Any, codes: np.ndarray) -> np.ndarray:
     """Decode codes [N, latent] to images, uint8 [N, H, W, C]."""
-    return in_parts(lambda part: to_pixels(model.decoder(part, training=False)), codes)
+    return in_parts(lambda part: to_pixels(model.decode(part)), codes)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -113,7 +113,7 @@ def _write(run: runs.Run, format_: str, folder: pathlib.Path) -> Iterator[Export
 
 
 def _keras(network: Any, feed: dict[str, np.ndarray], path: pathlib.Path) -> tuple[Any, str]:
-    own = sorted({type(layer).__name__ for layer in network.layers if type(layer).__module__.startswith("genlab")})
+    own = sorted({type(each).__name__ for each in _layers(network) if type(each).__module__.startswith("genlab")})
     if own:
         raise UsageError(
             f"a .keras file must load without genlab, and this network has genlab's layers {', '.join(own)}. "
@@ -123,6 +123,14 @@ def _keras(network: Any, feed: dict[str, np.ndarray], path: pathlib.Path) -> tup
     loaded = keras.saving.load_model(path, compile=False)
     inputs = list(feed.values())
     return loaded(inputs if len(inputs) > 1 else inputs[0], training=False), f"keras {keras.__version__}"
+
+
+def _layers(network: Any) -> Iterator[Any]:
+    """Yield the layers of a network and of the models within it."""
+    for layer in network.layers:
+        yield layer
+        if isinstance(layer, keras.Model):
+            yield from _layers(layer)
 
 
 def write_saved_model(run: runs.Run, path: pathlib.Path) -> None:
@@ -139,7 +147,7 @@ def write_saved_model(run: runs.Run, path: pathlib.Path) -> None:
     images = tf.TensorSpec([None, *model.spec.shape], tf.float32, name="images")
 
     def decode(codes, *labels):
-        return {"images": model.decoder([codes, *labels] if labels else codes, training=False)}
+        return {"images": model.decode(codes, *labels)}
 
     def signature(function, *specs):
         return tf.function(function, input_signature=specs, autograph=False)
@@ -155,7 +163,7 @@ def write_saved_model(run: runs.Run, path: pathlib.Path) -> None:
     signatures = {"sample": module.sample, "sample_seeds": module.sample_seeds, "serving_default": module.sample}
     if model.encoder is not None:
         module.encode = signature(lambda images: {"codes": model.encoder(images, training=False)}, images)
-        module.reconstruct = signature(lambda images: decode(model.encoder(images, training=False)), images)
+        module.reconstruct = signature(lambda images: {"images": model.reconstruct(images)}, images)
         signatures |= {"encode": module.encode, "reconstruct": module.reconstruct}
     with quiet():
         tf.saved_model.save(module, str(path), signatures=signatures)

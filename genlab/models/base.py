@@ -80,7 +80,7 @@ class Hparams:
 def needs_labels() -> UsageError:
     """Return the error for a conditional model on data without labels."""
     return UsageError(
-        "a conditional model needs labels, and the data has none. Use labelled data, or type --conditioning none."
+        "a conditional model needs labels, and the data has none. Use labelled data, or draw without labels."
     )
 
 
