@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import pathlib
 
 import numpy as np
 import pytest
 
 import genlab
+from genlab import models
+from genlab.backend import tf
+from genlab.data.spec import DataSpec
 
 TINY = {"batch_size": 16, "latent_size": 8, "generator_widths": (4, 8), "discriminator_widths": (4, 8)}
 TINY |= {"generator_units": 8, "discriminator_units": 8}
@@ -34,6 +39,75 @@ def small_images():
     """Forty random images 12x10 with three classes."""
     random = np.random.default_rng(0)
     return random.integers(0, 256, (40, 12, 10), np.uint8), random.integers(0, 3, 40)
+
+
+def small_settings(name: str) -> dict:
+    """Settings of a network that trains in no time, for any model: what is left out by default (0) stays out."""
+    kind = models.load(name).Hparams
+    sizes = {"batch_size": 8, "latent_size": 4, "components": 2, "minibatch_discrimination": 3}
+    known = {field.name: field.default for field in dataclasses.fields(kind)}
+    chosen = {field: size for field, size in sizes.items() if known.get(field)}
+    chosen |= {field: (4, 6) for field in known if field.endswith("widths")}
+    chosen |= {field: 8 for field, value in known.items() if field.endswith("units") and value}
+    if "discriminator_updates" in known:
+        chosen["discriminator_updates"] = 2  # several batches a step
+    return chosen
+
+
+def small(name: str, **changes):
+    """Hyper-parameters with `small_settings`."""
+    return models.load(name).Hparams(**small_settings(name) | changes)
+
+
+def build(name: str, shape=(12, 10, 1), classes=3, seed=0, **changes):
+    """A small model with initial weights."""
+    return models.load(name)(small(name, **changes), DataSpec(shape, classes), seed=seed, schedule_steps=10)
+
+
+def batches(model, seed=0):
+    """Random images, or vectors, and labels for one step of a model."""
+    random = np.random.default_rng(seed)
+    size, shape = model.hparams.batch_size, model.spec.shape
+    return [
+        (
+            tf.constant(random.uniform(-1, 1, (size, *shape)).astype(np.float32)),
+            tf.constant(random.integers(0, 3, size).astype(np.int32)),
+        )
+        for _ in range(model.hparams.batches_per_step)
+    ]
+
+
+def resting(model) -> tuple[list[str], dict]:
+    """The trainable weights that three steps leave as they were, by network and path; and the last step's metrics."""
+    weights = {
+        f"{name}/{weight.path}": weight
+        for name, network in model.networks.items()
+        for weight in network.trainable_weights
+    }
+    before = {path: weight.numpy() for path, weight in weights.items()}
+    step = tf.function(model.train_step, autograph=False)
+    for number in range(3):  # a weight may rest in the first step: behind a zero, or where a factor begins at 0
+        metrics = step(batches(model, number), tf.constant([0, number]))
+    return [path for path, weight in weights.items() if np.array_equal(before[path], weight.numpy())], metrics
+
+
+def parameters(name: str, preset: str) -> dict[str, int]:
+    """How many weights each network of a preset has, on 28x28 grey images."""
+    kind = models.load(name)
+    networks = kind(kind.Hparams(**kind.presets[preset]), DataSpec((28, 28, 1))).networks
+    return {network: each.count_params() for network, each in networks.items()}
+
+
+PROOF = sorted(path.stem for path in (pathlib.Path(__file__).parent / "models").glob("*.py"))
+"""The models in tests/models/."""
+
+
+@contextlib.contextmanager
+def proof_models():
+    """The models in tests/models/ are found like those of genlab."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(models, "__path__", [*models.__path__, str(pathlib.Path(__file__).parent / "models")])
+        yield
 
 
 def state_of(run) -> dict[str, np.ndarray]:

@@ -154,7 +154,8 @@ class CouplingFlow(base.GenerativeModel):
         ((images, _),) = batches
         with tf.GradientTape() as tape:
             loss = -tf.reduce_mean(self.log_density(self.dequantized(images, seed), self.trained_couplings))
-            scaled = self.scaled(self.optimizer, loss)
+            # Per dimension, so that one learning rate suits images of any size.
+            scaled = self.scaled(self.optimizer, loss / self.latent_size)
         self.optimizer.apply(tape.gradient(scaled, self.trained_variables), self.trained_variables)
         self.weight_average.update()
         return {"loss": loss} | ({"bits_per_dimension": self._bits(loss)} if self.spec.is_image else {})

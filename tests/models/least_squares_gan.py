@@ -6,7 +6,6 @@ import dataclasses
 from typing import Any, ClassVar
 
 from genlab.backend import tf
-from genlab.errors import UsageError
 from genlab.models import base
 from genlab.networks import blocks, precision, priors
 
@@ -19,7 +18,7 @@ class Hparams(base.Hparams):
     latent_size: int = 64
     """Numbers in a latent vector."""
     conditional: bool = False
-    """Generate images by class: both networks take the label (section 3.3 of the paper)."""
+    """Generate images by class: both networks take the label (section 3.3)."""
     generator_widths: tuple[int, ...] = (32, 64, 128)
     """Channels of the generator by resolution, nearest the image first."""
     discriminator_widths: tuple[int, ...] = (32, 64, 128)
@@ -41,7 +40,8 @@ class LeastSquaresGAN(base.GenerativeModel):
         L_D = 1/2 E (D(x) - b)^2 + 1/2 E (D(G(z)) - a)^2
         L_G = 1/2 E (D(G(z)) - c)^2
 
-    Differs from the paper: smaller networks, no batch normalization in D, samples from averaged weights.
+    Differs from the paper: smaller networks, no batch normalization in D, labels by projection (Miyato & Koyama 2018),
+    samples from averaged weights.
     """
 
     Hparams: ClassVar[type[base.Hparams]] = Hparams
@@ -50,7 +50,7 @@ class LeastSquaresGAN(base.GenerativeModel):
         super().__init__(hparams, spec, seed=seed, schedule_steps=schedule_steps)
         self.conditional = hparams.conditional
         if self.conditional and not spec.num_classes:
-            raise UsageError("--conditional needs labels, and the data has none.")
+            raise base.needs_labels()
         self.prior = priors.Normal(hparams.latent_size)
         self.generator = self._build_generator()
         with precision.scope("float32"):
@@ -61,6 +61,7 @@ class LeastSquaresGAN(base.GenerativeModel):
             hparams.discriminator_widths,
             blocks.Style(activation="leaky_relu", initializer=hparams.initializer, seed=seed + 1),
             num_classes=spec.num_classes if self.conditional else 0,
+            projection=True,
         )
         self.generator_optimizer = self.make_optimizer(
             hparams.generator_learning_rate, self.generator.trainable_variables
