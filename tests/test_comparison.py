@@ -134,7 +134,7 @@ def test_the_model_card_says_what_was_found():
     ):
         kept["settings"][0]["accuracy"] = {name: values[:seeds] for name, values in accuracy.items()}
         (run.path / "augment.json").write_text(json.dumps(kept))  # as it was written with the plain t-test
-        assert words in model_card._limits(run)
+        assert words in model_card.text(run)
 
 
 def test_which_images_were_right_survives_json():

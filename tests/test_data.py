@@ -55,10 +55,10 @@ def test_named_set_from_the_environment(idx_folder, tmp_path, monkeypatch, below
 
 
 def test_without_a_network_every_way_is_named(monkeypatch):
-    def no_network(name):
+    def no_network(*_, **__):
         raise OSError("URL fetch failure")
 
-    monkeypatch.setattr(named, "_from_keras", no_network)
+    monkeypatch.setattr(named.keras.utils, "get_file", no_network)
     with pytest.raises(genlab.GenlabError) as error:
         genlab.data.load("kmnist")
     for way in ("--data PATH", "GENLAB_DATA", "~/.keras/datasets"):

@@ -11,6 +11,21 @@ import pytest
 from conftest import TINY, fails
 
 import genlab
+from genlab import models
+
+
+def test_the_models_and_their_presets():
+    expected = {
+        "autoencoder": "default book paper",
+        "began": "default paper",
+        "cgan": "default book paper points",
+        "dcgan": "default paper points",
+        "gan": "default book paper points",
+        "minibatch_gan": "default paper book points",
+        "vae": "default book paper",
+        "wgan": "default paper gradient-penalty-paper",
+    }
+    assert {name: " ".join(models.presets(name)) for name in models.names()} == expected
 
 
 def test_fit_load_and_sample(trained):

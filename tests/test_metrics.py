@@ -9,8 +9,10 @@ import prdc
 import pytest
 import tensorflow as tf
 
+import genlab
 from genlab.errors import UsageError
 from genlab.evaluate.metrics import classes, distances, neighbours
+from genlab.evaluate.metrics.modes import mode_metrics
 from genlab.evaluate.metrics.reconstruction import reconstruction_metrics
 
 
@@ -219,3 +221,17 @@ def test_reconstruction_metrics():
     assert off["mse"] == pytest.approx(0.01, rel=1e-4) and off["psnr"] == pytest.approx(20.0, abs=1e-2)
     assert off["ssim"] < 1.0
     assert np.isfinite(reconstruction_metrics(tf.zeros([2, 8, 8, 3]).numpy(), np.zeros((2, 8, 8, 3)))["ssim"])
+
+
+def test_points_and_their_modes():
+    ring, grid = genlab.data.load("ring"), genlab.data.load("grid")
+    assert ring.images.shape == (50_000, 2) and len(ring.modes) == 8 and len(grid.modes) == 25
+    assert np.linalg.norm(ring.images, axis=1).mean() == pytest.approx(1.0, abs=1e-3)
+    real = mode_metrics(grid.images[:2500], grid.modes, grid.deviation)
+    # Within three deviations of the centre lies 1 - exp(-9/2) = 98.9% of a plane Gaussian.
+    assert real["modes"] == 25 and real["high_quality"] == pytest.approx(1 - math.exp(-4.5), abs=0.006)
+    two = np.array([ring.modes[0], ring.modes[0] + 0.02, ring.modes[3] + 0.5])
+    # Both good points are of one mode: the divergence from equal shares is log 8.
+    expected = {"modes": 1.0, "high_quality": pytest.approx(2 / 3), "modes_kl": pytest.approx(math.log(8))}
+    assert mode_metrics(two, ring.modes, ring.deviation) == expected
+    assert real["modes_kl"] == pytest.approx(0.0, abs=0.02)

@@ -290,7 +290,7 @@ class Augmenter(keras.layers.Layer):
             noise = tf.random.stateless_normal(tf.shape(chosen), move_seed, alg="philox")
             chosen = chosen + self.amount * tf.constant(self.decoders[0].prior.standard_deviation()) * noise
         else:
-            other = tf.gather(codes, self._partners(numbers, rows, move_seed))
+            other = tf.gather(codes, self.partners(numbers, rows, move_seed))
             # Not `move_seed`, whose stream the seed of the partners comes from.
             share_seed = tf.random.fold_in(seed, 4, alg="philox")
             share = tf.random.stateless_uniform([tf.size(rows), 1], share_seed, alg="philox")
@@ -298,7 +298,7 @@ class Augmenter(keras.layers.Layer):
         return conversion.fitted(self.networks[0](chosen, training=False), scaled)
 
     @staticmethod
-    def _partners(numbers: Any, rows: Any, seed: Any) -> Any:
+    def partners(numbers: Any, rows: Any, seed: Any) -> Any:
         """Draw a partner of the same label for each row: another row if there is one, else itself."""
         same = tf.gather(numbers, rows)[:, None] == numbers[None]  # [n, B]
         own = rows[:, None] == tf.range(tf.size(numbers))[None]

@@ -203,7 +203,7 @@ class BEGAN(base.GenerativeModel):
         balance = self.hparams.gamma * real_loss - generator_loss
         self.k.assign(tf.clip_by_value(self.k + self.hparams.lambda_k * balance, 0.0, 1.0))
         convergence = real_loss + tf.abs(balance)
-        self._halve_rates_on_a_stall(convergence)
+        self.halve_rates_on_a_stall(convergence)
         return {
             "discriminator_loss": discriminator_loss,
             "generator_loss": generator_loss,
@@ -213,7 +213,8 @@ class BEGAN(base.GenerativeModel):
             "convergence": convergence,
         }
 
-    def _halve_rates_on_a_stall(self, convergence) -> None:
+    def halve_rates_on_a_stall(self, convergence) -> None:
+        """Halve both learning rates if the running mean of M has made no new low for `patience` steps."""
         if not self.hparams.patience:
             return
         first = tf.equal(self.mean_convergence, 0.0)

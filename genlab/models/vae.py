@@ -161,7 +161,7 @@ class VAE(_encoder_decoder.EncoderDecoder):
             kl_by_dimension = tf.reduce_mean(losses.gaussian_kl(mean, log_variance), axis=0)  # [latent]
             kl = tf.reduce_sum(kl_by_dimension)
             paid = tf.reduce_sum(tf.maximum(kl_by_dimension, self.hparams.free_bits))
-            scaled = self.scaled(self.optimizer, reconstruction + self._beta() * paid)
+            scaled = self.scaled(self.optimizer, reconstruction + self.kl_weight() * paid)
         self.update(tape, scaled)
         nats = reconstruction + kl
         metrics = {"loss": nats}
@@ -191,7 +191,8 @@ class VAE(_encoder_decoder.EncoderDecoder):
         noise = tf.random.stateless_normal(tf.shape(mean), noise_seed, alg="philox")
         return mean + tf.exp(0.5 * log_variance) * noise
 
-    def _beta(self):
+    def kl_weight(self):
+        """Return the weight of the KL divergence at this step: beta, after the warm-up."""
         if self.hparams.warm_up_steps == 0:
             return self.hparams.beta
         share = tf.cast(self.step, tf.float32) / self.hparams.warm_up_steps
@@ -257,7 +258,7 @@ class VAE(_encoder_decoder.EncoderDecoder):
         noise = tf.random.stateless_normal([samples, *mean.shape], seed, alg="philox")
         codes = mean + tf.exp(0.5 * log_variance) * noise  # [K, B, latent]
         prior = tfd.MultivariateNormalDiag(tf.zeros_like(mean))
-        raw = self._raw_decoder()(tf.reshape(codes, [-1, mean.shape[1]]), training=False)
+        raw = self.raw_decoder()(tf.reshape(codes, [-1, mean.shape[1]]), training=False)
         likelihood = self.log_likelihood(tf.tile(images, [samples, *[1] * (len(images.shape) - 1)]), raw)
         return tf.reshape(likelihood, [samples, -1]) + prior.log_prob(codes) - posterior.log_prob(codes)
 
@@ -308,6 +309,6 @@ class VAE(_encoder_decoder.EncoderDecoder):
         parts = (images[start : start + IMAGES_AT_ONCE] for start in range(0, len(images), IMAGES_AT_ONCE))
         return np.concatenate([self.discriminator_distance(part, self.reconstruct(part)) for part in parts])
 
-    def _raw_decoder(self):
+    def raw_decoder(self):
         """Return the averaged decoder without its last activation."""
         return keras.Model(self.decoder.inputs[0], self.decoder.layers[-1].input)

@@ -1,0 +1,40 @@
+"""The Wasserstein GAN's critic."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import batches, build, resting, small
+
+
+def test_critic_weights_are_clipped_after_every_update():
+    model = build("wgan", penalty="clip", discriminator_updates=1)
+    images, labels = batches(model)[0]
+    model.update_discriminator(images, labels, tf.constant([0, 0]))
+    largest = max(float(tf.reduce_max(tf.abs(weight))) for weight in model.discriminator.trainable_weights)
+    assert largest == pytest.approx(0.01)
+
+
+def test_each_critic_update_has_a_fresh_batch(monkeypatch):
+    model = build("wgan", discriminator_updates=3)
+    seen = []
+    update = type(model).update_discriminator
+    monkeypatch.setattr(
+        type(model),
+        "update_discriminator",
+        lambda self, images, *rest: seen.append(images) or update(self, images, *rest),
+    )
+    model.train_step(batches(model), tf.constant([0, 0]))
+    assert len(seen) == 3 and not np.array_equal(seen[0], seen[1]) and not np.array_equal(seen[1], seen[2])
+
+
+def test_no_batch_norm_in_the_critic():
+    with pytest.raises(ValueError, match="critic"):
+        small("wgan", discriminator_normalization="batch")
+    assert not any("norm" in layer.name for layer in build("wgan").discriminator.layers)
+
+
+def test_the_bias_of_the_score_cancels():
+    """It is the only weight that training leaves alone: the critic's loss is a difference of two scores."""
+    assert resting(build("wgan"))[0] == ["discriminator/logit_dense/bias"]
