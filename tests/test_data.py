@@ -134,7 +134,7 @@ def test_float_arrays_are_taken_in_both_plain_ranges(small_images):
         (np.full((4, 9, 9), 200.0), None, "from 200 to 200"),
         (np.full((4, 9, 9), np.nan), None, "range"),
         (np.zeros((4, 9, 9), np.uint8), [0, 1], "one for each image"),
-        (np.zeros((4, 9, 9), np.uint8), [0, 1, 2, -1], "from 0 on"),
+        (np.zeros((4, 9, 9), np.uint8), [0, 1, 2, -1], "from 0 up"),
         (np.zeros((0, 9, 9), np.uint8), None, "no images"),
     ],
 )

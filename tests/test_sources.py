@@ -81,7 +81,7 @@ def test_an_image_beside_class_folders_is_named(tmp_path, pictures):
     images, labels = pictures
     write_folder(tmp_path, images, labels)
     Image.fromarray(images[0]).save(tmp_path / "stray.png")
-    with pytest.raises(genlab.UsageError, match=r"stray\.png lies beside folders"):
+    with pytest.raises(genlab.UsageError, match=r"stray\.png is in no class folder"):
         load(tmp_path)
 
 
@@ -237,7 +237,7 @@ def test_a_file_that_vanishes_in_training_is_named(tmp_path, pictures):
     (folder / "0007.png").unlink()
     with pytest.raises(tf.errors.OpError) as error:
         list(dataset.stream(8, seed=0).take(3))
-    assert explain(error.value).startswith("0007.png cannot be read any more")
+    assert explain(error.value).startswith("0007.png can no longer be read")
 
 
 # -- arrays ------------------------------------------------------------------------------------------------------------
@@ -283,7 +283,7 @@ def test_arrays_that_cannot_be_meant(tmp_path):
     with pytest.raises(genlab.UsageError, match=r"c\.npz cannot be read"):
         load(tmp_path / "c.npz")
     np.savez(tmp_path / "d.npz", pixels=RAMP)
-    with pytest.raises(genlab.UsageError, match="holds pixels; an array `images`"):
+    with pytest.raises(genlab.UsageError, match="holds pixels; it must hold an array `images`"):
         load(tmp_path / "d.npz")
 
 

@@ -1,4 +1,4 @@
-"""Where training data comes from: a name, a path or an array becomes a Dataset."""
+"""Load training data: a name, a path or an array becomes a Dataset."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from genlab.errors import UsageError, closest
 
 __all__ = ["DataOptions", "Dataset", "Records", "from_arrays", "from_tf_data", "load", "names"]
 
-MODES = (
+SOURCES = (
     "the path of a folder of images (class/*.png, or *.png), of idx files, or of TFRecord files; of an .npz, .npy or "
     ".tfrecord file; stacked:SOURCE; or tfds:NAME"
 )
 
 
 def names() -> list[str]:
-    """The data sets that are known by name."""
+    """Return the names of the built-in data sets."""
     return ["digits", *named.NAMES, *points.NAMES, "stacked"]
 
 
 def load(source: Any, labels: Any = None, options: DataOptions | None = None) -> Dataset:
-    """A Dataset from a name, a path, an array [N, H, W(, C)], a tf.data.Dataset, or a Dataset.
+    """Load a Dataset from a name, a path, an array [N, H, W(, C)], a tf.data.Dataset, or a Dataset.
 
     Names: see `names`, and `stacked:SOURCE` and `tfds:NAME`. Paths: a folder of images (`class/*.png`, or `*.png`), of idx
-    files or of TFRecord shards; an .npz, .npy or .tfrecord file. `options` say how images are prepared: their size,
-    which classes, which split. Raises UsageError where the source does not exist or cannot be read.
+    files or of TFRecord shards; an .npz, .npy or .tfrecord file. `options` control the preparation: size, classes, split
+    and so on. Raises UsageError if the source does not exist or cannot be read.
     """
     options = options or DataOptions()
     if isinstance(source, Dataset) and options == DataOptions():
@@ -39,7 +39,7 @@ def load(source: Any, labels: Any = None, options: DataOptions | None = None) ->
 
 
 def find(source: Any, labels: Any = None, options: DataOptions | None = None) -> Dataset:
-    """What the source holds, as it is: images on disk may be of any size, and some may not be readable."""
+    """Find a source without preparing it: images on disk may have any size, and some may be unreadable."""
     options = options or DataOptions()
     if isinstance(source, Dataset):
         return source
@@ -68,13 +68,13 @@ def find(source: Any, labels: Any = None, options: DataOptions | None = None) ->
             return shards.load(path, keys)
         if folder.is_image_folder(path):
             return folder.load(path)
-        raise UsageError(f"--data {name} holds no training images. Data: {MODES}.")
+        raise UsageError(f"--data {name} holds no training images. Use {SOURCES}.")
     if path.is_file():
         if path.suffix in (".npz", ".npy"):
             return arrays.load_file(path, options.low_and_high)
         if path.name.endswith(shards.SUFFIXES):
             return shards.load(path, keys)
-        raise UsageError(f"--data {name} is a file of a kind that genlab does not read. Data: {MODES}.")
+        raise UsageError(f"--data {name} is a file of a kind that genlab does not read. Use {SOURCES}.")
     raise UsageError(
-        f"--data {name}: there is no such data set or path{closest(name, names())} Data sets: {', '.join(names())}; or {MODES}."
+        f"--data {name}: there is no such data set or path{closest(name, names())} Data sets: {', '.join(names())}; or {SOURCES}."
     )

@@ -1,4 +1,4 @@
-"""Images with what is held out from training, and the endless, seekable stream of batches that training reads."""
+"""Training and held-out images, and the endless, seekable stream of batches that training reads."""
 
 from __future__ import annotations
 
@@ -16,59 +16,59 @@ from genlab.data.spec import DataSpec
 from genlab.errors import UsageError
 
 Images = np.ndarray | Records
-"""In memory, or read as they are needed."""
+"""Images in memory, or on disk and read on demand."""
 Part = tuple[Images, np.ndarray | None]
 """Images and their labels."""
 FIELDS = {"train": ("images", "labels")} | {
     split: (f"{split}_images", f"{split}_labels") for split in ("validation", "test")
 }
-"""Where a Dataset keeps the images and labels of each split."""
+"""Attributes of a Dataset with the images and labels of each split."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
-    """Training images with what is held out from training."""
+    """Training images and held-out images, with labels."""
 
     name: str
     """Short name, part of the run's name."""
     source: str
-    """What `--data` loads it again from; empty for arrays that a program passed."""
+    """Value of `--data` that loads it again; empty for arrays passed by a program."""
     images: Images
     """uint8 [N, H, W, C], or vectors, float32 [N, D]."""
     labels: np.ndarray | None = None
     """int32 [N] in 0..num_classes-1, or None."""
     test_images: Images | None = None
-    """Held-out images, as `images`; None where the source has none."""
+    """Held-out images, like `images`; None if the source has none."""
     test_labels: np.ndarray | None = None
     """Labels of the held-out images."""
     validation_images: Images | None = None
-    """Images held out for decisions that are taken in training: which checkpoint is best."""
+    """Validation set, for decisions during training such as the best checkpoint."""
     validation_labels: np.ndarray | None = None
-    """Labels of those images."""
+    """Labels of the validation set."""
     class_names: tuple[str, ...] = ()
-    """One name a class; empty without labels."""
+    """One name per class; empty without labels."""
     modes: np.ndarray | None = None
-    """Centres [K, 2] of the Gaussians that the vectors were drawn from, where they are known."""
+    """Centres [K, 2] of the Gaussians that vectors were drawn from, if known."""
     deviation: float = 0.0
     """Standard deviation of those Gaussians."""
     balance: str = "none"
-    """How `stream` makes up for classes of unequal size: none, oversample, weight."""
+    """How `stream` balances classes: none, oversample, weight."""
     split: dict[str, Any] = dataclasses.field(default_factory=dict)
-    """Shares, seed and hash of the indices, where genlab made the split."""
+    """Shares, seed and hash of the indices, if genlab made the split."""
     skipped: tuple[str, ...] = ()
-    """Files that could not be read and were left out."""
+    """Unreadable files that were skipped."""
 
     def __post_init__(self) -> None:
         if len(self.images) == 0:
             raise UsageError(f"{self.name}: there are no images in it.")
 
     def parts(self) -> dict[str, Part]:
-        """Images and labels of the splits that there are: train, validation, test."""
+        """Return images and labels of the existing splits: train, validation, test."""
         found = {split: (getattr(self, images), getattr(self, labels)) for split, (images, labels) in FIELDS.items()}
         return {split: part for split, part in found.items() if part[0] is not None}
 
     def with_parts(self, parts: dict[str, Part], **changes: Any) -> Dataset:
-        """The same with other images and labels; a split that is not named is there no more."""
+        """Return a copy with other images and labels; splits that are not named are dropped."""
         for split, names in FIELDS.items():
             changes |= dict(zip(names, parts.get(split, (None, None)), strict=True))
         return dataclasses.replace(self, **changes)
@@ -81,7 +81,7 @@ class Dataset:
     def sha256(self) -> str:
         """Hash of everything a run depends on: training and held-out images and labels, in order.
 
-        Of images that stay on disk the names and sizes of the files count, and not what is in them.
+        For images that stay on disk, it covers the names and sizes of the files, not their content.
         """
         digest = hashlib.sha256()
         parts = self.parts()
@@ -94,36 +94,36 @@ class Dataset:
         return digest.hexdigest()
 
     def examples(self, count: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """At most `count` training images with their labels, the same at each call, of all classes."""
+        """Return at most `count` training images of all classes with their labels, the same at each call."""
         return _drawn(self.images, self.labels, count)
 
     def example_batches(self, count: int, size: int = 500) -> Iterator[np.ndarray]:
-        """The images of `examples`, [at most size, H, W, C], so many at a time."""
+        """Yield the images of `examples` in batches [at most size, H, W, C]."""
         rows = _rows(len(self.images), count)
         for start in range(0, len(rows), size):
             yield self.images[rows[start : start + size]]
 
     def held_out(self, count: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """As `examples`, of images to look at in training: for validation, else for test, else the training images."""
+        """Like `examples`, from the validation set, else the test images, else the training images."""
         part = self.parts().get("validation")
         return self.tested(count) if part is None else _drawn(*part, count)
 
     def tested(self, count: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """As `examples`, of the images held out for test; of the training images where none are."""
+        """Like `examples`, from the test images, else the training images."""
         part = self.parts().get("test")
         return self.examples(count) if part is None else _drawn(*part, count)
 
     def class_counts(self, most: int = 12) -> str:
-        """How many training images each class has, in words: `0: 143, 1: 146, ...`."""
+        """Describe the number of training images per class: `0: 143, 1: 146, ...`."""
         assert self.labels is not None
         counts = np.bincount(self.labels, minlength=len(self.class_names))
         named = [f"{name}: {count:,}" for name, count in zip(self.class_names, counts, strict=True)]
         if len(named) > most:
-            return f"{len(named):,}, of {counts.min():,} to {counts.max():,} images each"
+            return f"{len(named):,}, with {counts.min():,} to {counts.max():,} images each"
         return ", ".join(named)
 
     def facts(self) -> dict[str, Any]:
-        """What config.json keeps of the data."""
+        """Return the facts about the data that config.json stores."""
         return {
             "name": self.name,
             "source": self.source,
@@ -139,14 +139,14 @@ class Dataset:
         }
 
     def stream(self, batch_size: int, seed: int, start: int = 0):
-        """An endless tf.data.Dataset of (images uint8 [B, H, W, C], labels int32 [B]), from batch number `start` on.
+        """Return an endless tf.data.Dataset of (images uint8 [B, H, W, C], labels int32 [B]), from batch number `start`.
 
-        Every epoch is a new order of all images, a function of the seed and the epoch's number, wherever the images
-        are: those on disk are read by their number. A batch that reaches the end of an epoch goes on into the next
-        one: all batches have the same size, and no image is left out. Labels are zeros where there are none.
+        Every epoch shuffles all images. The order depends only on the seed and the number of the epoch; images on disk are
+        read by index. A batch may span two epochs, so all batches have the same size and no image is skipped. Labels are
+        zeros if there are none.
 
-        With `balance` `oversample` an epoch has the images of smaller classes several times, each as often as the
-        others of its class or once more; with `weight` it has as many images as there are, drawn with replacement.
+        With `balance` `oversample`, an epoch repeats images of smaller classes, each as often as the others of its class or
+        once more. With `weight`, it has as many images as the data, drawn with replacement.
         """
         first, position = divmod(start * batch_size, self.epoch_size)
 
@@ -154,16 +154,16 @@ class Dataset:
             rows = self._order(tf.stack([tf.constant(seed, tf.int64), epoch]))
             return rows[tf.where(epoch == first, position, 0) :]
 
-        # Whole epochs are cut into batches: handing on row by row took longer than all else here.
+        # Whole epochs are cut into batches: passing single rows took longer than everything else here.
         rows = tf.data.Dataset.counter(first).map(order).rebatch(batch_size, drop_remainder=True)
         options = tf.data.Options()
-        options.autotune.enabled = False  # nothing here to tune, and its thread can hang the interpreter's exit
+        options.autotune.enabled = False  # nothing to tune here, and its thread can hang the interpreter's exit
         options.experimental_optimization.apply_default_optimizations = False  # they copy all images twice
         return rows.map(self._gathering()).prefetch(4).with_options(options)
 
     @property
     def epoch_size(self) -> int:
-        """Images in an epoch of the stream."""
+        """Number of images in an epoch of the stream."""
         if self.balance != "oversample":
             return len(self.images)
         counts = np.bincount(self._class_of)
@@ -175,7 +175,7 @@ class Dataset:
         return np.unique(self.labels, return_inverse=True)[1]
 
     def _order(self, seeds):
-        """The rows of one epoch, [epoch_size] int32."""
+        """Return the rows of one epoch, [epoch_size] int32."""
         count = len(self.images)
         shuffle = tf.random.experimental.stateless_shuffle
         if self.balance == "none":
@@ -199,7 +199,7 @@ class Dataset:
         return tf.gather(rows, tf.gather(tf.cumsum(sizes, exclusive=True), chosen) + within)
 
     def _gathering(self):
-        """Rows [B] -> images and labels of those rows."""
+        """Return a function of rows [B] that returns their images and labels."""
         count = len(self.images)
         labels = tf.constant(np.zeros(count, np.int32) if self.labels is None else self.labels)
         if isinstance(self.images, np.ndarray):
@@ -215,7 +215,7 @@ class Dataset:
 
 
 def _rows(total: int, count: int) -> np.ndarray:
-    # Sources that are sorted by class would give images of one class alone.
+    # Shuffled, since sources may be sorted by class.
     return np.random.default_rng(0).permutation(total)[:count]
 
 

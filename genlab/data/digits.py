@@ -1,4 +1,4 @@
-"""The embedded data set: 1,797 real handwritten digits that come with scikit-learn."""
+"""The embedded data set: scikit-learn's 1,797 handwritten digits."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ CONTRAST = 1.8
 
 
 def load() -> Dataset:
-    """Grey digits at 28x28 with their labels; 1,437 to train on and 360 held out, stratified, always the same.
+    """Load grey digits at 28x28 with labels: 1,437 for training and 360 held out, a fixed stratified split.
 
     Alpaydin & Kaynak 1998, "Optical Recognition of Handwritten Digits" (the UCI test set, 8x8 pixels of 17 grey
-    levels). They are enlarged to 20x20 with the contrast raised, which takes the blur of the enlargement off their
-    strokes, and set in a 28x28 frame, as MNIST lays its digits out.
+    levels). They are enlarged to 20x20, sharpened by raising the contrast, and centred in a 28x28 frame, like MNIST.
     """
     from PIL import Image
     from sklearn.datasets import load_digits

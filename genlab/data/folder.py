@@ -1,4 +1,4 @@
-"""A folder of image files: `class/*.png` or flat, with `train/` and `test/` as splits where they are there."""
+"""A folder of image files: `class/*.png` or `*.png`, optionally below `train/`, `validation/` and `test/`."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ SPLITS = {
     "test": ("test", "testing"),
 }
 UPRIGHT = (1, 2, 3, 4)
-"""EXIF orientations that leave width and height as they are."""
+"""EXIF orientations that do not swap width and height."""
 ORIENTATION = 0x0112
 
 
 class Files(Reader):
-    """Image files below a folder, by number."""
+    """Reads image files below a folder by index."""
 
     def __init__(self, root: pathlib.Path, names: list[str]) -> None:
         self.root = root
-        # A million names as Python strings would take ten times as much.
+        # A million names as Python strings would take ten times the memory.
         self._names = np.array([os.fsencode(name) for name in names])
 
     def __len__(self) -> int:
@@ -41,7 +41,7 @@ class Files(Reader):
 
     def read(self, index: int) -> Image.Image:
         with Image.open(self.path(index)) as picture:
-            picture.load()  # the first frame, where there are several
+            picture.load()  # the first frame, if there are several
         return picture
 
     def header(self, index: int) -> Header:
@@ -62,16 +62,16 @@ class Files(Reader):
 
 
 def is_image_folder(folder: pathlib.Path) -> bool:
-    """Whether there is an image file in it or below it."""
+    """Whether there is an image file in the folder or below it."""
     return next(_image_files(folder), None) is not None
 
 
 def load(folder: pathlib.Path) -> Dataset:
-    """The images of a folder; those in folders of their own are labelled with the folder's name.
+    """Load the images of a folder; subfolders are classes.
 
-    `folder/class/*.png` gives labels, `folder/*.png` none; where there is `folder/train/`, `folder/test/` and
-    `folder/validation/` beside it are the held-out splits. Their order is that of the names. The images have no frame
-    yet. Raises UsageError where some images are in class folders and some are not, or the splits' classes differ.
+    `folder/class/*.png` gives labels, `folder/*.png` none. If there is a `folder/train/`, then `folder/validation/` and
+    `folder/test/` are the held-out splits. Images and classes are ordered by name. The images have no frame yet. Raises
+    UsageError if only some images are in class folders, or if the splits have different classes.
     """
     places = {
         split: next((folder / name for name in names if (folder / name).is_dir()), None)
@@ -85,7 +85,7 @@ def load(folder: pathlib.Path) -> Dataset:
         if names != class_names:
             raise UsageError(
                 f"{places[split]} has the classes {', '.join(names) or 'none'}, and {places['train']} has "
-                f"{', '.join(class_names) or 'none'}; the splits of a folder need the same ones."
+                f"{', '.join(class_names) or 'none'}; all splits must have the same classes."
             )
     dataset = Dataset(folder.resolve().name, str(folder), images, labels, class_names=class_names)
     return dataset.with_parts({split: part[:2] for split, part in found.items()})
@@ -103,15 +103,15 @@ def _part(folder: pathlib.Path) -> tuple[Records, np.ndarray | None, tuple[str, 
     if "" in class_names:
         stray = names[classes.index("")]
         raise UsageError(
-            f"{folder}: {stray} lies beside folders of images. Put every image into a folder of its class, or all of them "
-            "into one folder."
+            f"{folder}: {stray} is in no class folder, but other images are. Put every image into the folder of its class, or "
+            "all of them into one folder."
         )
     numbers = {name: number for number, name in enumerate(class_names)}
     return images, np.array([numbers[name] for name in classes], np.int32), class_names
 
 
 def _image_files(folder: pathlib.Path):
-    """Image files in a folder and below it; hidden ones and those in hidden folders are left out."""
+    """Yield image files in a folder and below it, without hidden files and folders."""
     for root, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in files:

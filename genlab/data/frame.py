@@ -1,4 +1,4 @@
-"""One picture of any kind -> uint8 [height, width, channels] of a given frame."""
+"""Convert pictures of any kind to uint8 [height, width, channels] of one frame."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import numpy as np
 from PIL import Image, ImageOps
 
 GREY = ("1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N")
-"""Pillow's modes of one channel (and transparency)."""
+"""Pillow's modes with one channel (and transparency)."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Frame:
-    """Size and channels that pictures are brought to, and how."""
+    """Target size and channels of pictures, and how to resize them."""
 
     height: int
     width: int
@@ -27,14 +27,14 @@ class Frame:
         return self.height, self.width, self.channels
 
     def of(self, picture: Image.Image | np.ndarray) -> np.ndarray:
-        """uint8 [height, width, channels] of a picture, or of an array uint8 [H, W, C] of 1 to 4 channels.
+        """Convert a picture, or an array uint8 [H, W, C] with 1 to 4 channels, to uint8 [height, width, channels].
 
-        An array that fits already is returned as it is. Raises ValueError or OSError for a picture that cannot be decoded.
+        An array that fits already is returned unchanged. Raises ValueError or OSError if a picture cannot be decoded.
         """
         if isinstance(picture, np.ndarray):
             if picture.shape == self.shape:
                 return picture
-            if picture.shape[-1] == self.channels:  # whatever its channels mean, they are only resized
+            if picture.shape[-1] == self.channels:  # channels are only resized, whatever they mean
                 planes = [self._resized(Image.fromarray(picture[..., index])) for index in range(self.channels)]
                 return np.stack([np.asarray(plane) for plane in planes], axis=-1)
             picture = to_picture(picture)
@@ -45,7 +45,7 @@ class Frame:
         size = (self.width, self.height)
         if picture.size == size:
             return picture
-        method = Image.Resampling.LANCZOS  # averages over what it makes smaller
+        method = Image.Resampling.LANCZOS  # averages when it reduces the size
         match self.resize:
             case "crop":
                 return ImageOps.fit(picture, size, method)
@@ -57,14 +57,14 @@ class Frame:
 
 
 def to_picture(array: np.ndarray) -> Image.Image:
-    """An array uint8 [H, W, C] as a picture: grey, grey and transparency, colour, colour and transparency."""
+    """Convert an array uint8 [H, W, C] to a picture: grey, grey with alpha, RGB or RGBA."""
     return Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
 
 
 def flat(picture: Image.Image, background: tuple[int, int, int] = (255, 255, 255)) -> Image.Image:
-    """The picture upright, of 8 bits, grey (L) or colour (RGB), its transparent parts on the background.
+    """Return the picture upright, in 8 bits, grey (L) or colour (RGB), with transparency blended onto the background.
 
-    It is turned in its place; nothing is copied that need not be.
+    The picture is rotated in place and copied only if needed.
     """
     ImageOps.exif_transpose(picture, in_place=True)
     if picture.mode.startswith("I") or picture.mode == "F":
@@ -86,10 +86,10 @@ def _of_8_bits(picture: Image.Image) -> Image.Image:
     low, high = float(values.min()), float(values.max())
     if picture.mode == "F":
         if low < 0 or high > 1:
-            raise ValueError(f"its pixels are floats from {low:g} to {high:g}; only [0, 1] is understood")
+            raise ValueError(f"its pixels are floats from {low:g} to {high:g}; they must be in [0, 1]")
         scaled = values * 255.0
     else:
         if low < 0 or high > 65535:
-            raise ValueError(f"its pixels are integers from {low:g} to {high:g}; only 16 bits are understood")
+            raise ValueError(f"its pixels are integers from {low:g} to {high:g}; they must be from 0 to 65535")
         scaled = values / 257.0
     return Image.fromarray(np.rint(scaled).astype(np.uint8))

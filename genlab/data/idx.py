@@ -1,4 +1,4 @@
-"""Idx files, the format of MNIST and of the data sets made in its image."""
+"""Idx files, the format of MNIST and its successors."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3
 
 
 def is_idx_folder(folder: pathlib.Path) -> bool:
-    """Whether it holds training images."""
+    """Whether the folder holds idx files with training images."""
     return _find(folder, FILES[0]) is not None
 
 
 def load_folder(folder: pathlib.Path, name: str = "", class_names: tuple[str, ...] = ()) -> Dataset:
-    """Images and labels of the idx files in a folder, gzipped or not; the t10k files are the held-out split.
+    """Load images and labels from the idx files in a folder, gzipped or not; the t10k files are the held-out split.
 
-    The training images must be there; labels and held-out files may be missing. Raises UsageError where there is no
-    such file or one is damaged.
+    Training images are required; labels and held-out files are optional. Raises UsageError if the training images are
+    missing or a file is damaged.
     """
     paths = [_find(folder, file) for file in FILES]
     if paths[0] is None:
-        raise UsageError(f"{folder} holds no training images; a file {FILES[0]} or {FILES[0]}.gz is needed.")
+        raise UsageError(f"{folder} holds no training images; it must hold a file {FILES[0]} or {FILES[0]}.gz.")
     images, labels, test_images, test_labels = (None if path is None else read(path) for path in paths)
     name = name or folder.resolve().name
     train = from_arrays(images, labels, name=name, source=str(folder))
@@ -37,12 +37,12 @@ def load_folder(folder: pathlib.Path, name: str = "", class_names: tuple[str, ..
 
 
 def read(path: pathlib.Path) -> np.ndarray:
-    """The uint8 array of an idx file, gzipped or not. No more is read than the header promises."""
+    """Read the uint8 array of an idx file, gzipped or not. Reads no more than the header promises."""
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             zeros, kind, rank = struct.unpack(">HBB", file.read(4))
             if zeros != 0 or kind != 8 or not 1 <= rank <= 4:
-                raise ValueError("it does not begin as an idx file of bytes does")
+                raise ValueError("it does not start like an idx file of bytes")
             shape = struct.unpack(f">{rank}I", file.read(4 * rank))
             size = int(np.prod(shape, dtype=object))
             if size > 2**36:

@@ -1,4 +1,4 @@
-"""Data sets known by name: from a folder of one's own, from Keras' cache, or downloaded by Keras."""
+"""Data sets by name: from a local folder, from Keras' cache, or downloaded by Keras."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ KMNIST_MD5 = (
 
 
 def load(name: str) -> Dataset:
-    """A set of `NAMES`: from idx files in the folder GENLAB_DATA, from Keras' cache, or downloaded by Keras.
+    """Load a data set of `NAMES` from idx files in the folder GENLAB_DATA, from Keras' cache, or downloaded by Keras.
 
-    Raises GenlabError with every way to get it where none of these has it.
+    Raises GenlabError, listing all options, if none of these works.
     """
     folder = os.environ.get("GENLAB_DATA")
     if folder:
@@ -39,15 +39,15 @@ def load(name: str) -> Dataset:
                 return idx.load_folder(place, name=name, class_names=CLASSES.get(name, ()))
     try:
         return _from_keras(name)
-    except Exception as error:  # whatever the downloader raises: no network, a wrong checksum, a proxy's answer
+    except Exception as error:  # whatever the downloader raises: no network, a wrong checksum, a proxy's reply
         ways = (
-            f"Either give the folder of its idx files with --data PATH, or set GENLAB_DATA to the folder that holds them or "
-            f"a folder {name} with them, or run once with a network: Keras keeps its copy in ~/.keras/datasets."
+            f"Type --data PATH with the folder of its idx files, or set GENLAB_DATA to that folder or to the parent of a folder "
+            f"{name} with them, or run once with network access: Keras caches it in ~/.keras/datasets."
         )
         if name == "cifar10":
             ways = (
-                "Run once with a network: Keras keeps its copy in ~/.keras/datasets; or give the images themselves as a "
-                "folder or an .npz file with --data PATH."
+                "Run once with network access: Keras caches it in ~/.keras/datasets. Or type --data PATH with a folder of "
+                "its images or an .npz file."
             )
         raise GenlabError(
             f"{name} could not be loaded (Keras' download failed: {str(error).splitlines()[0][:120]}). {ways}"
@@ -64,7 +64,7 @@ def _from_keras(name: str) -> Dataset:
     else:
         (images, labels), (test_images, test_labels) = getattr(keras.datasets, name).load_data()
     return with_held_out(
-        from_arrays(images, labels.ravel(), name=name, source=name),  # those of CIFAR-10 are a column
+        from_arrays(images, labels.ravel(), name=name, source=name),  # CIFAR-10 has labels [N, 1]
         from_arrays(test_images, test_labels.ravel(), name=name),
         CLASSES.get(name, ()),
     )

@@ -1,57 +1,59 @@
-"""How data is read and prepared, as flags of every command that loads it."""
+"""Options for reading and preparing data, as flags of all commands that load it."""
 
 from __future__ import annotations
 
 import dataclasses
 import re
-from typing import Literal
+from typing import Annotated, Literal
+
+import tyro
 
 
 @dataclasses.dataclass(frozen=True)
 class DataOptions:
-    """What becomes of the images of `--data` on their way to training; each field is a flag."""
+    """How the images of `--data` are prepared for training; each field is a flag."""
 
     size: str = ""
-    """Height and width that images are brought to, in pixels: 64, or 48x80 (height x width). By default their own."""
+    """Resize images to this height and width in pixels: 64, or 48x80 (height x width). By default their own size."""
     resize: Literal["crop", "pad", "stretch"] = "crop"
-    """How: crop cuts off what is over, pad adds bars of the background, stretch changes the proportions."""
+    """How to fit other aspect ratios: crop, pad with the background colour, or stretch."""
     channels: Literal["auto", "1", "3"] = "auto"
-    """Grey (1) or colour (3). auto: grey where every image is."""
+    """Grey (1) or colour (3). auto: grey if all images are grey."""
     background: str = "white"
-    """Colour behind transparent pixels and of the bars of --resize pad: a name, or #rrggbb."""
+    """Colour behind transparent pixels and for --resize pad: a name, or #rrggbb."""
     value_range: str = ""
-    """Darkest and lightest value of the numbers in arrays: 0,255. By default uint8 has its own, and floats 0,1 or -1,1, as
-    they plainly lie."""
+    """Values of black and white in arrays, like 0,255. By default 0,255 for uint8, and 0,1 or -1,1 for floats, depending on
+    their values."""
     classes: str = ""
-    """Only these classes, by name or number: 3,7. They are numbered anew, in their old order."""
-    limit: int | None = None
-    """At most so many training images, drawn once for all in equal shares of the classes they are of."""
+    """Use only these classes, by name or number, like 3,7. They are renumbered in their original order."""
+    limit: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    """Maximum number of training images: a fixed random subset with the same class proportions."""
     split: str = ""
-    """Shares to train on, to validate with and to test with: 0.8/0.1/0.1; or of training and test alone: 0.9/0.1. Stratified
-    by label. By default the source's own split, or none."""
+    """Fractions for training, validation and test, like 0.8/0.1/0.1; or for training and test, like 0.9/0.1. Stratified by
+    label. By default the source's own split, or none."""
     split_seed: int = 0
-    """Seeds --split and --limit."""
+    """Seed of --split and --limit."""
     balance: Literal["none", "oversample", "weight"] = "none"
-    """Against classes of unequal size: oversample repeats the images of the smaller ones in every epoch until all are as
-    large as the largest; weight draws every image by chance, each class as often as the others."""
+    """Balance classes of unequal size: oversample repeats images of smaller classes in every epoch until all are as large
+    as the largest; weight samples with replacement, all classes equally often."""
     flip: bool = False
-    """Mirror half of the training images, left to right, anew each time."""
+    """Mirror training images horizontally, each with probability 1/2 each time it is used."""
     augment: tuple[Literal["shift", "rotate", "zoom", "brightness", "contrast"], ...] = ()
-    """Change training images a little, at random and anew each time: shift by up to an eighth, rotate by up to 10 degrees,
-    zoom by up to a tenth, brightness and contrast by up to a fifth."""
+    """Augment training images at random each time they are used: shift by up to 1/8, rotate by up to 10 degrees, zoom by up
+    to 10%, brightness and contrast by up to 20%."""
     skip_bad: bool = False
-    """Leave out image files that cannot be read, and note their names, instead of refusing to start."""
+    """Skip unreadable image files and record their names, instead of raising an error."""
     memory: float = 2.0
-    """Images are held in memory where all take less than so many GiB, decoded; else they are read as they are needed."""
+    """Keep decoded images in memory if they take less than this, in GiB; else read them on demand."""
     tfrecord_image: str = "image"
-    """Key of the image in the examples of TFRecord files that others wrote: encoded, or raw with --tfrecord-shape."""
+    """Key of the image in TFRecord files from other programs: encoded, or raw with --tfrecord-shape."""
     tfrecord_label: str = "label"
-    """Key of the label, an integer, in such files; without it there are no labels."""
+    """Key of the integer label in such files; if it is missing, there are no labels."""
     tfrecord_shape: str = ""
-    """Height x width x channels of raw bytes in such files: 28x28x1."""
+    """Shape of raw bytes in such files, height x width x channels: 28x28x1."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError for the first value that cannot be meant."""
+        """Raise ValueError for the first value that is out of range."""
         for name in ("limit", "memory"):
             value = getattr(self, name)
             if value is not None and value <= 0:
@@ -59,11 +61,11 @@ class DataOptions:
         if not 0 <= self.split_seed < 2**31:
             raise ValueError(f"split_seed is {self.split_seed}; it must be from 0 to {2**31 - 1}")
         for name in ("height_and_width", "low_and_high", "shares", "raw_shape", "background_colour"):
-            getattr(self, name)  # each raises for what it cannot read
+            getattr(self, name)  # each raises for an invalid format
 
     @property
     def height_and_width(self) -> tuple[int, int] | None:
-        """What `size` asks for, in pixels; None: the images' own."""
+        """Height and width of `size`, in pixels; None: the images' own."""
         if not self.size:
             return None
         match = re.fullmatch(r"(\d+)(?:x(\d+))?", self.size)
@@ -76,7 +78,7 @@ class DataOptions:
 
     @property
     def low_and_high(self) -> tuple[float, float] | None:
-        """What `value_range` says; None: to be seen from the values."""
+        """Values of black and white of `value_range`; None: derived from the data."""
         if not self.value_range:
             return None
         try:
@@ -84,12 +86,12 @@ class DataOptions:
         except ValueError:
             raise ValueError(f"value_range is {self.value_range!r}; it must be two numbers, like 0,255") from None
         if not low < high:
-            raise ValueError(f"value_range is {self.value_range}; the first number must be the smaller one")
+            raise ValueError(f"value_range is {self.value_range}; the first number must be smaller than the second")
         return low, high
 
     @property
     def shares(self) -> tuple[float, float, float] | None:
-        """Shares for training, validation and test; None: the source's own."""
+        """Fractions for training, validation and test; None: the source's own split."""
         if not self.split:
             return None
         try:
@@ -100,13 +102,13 @@ class DataOptions:
             parts = [parts[0], 0.0, parts[1]]
         if len(parts) != 3 or min(parts) < 0 or parts[0] == 0 or parts[2] == 0 or abs(sum(parts) - 1) > 1e-6:
             raise ValueError(
-                f"split is {self.split!r}; it must be shares that add up to 1, like 0.8/0.1/0.1 (train/validation/test) or 0.9/0.1"
+                f"split is {self.split!r}; it must be fractions that add up to 1, like 0.8/0.1/0.1 (train/validation/test) or 0.9/0.1"
             )
         return parts[0], parts[1], parts[2]
 
     @property
     def raw_shape(self) -> tuple[int, int, int] | None:
-        """What `tfrecord_shape` says; None: images are encoded."""
+        """Shape given by `tfrecord_shape`; None: images are encoded."""
         if not self.tfrecord_shape:
             return None
         match = re.fullmatch(r"(\d+)x(\d+)x([1-4])", self.tfrecord_shape)
@@ -118,10 +120,10 @@ class DataOptions:
 
     @property
     def background_colour(self) -> tuple[int, int, int]:
-        """Red, green and blue, 0 to 255."""
+        """Red, green and blue of `background`, 0 to 255."""
         from PIL import ImageColor
 
         try:
             return ImageColor.getcolor(self.background, "RGB")  # type: ignore[return-value]
         except ValueError:
-            raise ValueError(f"background is {self.background!r}; it must be a colour's name or #rrggbb") from None
+            raise ValueError(f"background is {self.background!r}; it must be the name of a colour or #rrggbb") from None

@@ -1,4 +1,4 @@
-"""Points in the plane drawn from a few small Gaussians: where mode collapse is seen in seconds."""
+"""Points in the plane from a mixture of narrow Gaussians, which shows mode collapse in seconds."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ NAMES = ("ring", "grid")
 
 
 def load(name: str) -> Dataset:
-    """`ring` or `grid`."""
+    """Load `ring` or `grid`."""
     return ring() if name == "ring" else grid()
 
 
 def ring() -> Dataset:
-    """Eight Gaussians of deviation 0.01 on a circle of radius 1 (Srivastava et al. 2017, VEEGAN, section 5.1)."""
+    """Eight Gaussians of standard deviation 0.01 on a circle of radius 1 (Srivastava et al. 2017, VEEGAN, section 5.1)."""
     angles = 2 * np.pi * np.arange(8) / 8
     return _mixture("ring", np.stack([np.cos(angles), np.sin(angles)], axis=1), 0.01)
 
 
 def grid() -> Dataset:
-    """Twenty-five Gaussians on a 5x5 grid: VEEGAN's, spacing 2 and deviation 0.05, scaled to [-1, 1] by a quarter."""
+    """Twenty-five Gaussians on a 5x5 grid: VEEGAN's, with spacing 2 and standard deviation 0.05, scaled by 1/4 to [-1, 1]."""
     axis = np.linspace(-1, 1, 5)
     return _mixture("grid", np.array([(x, y) for x in axis for y in axis]), 0.05 / 4)
 
 
 def _mixture(name: str, modes: np.ndarray, deviation: float) -> Dataset:
-    """Points float32 [N, 2], the same at each call; labels say which Gaussian a point is of."""
+    """Draw points float32 [N, 2], the same at each call. Labels are the numbers of their Gaussians."""
     random = np.random.default_rng(0)
     labels = random.integers(0, len(modes), TRAIN + TEST).astype(np.int32)
     points = (modes[labels] + random.normal(0, deviation, (TRAIN + TEST, 2))).astype(np.float32)

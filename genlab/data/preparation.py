@@ -1,4 +1,4 @@
-"""From what a source holds to what training reads: selected, brought to one frame, in memory where it fits."""
+"""Prepare a source for training: select images, bring them to one frame, and load them into memory if they fit."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from genlab.errors import UsageError
 log = logging.getLogger("genlab")
 
 SMALLEST, LARGEST = 8, 1024
-"""Height and width that images may have, in pixels."""
+"""Allowed range of height and width, in pixels."""
 SUGGESTED = 64
 
 
 def prepare(dataset: Dataset, options: DataOptions) -> Dataset:
-    """The data set as the options ask for it.
+    """Prepare a data set according to the options.
 
-    Raises UsageError where options do not fit the data, where images differ in size and none is asked for, and where
-    some cannot be read and `skip_bad` is off.
+    Raises UsageError if options do not fit the data, if images differ in size without `size`, and if some cannot be read
+    without `skip_bad`.
     """
     if len(dataset.images) == 0:
         raise UsageError(f"{dataset.source or dataset.name}: there are no images in it.")
@@ -58,7 +58,7 @@ def prepare(dataset: Dataset, options: DataOptions) -> Dataset:
 
 
 def _frame(shapes: list[tuple[int, int, int]], dataset: Dataset, options: DataOptions) -> Frame:
-    """The frame that the options ask for, or that all images have."""
+    """Return the frame given by the options, or the common size and channels of all images."""
     counts = collections.Counter((height, width) for height, width, _ in shapes)
     size = options.height_and_width
     if size is None:
@@ -67,20 +67,19 @@ def _frame(shapes: list[tuple[int, int, int]], dataset: Dataset, options: DataOp
             heights, widths = [shape[0] for shape in shapes], [shape[1] for shape in shapes]
             raise UsageError(
                 f"{dataset.source or dataset.name}: the images are of {len(counts):,} sizes, from {min(heights)} to {max(heights)} "
-                f"pixels high and {min(widths)} to {max(widths)} wide. Give the size that they are to be brought to: --size "
-                f"{SUGGESTED}, or --size HEIGHTxWIDTH."
+                f"pixels high and {min(widths)} to {max(widths)} wide. Resize them: --size {SUGGESTED}, or --size HEIGHTxWIDTH."
             )
         if min(size) < SMALLEST or max(size) > LARGEST:
             raise UsageError(
                 f"{dataset.source or dataset.name}: the images are {size[0]}x{size[1]} pixels; from {SMALLEST}x{SMALLEST} to "
-                f"{LARGEST}x{LARGEST} can be trained on. Give another --size, such as {SUGGESTED}."
+                f"{LARGEST}x{LARGEST} are supported. Resize them: --size {SUGGESTED}."
             )
     channels = shapes[0][2] if options.channels == "auto" else int(options.channels)
     return Frame(*size, channels, options.resize, options.background_colour)
 
 
 def _framed(images: Images, frame: Frame) -> np.ndarray:
-    """An array brought to the frame; the same one where it fits already."""
+    """Bring an array to the frame. Returns the same array if it fits already."""
     assert isinstance(images, np.ndarray)
     if images.shape[1:] == frame.shape:
         return images
@@ -91,17 +90,16 @@ def _framed(images: Images, frame: Frame) -> np.ndarray:
 
 
 def _records(dataset: Dataset) -> dict[str, Records]:
-    """The images of every split, all of them on disk."""
+    """Return the images on disk, by split."""
     return {split: images for split, (images, _) in dataset.parts().items() if isinstance(images, Records)}
 
 
 def _read(dataset: Dataset, records: dict[str, Records], options: DataOptions) -> Dataset:
-    """Every image decoded once: kept where all fit into memory, else only checked, and that once for the same files."""
+    """Decode every image once: into memory if all fit, else only to check them, with the result cached."""
     size = sum(each.nbytes for each in records.values())
     if size > options.memory * 2**30:
         log.info(
-            f"data    {size / 2**30:.1f} GiB of pixels are more than --memory {options.memory:g}: images are read as they are "
-            "needed"
+            f"data    {size / 2**30:.1f} GiB of pixels are more than --memory {options.memory:g}: images are read on demand"
         )
         return _without_bad(dataset, records, _checked_once(records), options)
     arrays = {split: np.empty(each.shape, np.uint8) for split, each in records.items()}
@@ -111,7 +109,7 @@ def _read(dataset: Dataset, records: dict[str, Records], options: DataOptions) -
 
 
 def _checked_once(records: dict[str, Records]) -> dict[str, dict[int, str]]:
-    """What cannot be decoded, from the cache where the same files were checked before."""
+    """Return the images that cannot be decoded, from the cache if the same files were checked before."""
     digest = hashlib.sha256("".join(each.sha256() for each in records.values()).encode()).hexdigest()
     path = files.cache_folder() / f"checked-{digest[:16]}.json"
     if path.is_file():
@@ -125,7 +123,7 @@ def _checked_once(records: dict[str, Records]) -> dict[str, dict[int, str]]:
 def _without_bad(
     dataset: Dataset, records: dict[str, Records], bad: dict[str, dict[int, str]], options: DataOptions
 ) -> Dataset:
-    """The data set without images that cannot be read; UsageError with their names where they may not be skipped."""
+    """Return the data set without unreadable images. Raises UsageError with their names unless `skip_bad` is on."""
     named = [(records[split].name(row), why) for split, rows in bad.items() for row, why in rows.items()]
     if not named:
         return dataset
@@ -133,6 +131,6 @@ def _without_bad(
     good = {split: np.setdiff1d(np.arange(len(images)), list(bad[split])) for split, (images, _) in parts.items()}
     if not options.skip_bad or not all(map(len, good.values())):
         raise refusal(dataset.source, named)
-    log.warning(f"warning {len(named):,} images cannot be read and are left out; config.json has their names")
+    log.warning(f"warning {len(named):,} images cannot be read and are skipped; config.json has their names")
     skipped = dataset.skipped + tuple(name for name, _ in named)
     return dataset.with_parts({split: part_of(part, good[split]) for split, part in parts.items()}, skipped=skipped)

@@ -1,4 +1,4 @@
-"""Images that stay on disk until they are asked for, to be used as an array is."""
+"""Images on disk that are read on demand, with the interface of an array."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from genlab.data.frame import Frame
 from genlab.errors import UsageError
 
 NAMED = 10
-"""How many bad files an error names."""
+"""Maximum number of unreadable files that an error lists."""
 SLOW = 1e-3
-"""Seconds from which on an image is worth a thread. Threads halve the rate of images of 64x64, which are mostly Python's work."""
+"""Seconds per image above which threads are used. For 64x64 images, mostly Python's work, they halve the throughput."""
 AT_ONCE = 1024
-"""How many images are read between two updates of the progress bar."""
+"""Images read between two updates of the progress bar."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Header:
-    """What is known of an image before it is decoded."""
+    """Properties of an image that are known before decoding."""
 
     height: int
     width: int
@@ -39,39 +39,39 @@ class Header:
 
 
 class Reader(abc.ABC):
-    """The images of a source by number, each of its own size."""
+    """Reads the images of a source by index; their sizes may differ."""
 
     @abc.abstractmethod
     def __len__(self) -> int: ...
 
     @abc.abstractmethod
     def read(self, index: int) -> Image.Image | np.ndarray:
-        """A picture, or an array uint8 [H, W, C]. Raises ValueError or OSError where it cannot be read."""
+        """Read a picture, or an array uint8 [H, W, C]. Raises ValueError or OSError if it cannot be read."""
 
     @abc.abstractmethod
     def header(self, index: int) -> Header:
-        """Raises as `read` does."""
+        """Read the header. Raises like `read`."""
 
     @abc.abstractmethod
     def name(self, index: int) -> str:
-        """What a person finds the image by."""
+        """Return a name by which the user can find the image."""
 
     @abc.abstractmethod
     def digest(self) -> str:
-        """Changes where the files change; their names and sizes, not all of their content."""
+        """Return a hash of the files' names and sizes, not of their content."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Records:
-    """Images of a reader, as an array uint8 [N, H, W, C] that is read row by row.
+    """Images of a reader, like an array uint8 [N, H, W, C] that is read row by row.
 
-    `records[rows]` with a slice, a number or an array of numbers reads those rows. Before it has a frame its images may
-    be of any size, and none can be read.
+    `records[rows]` with a slice, an index or an array of indices reads those rows. Without a frame, images may have any
+    size and cannot be read yet.
     """
 
     reader: Reader
     rows: np.ndarray
-    """Which of the reader's images these are, int64 [N]."""
+    """Indices of these images in the reader, int64 [N]."""
     frame: Frame | None = None
 
     dtype = np.dtype(np.uint8)
@@ -84,7 +84,7 @@ class Records:
         return len(self.rows)
 
     def name(self, row: int) -> str:
-        """What a person finds the image of that row by."""
+        """Return a name by which the user can find the image of a row."""
         return self.reader.name(int(self.rows[row]))
 
     @property
@@ -94,11 +94,11 @@ class Records:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the images take once they are in memory."""
+        """Bytes that the images take in memory."""
         return int(np.prod(self.shape, dtype=np.int64))
 
     def take(self, rows: np.ndarray) -> Records:
-        """Those rows as records of their own; nothing is read."""
+        """Return the records of some rows, without reading them."""
         return dataclasses.replace(self, rows=self.rows[rows])
 
     def __getitem__(self, rows: Any) -> np.ndarray:
@@ -115,18 +115,18 @@ class Records:
         try:
             return self.frame.of(self.reader.read(index))
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise UsageError(f"{self.reader.name(index)} cannot be read any more: {reason(error)}.") from error
+            raise UsageError(f"{self.reader.name(index)} can no longer be read: {reason(error)}.") from error
 
     def sha256(self) -> str:
-        """Of the files' names and sizes, which rows of them, and the frame."""
+        """Return a hash of the files' names and sizes, the rows and the frame."""
         digest = hashlib.sha256(f"{self.reader.digest()} {self.frame}".encode())
         digest.update(self.rows.tobytes())
         return digest.hexdigest()
 
     def headers(self) -> tuple[list[Header | None], dict[int, str]]:
-        """The header of every row, None where it cannot be read, and why not, by row."""
+        """Return the header of every row (None if it cannot be read), and the reasons by row."""
         found: list[Header | None] = [None] * len(self)
-        distinct: dict[Header, Header] = {}  # a million images have few
+        distinct: dict[Header, Header] = {}  # a million images have few different headers
 
         def keep(row: int, header: Header) -> None:
             found[row] = distinct.setdefault(header, header)
@@ -134,7 +134,7 @@ class Records:
         return found, self._attempt(self.reader.header, "looking at images", keep)
 
     def checked(self, into: np.ndarray | None = None) -> dict[int, str]:
-        """Decode every row, and say which could not be, and why; `into`, [N, H, W, C], takes the images where given."""
+        """Decode every row, into `into` [N, H, W, C] if given. Return the reasons of failures by row."""
         frame = self.frame
         assert frame is not None
 
@@ -148,7 +148,7 @@ class Records:
         return self._attempt(decode, "reading images" if into is not None else "checking images", keep)
 
     def _attempt(self, work: Callable[[int], Any], title: str, keep: Callable[[int, Any], None]) -> dict[int, str]:
-        """Do the work on every row, in threads, and hand what it gave to `keep`; what went wrong, by row."""
+        """Call `work` on every row, in threads, and `keep` with its results. Return the reasons of failures by row."""
 
         def attempt(index: int) -> Any:
             try:
@@ -172,12 +172,12 @@ class Records:
 
 @functools.cache
 def _pool() -> concurrent.futures.ThreadPoolExecutor:
-    """Threads that decode images: Pillow lets go of Python's lock while it works."""
+    """Return the threads that decode images: Pillow releases Python's lock while it decodes."""
     return concurrent.futures.ThreadPoolExecutor(min(8, os.cpu_count() or 1), "genlab-images")
 
 
 def by_threads(work: Callable[[Any], Any], images: Sequence[Any] | np.ndarray) -> Iterator[Any]:
-    """What the work gives for each image (or its number), in order; in threads where one takes long enough to be worth it."""
+    """Yield the result of `work` for each image (or index), in order; uses threads once an image takes longer than SLOW."""
     for done, image in enumerate(images):
         started = time.perf_counter()
         result = work(image)
@@ -189,21 +189,21 @@ def by_threads(work: Callable[[Any], Any], images: Sequence[Any] | np.ndarray) -
 
 
 def reason(error: BaseException) -> str:
-    """Why an image cannot be read, in a few words."""
+    """Describe briefly why an image cannot be read."""
     if isinstance(error, Image.UnidentifiedImageError):
         return "it is not an image of a known format"
     if isinstance(error, Image.DecompressionBombError):
-        return "it is larger than what is safe to decode"
+        return "it is too large to decode safely"
     return str(error).splitlines()[0].rstrip(".")[:120] if str(error) else type(error).__name__
 
 
 def refusal(source: str, bad: Iterable[tuple[str, str]]) -> UsageError:
-    """The error that names bad images, the first ten of them."""
+    """Return the error that lists unreadable images, the first ten of them."""
     named = list(bad)
     lines = [f"  {name}: {why}" for name, why in named[:NAMED]]
     if len(named) > NAMED:
         lines.append(f"  and {len(named) - NAMED:,} more")
     return UsageError(
-        f"{source}: {len(named):,} of the images cannot be read. Repair or remove them, or give --skip-bad to go on without "
-        "them:\n" + "\n".join(lines)
+        f"{source}: {len(named):,} of the images cannot be read. Repair or remove them, or add --skip-bad to skip them:\n"
+        + "\n".join(lines)
     )

@@ -1,4 +1,4 @@
-"""Which of a data set's images are used, and for what: classes, a limit, a split."""
+"""Select images of a data set by class, limit and split."""
 
 from __future__ import annotations
 
@@ -14,10 +14,7 @@ from genlab.errors import UsageError, closest
 
 
 def select(dataset: Dataset, options: DataOptions) -> Dataset:
-    """The data set with the classes, the limit, the split and the balance that the options ask for.
-
-    Raises UsageError where they do not fit the data.
-    """
+    """Apply the options for classes, split, limit and balance. Raises UsageError if they do not fit the data."""
     if options.classes:
         dataset = of_classes(dataset, options.classes)
     if options.shares is not None:
@@ -34,14 +31,14 @@ def select(dataset: Dataset, options: DataOptions) -> Dataset:
 
 
 def part_of(part: Part, rows: np.ndarray) -> Part:
-    """Those images with their labels; of images on disk nothing is read."""
+    """Return some rows of images and labels, without reading images on disk."""
     images, labels = part
     chosen = images.take(rows) if isinstance(images, Records) else images[rows]
     return chosen, None if labels is None else labels[rows]
 
 
 def of_classes(dataset: Dataset, text: str) -> Dataset:
-    """The images of the classes that are named or numbered, `3,7`, which are numbered anew in their old order."""
+    """Return the images of some classes, given by name or number like `3,7`, renumbered in their original order."""
     names = dataset.class_names
     if not names:
         raise UsageError(f"--classes {text}: {dataset.name} has no labels.")
@@ -70,12 +67,12 @@ def of_classes(dataset: Dataset, text: str) -> Dataset:
 
 
 def split(dataset: Dataset, shares: tuple[float, float, float], seed: int) -> Dataset:
-    """The training images divided into training, validation and test, each class by the same shares.
+    """Split the training images into training, validation and test, stratified by class.
 
-    Raises UsageError where the source has a split of its own, or a part would be empty.
+    Raises UsageError if the source has its own split, or a part would be empty.
     """
     if dataset.test_images is not None:
-        raise UsageError(f"--split: {dataset.name} has held-out images of its own.")
+        raise UsageError(f"--split: {dataset.name} has held-out images of its own. Leave it out.")
     count = len(dataset.images)
     ends = np.rint(np.cumsum(shares) * count).astype(int)
     order = stratified_order(count, dataset.labels, seed)
@@ -97,7 +94,7 @@ def split(dataset: Dataset, shares: tuple[float, float, float], seed: int) -> Da
 
 
 def stratified_order(count: int, labels: np.ndarray | None, seed: int) -> np.ndarray:
-    """A shuffled order of the rows in which every beginning has the classes in (nearly) their shares of the whole."""
+    """Return a shuffled order of the rows, in which every prefix has (nearly) the class proportions of the whole."""
     order = np.random.default_rng(seed).permutation(count)
     if labels is None:
         return order

@@ -1,4 +1,4 @@
-"""TFRecord shards: images of any source written in pieces with checksums, and read by their number."""
+"""TFRecord shards: write images of any source in files with checksums, and read them by index."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ FORMAT = "genlab-shards-1"
 
 @dataclasses.dataclass(frozen=True)
 class Keys:
-    """Where in an example the image and its label are."""
+    """Keys of the image and its label in an example."""
 
     image: str = "image"
     label: str = "label"
     raw_shape: tuple[int, int, int] | None = None
-    """Height, width and channels of raw bytes; None: the image is encoded."""
+    """(height, width, channels) of raw bytes; None: the image is encoded."""
 
 
 class Shards(Reader):
-    """The examples of TFRecord files, by number."""
+    """Reads the examples of TFRecord files by index."""
 
     def __init__(self, paths: list[pathlib.Path], keys: Keys) -> None:
         self.paths = paths
         self.keys = keys
-        # Files are not kept open, nor mapped for long: there may be thousands of them, and their pages would count as memory.
+        # Files are neither kept open nor mapped: there may be thousands, and mapped pages count as memory.
         places = []
         for path in paths:
             with _mapped(path) as content:
@@ -59,7 +59,7 @@ class Shards(Reader):
         return len(self._starts)
 
     def example(self, index: int) -> Any:
-        """The features of an example by key. Raises ValueError where it is none."""
+        """Return the features of an example by key. Raises ValueError if it is not an example."""
         with self.paths[self._shard(index)].open("rb", buffering=0) as file:
             file.seek(int(self._starts[index]))
             return _features(file.read(int(self._lengths[index])))
@@ -73,7 +73,7 @@ class Shards(Reader):
             )
         values = features[self.keys.image].bytes_list.value
         if len(values) != 1:
-            raise ValueError(f"{self.keys.image!r} holds {len(values)} byte strings; one is needed")
+            raise ValueError(f"{self.keys.image!r} holds {len(values)} byte strings; it must hold one")
         shape = self.keys.raw_shape
         if shape is None:
             picture = Image.open(io.BytesIO(values[0]))
@@ -92,18 +92,18 @@ class Shards(Reader):
         return Header(picture.height, picture.width, picture.mode in GREY, picture.mode)
 
     def labels(self) -> np.ndarray | None:
-        """int32 [N]; None where the first example has none. Raises UsageError where another has none, or no integer."""
+        """Return labels, int32 [N]; None if the first example has none. Raises UsageError for missing or invalid labels."""
         key = self.keys.label
         if not len(self) or key not in self.example(0):
             return None
         labels = np.empty(len(self), np.int32)
         for path, first, end in zip(self.paths, [0, *self._ends], self._ends, strict=False):
-            with _mapped(path) as content:  # once for all: a file that is opened for each label takes minutes
+            with _mapped(path) as content:  # mapped once: opening the file for each label takes minutes
                 for index in range(first, end):
                     start = int(self._starts[index])
                     values = _features(content[start : start + int(self._lengths[index])])[key].int64_list.value
                     if len(values) != 1 or not 0 <= values[0] < 2**31:
-                        raise UsageError(f"{self.name(index)}: its label {key!r} is not one integer from 0 on.")
+                        raise UsageError(f"{self.name(index)}: its label {key!r} must be one integer, at least 0.")
                     labels[index] = values[0]
         return labels
 
@@ -121,16 +121,16 @@ class Shards(Reader):
 
 
 def _features(content: bytes) -> Any:
-    """The features of an example by key."""
+    """Parse the features of an example by key."""
     try:
         return tf.train.Example.FromString(content).features.feature
     except Exception as error:  # protobuf's own exception is in a private module
-        raise ValueError("its bytes are no tf.train.Example") from error
+        raise ValueError("its bytes are not a tf.train.Example") from error
 
 
 @contextlib.contextmanager
 def _mapped(path: pathlib.Path) -> Iterator[Any]:
-    """The bytes of a file, however large, while they are looked at."""
+    """Map a file of any size into memory for a while."""
     if not path.stat().st_size:  # nothing to map
         yield b""
         return
@@ -139,23 +139,23 @@ def _mapped(path: pathlib.Path) -> Iterator[Any]:
 
 
 def _record_places(path: pathlib.Path, content: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Where the records of a TFRecord file begin and how long they are, in bytes.
+    """Return start and length of the records of a TFRecord file, in bytes.
 
     A record is its length (8 bytes), a checksum of that (4), the bytes, and a checksum of these (4).
     """
     if content[:2] == b"\x1f\x8b":
         raise UsageError(
-            f"{path} is compressed as a whole, so that no record can be read by its number. Write it anew without compression."
+            f"{path} is compressed as a whole, so records cannot be read by index. Write it again without compression."
         )
     starts: list[int] = []
     lengths: list[int] = []
     position = 0
     while position < len(content):
         if position + 12 > len(content):
-            raise UsageError(f"{path} is cut short: its record {len(starts)} has no end.")
+            raise UsageError(f"{path} is cut short: its record {len(starts)} is incomplete.")
         (length,) = struct.unpack_from("<Q", content, position)
         if position + 16 + length > len(content):
-            raise UsageError(f"{path} is cut short or no TFRecord file: its record {len(starts)} has no end.")
+            raise UsageError(f"{path} is cut short or not a TFRecord file: its record {len(starts)} is incomplete.")
         starts.append(position + 12)
         lengths.append(length)
         position += 16 + length
@@ -171,10 +171,10 @@ def _record_files(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def load(path: pathlib.Path, keys: Keys) -> Dataset:
-    """The images of a folder of shards, or of one TFRecord file; they have no frame yet.
+    """Load the images of a folder of shards, or of one TFRecord file; they have no frame yet.
 
-    Shards that genlab wrote say themselves what they hold, and which are held out. Raises UsageError where a shard is
-    missing or of another size than the index says.
+    For shards written by genlab, the index describes content and splits. Raises UsageError if a shard is missing or its
+    size differs from the index.
     """
     if path.is_file():
         return _foreign(path, [path], keys)
@@ -190,13 +190,13 @@ def load(path: pathlib.Path, keys: Keys) -> Dataset:
             if not file.is_file() or file.stat().st_size != shard["bytes"]:
                 found = f"{file.stat().st_size:,} bytes" if file.is_file() else "missing"
                 raise UsageError(
-                    f"{file} is {found}, and the index says {shard['bytes']:,} bytes. Write the shards anew."
+                    f"{file} is {found}, and the index says {shard['bytes']:,} bytes. Write the shards again."
                 )
         if named:
             shards = Shards([path / shard["file"] for shard in named], keys)
             parts[split] = Records.all_of(shards), shards.labels() if index["class_names"] else None
     if "train" not in parts:
-        raise UsageError(f"{path}: its index names no shards to train on.")
+        raise UsageError(f"{path}: its index lists no shards for training.")
     images, labels = parts["train"]
     dataset = Dataset(index["name"], str(path), images, labels, class_names=tuple(index["class_names"]))
     return dataset.with_parts(parts)
@@ -218,11 +218,11 @@ def _foreign(path: pathlib.Path, files: list[pathlib.Path], keys: Keys) -> Datas
 
 
 def read_index(folder: pathlib.Path) -> dict[str, Any]:
-    """The index of shards that genlab wrote. Raises UsageError where it cannot be read or is of another format."""
+    """Read the index of shards written by genlab. Raises UsageError if it is unreadable, incomplete or of another format."""
     try:
         index = json.loads((folder / INDEX).read_text())
         if index["format"] != FORMAT or not index["complete"]:
-            state = "of another format" if index["format"] != FORMAT else "not complete: call the same command again"
+            state = "of another format" if index["format"] != FORMAT else "not complete: type the same command again"
             raise UsageError(f"{folder / INDEX} is {state}.")
         return index
     except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
@@ -230,7 +230,7 @@ def read_index(folder: pathlib.Path) -> dict[str, Any]:
 
 
 def damaged(folder: pathlib.Path) -> list[str]:
-    """The shards whose content is not what the index's checksums say, by name."""
+    """Return the names of the shards whose checksums do not match the index."""
     return [
         shard["file"] for shard in read_index(folder)["shards"] if _sha256(folder / shard["file"]) != shard["sha256"]
     ]
@@ -245,12 +245,13 @@ def write(
     images_per_shard: int = IMAGES_PER_SHARD,
     progress: Callable[[int], None] = lambda images: None,
 ) -> dict[str, Any]:
-    """Write images as shards with an index, and return the index. What is there already is not written again.
+    """Write images as shards with an index, and return the index. Existing shards of the same command are kept.
 
-    `facts` say what the images are: `name`, `shape` [H, W, C], `class_names`, and what else the index is to keep; they
-    must be the same when a cut-off writing is taken up. `parts` give for each split the number of images and a
-    function of rows -> (uint8 [N, H, W, C], labels [N] or None). `progress` is told of images done. Images are encoded as PNG, or
-    stored `raw`, as those of two or four channels always are. Raises UsageError where the folder holds anything else.
+    `facts` describe the images: `name`, `shape` [H, W, C], `class_names`, and anything else to store in the index. They must
+    be the same to resume an interrupted call. `parts` holds for each split the number of images and a function of rows ->
+    (uint8 [N, H, W, C], labels [N] or None). `progress` is called with the number of images written. Images are encoded as
+    PNG, or stored `raw`, which is always the case for two or four channels. Raises UsageError if the folder has other
+    content.
     """
     folder.mkdir(parents=True, exist_ok=True)
     raw = raw or facts["shape"][2] not in (1, 3)
@@ -275,12 +276,12 @@ def write(
 
 
 def _begun(folder: pathlib.Path, facts: dict[str, Any]) -> dict[str, Any]:
-    """The index of a writing that was cut off, or a new one."""
+    """Return the index of an interrupted call, or a new one."""
     new = facts | {"complete": False, "shards": []}
     path = folder / INDEX
     if not path.is_file():
         if any(folder.iterdir()):
-            raise UsageError(f"{folder} is not empty, and holds no shards of genlab's. Choose another folder.")
+            raise UsageError(f"{folder} is not empty, and holds no shards written by genlab. Choose another folder.")
         return new
     try:
         index = json.loads(path.read_text())

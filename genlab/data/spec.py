@@ -1,4 +1,4 @@
-"""What a model must know of its data, and the range of pixels: uint8 on disk and in the stream, [-1, 1] in a model."""
+"""What a model needs to know of its data, and pixel ranges: uint8 on disk and in the stream, [-1, 1] in a model."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from genlab.backend import tf
 
 @dataclasses.dataclass(frozen=True)
 class DataSpec:
-    """What a model must know of its data."""
+    """What a model needs to know of its data."""
 
     shape: tuple[int, ...]
     """(height, width, channels) of images, in pixels; (size,) of vectors."""
     num_classes: int = 0
-    """How many classes the labels name; 0: no labels."""
+    """Number of classes of the labels; 0: no labels."""
 
     @property
     def is_image(self) -> bool:
-        """Whether the data are images; otherwise they are vectors, such as points in the plane."""
+        """Whether the data are images; else they are vectors, such as points in the plane."""
         return len(self.shape) == 3
 
 
 def to_model_range(images: Any) -> Any:
-    """uint8 [...] from 0 to 255 -> float32 in [-1, 1]. Vectors, which are floats, stay as they are."""
+    """Convert uint8 [...] to float32 in [-1, 1]. Vectors, which are floats, are not scaled."""
     if images.dtype != np.uint8:
         return tf.cast(images, tf.float32)
     return tf.cast(images, tf.float32) / 127.5 - 1.0
 
 
 def to_pixels(images: Any) -> np.ndarray:
-    """Floats [...] in [-1, 1] -> uint8 from 0 to 255, rounded: the inverse of `to_model_range`."""
+    """Convert floats [...] in [-1, 1] to uint8, with rounding: the inverse of `to_model_range`."""
     return np.clip(np.rint((np.asarray(images, np.float32) + 1.0) * 127.5), 0, 255).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Three digits as the red, green and blue of one image: a thousand modes that a classifier of digits can count."""
+"""Three digits as red, green and blue of one image: a thousand modes that a classifier of digits can count."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ TRAIN, TEST = 128_000, 26_000
 
 
 def stack(digits: Dataset, train: int = TRAIN, test: int = TEST) -> Dataset:
-    """Images [N, H, W, 3] of three grey digits each, drawn at random; always the same for the same digits.
+    """Stack three random grey digits per image, [N, H, W, 3]; the same digits always give the same result.
 
     Metz et al. 2017, "Unrolled Generative Adversarial Networks" (https://arxiv.org/abs/1611.02163), section 3.3.1, with
-    the counts of Srivastava et al. 2017. The label is the number that the digits read, red first. Raises UsageError for
-    anything but grey images of ten classes.
+    the counts of Srivastava et al. 2017. The label is the three-digit number, red first. Raises UsageError for anything
+    but grey images of ten classes.
     """
     if digits.spec.shape[-1] != 1 or digits.labels is None or digits.spec.num_classes != 10:
-        raise UsageError(f"--data stacked:{digits.source}: grey images with labels of ten digits are needed.")
+        raise UsageError(f"--data stacked:{digits.source}: the source must be grey images with labels of ten digits.")
     assert isinstance(digits.images, np.ndarray)
     images, labels = _triples(digits.images, digits.labels, train, seed=0)
     held_out, held_out_labels = digits.test_images, digits.test_labels

@@ -1,4 +1,4 @@
-"""Image data sets of tensorflow-datasets, where that is installed."""
+"""Image data sets of tensorflow-datasets, if that is installed."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from genlab.errors import GenlabError, UsageError
 
 
 def load(name: str) -> Dataset:
-    """The `train` and (where there is one) `test` split of a set with images and perhaps labels, read into memory.
+    """Read the `train` split and, if there is one, the `test` split of a data set into memory, with labels if it has any.
 
-    Raises GenlabError where tensorflow-datasets is not installed or has no such set, or has it without images of one size.
+    Raises UsageError if tensorflow-datasets is not installed or the images do not have one size, GenlabError if the data
+    set cannot be loaded.
     """
     try:
         import tensorflow_datasets as tfds
@@ -22,7 +23,7 @@ def load(name: str) -> Dataset:
         ) from None
     try:
         splits, info = tfds.load(name, with_info=True)
-    except Exception as error:  # of its own kinds, of the network's
+    except Exception as error:  # its own exceptions, and network errors
         raise GenlabError(f"tfds:{name} could not be loaded: {str(error).splitlines()[0][:200]}") from error
     if "image" not in info.features or "train" not in splits:
         raise UsageError(f"tfds:{name} has no training split with an `image`.")
@@ -32,7 +33,9 @@ def load(name: str) -> Dataset:
         rows = list(tfds.as_numpy(splits[split]))
         shapes = {row["image"].shape for row in rows}
         if len(shapes) > 1:
-            raise UsageError(f"tfds:{name} has images of {len(shapes)} sizes; save them as files and give the folder.")
+            raise UsageError(
+                f"tfds:{name} has images of {len(shapes)} sizes; save them as files and use --data FOLDER."
+            )
         labels = None if label is None else np.array([row["label"] for row in rows])
         return from_arrays(np.stack([row["image"] for row in rows]), labels, name=name, source=f"tfds:{name}")
 
