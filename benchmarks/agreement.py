@@ -1,10 +1,10 @@
-"""Hold genlab's figures against torch-fidelity and prdc on the same features, and say how far they are apart.
+"""Compare genlab's metrics with those of torch-fidelity and prdc on the same features.
 
     pip install -e ".[benchmarks]"
     python benchmarks/agreement.py --data mnist
 
-The features are those of genlab's classifier of digits: of held-out images, and of training images under noise. Results go
-to benchmarks/results/agreement.json.
+The features come from genlab's classifier of digits, for held-out images and for training images with noise. Results go to
+benchmarks/results/agreement.json.
 """
 
 from __future__ import annotations
@@ -34,8 +34,13 @@ def main() -> None:
     real, _ = extractor(dataset.test_images[: arguments.count])
     fake, logits = extractor(noisy)
     ours, theirs = of_genlab(real, fake, logits), of_references(real, fake, logits)
-    apart = {name: abs(ours[name] - theirs[name]) / abs(theirs[name]) for name in ours}
-    entry = {"genlab": ours, "references": theirs, "relative_difference": apart, "largest": max(apart.values())}
+    difference = {name: abs(ours[name] - theirs[name]) / abs(theirs[name]) for name in ours}
+    entry = {
+        "genlab": ours,
+        "references": theirs,
+        "relative_difference": difference,
+        "largest": max(difference.values()),
+    }
     entry |= {"data": dataset.name, "count": arguments.count, "extractor_sha256": extractor.sha256}
     results.add("agreement", entry)
 
@@ -45,7 +50,7 @@ def of_genlab(real: np.ndarray, fake: np.ndarray, logits: np.ndarray) -> dict[st
     density, coverage = neighbours.density_and_coverage(real, fake)
     return {
         "frechet_distance": distances.frechet_distance(fake, real),
-        # One subset, of all: what subsets are drawn is chance, and differs between the two.
+        # One subset with all images: the libraries would draw different random subsets.
         "kernel_distance": distances.kernel_distance(fake, real, subsets=1, subset_size=len(real))[0],
         "inception_score": classes.inception_score(logits)[0],
         "precision": precision,

@@ -1,11 +1,12 @@
-"""What generated images are worth to a classifier with few real ones, when the generator saw those few alone.
+"""Gain from generated images for a classifier with few real ones, if the generator saw only those few.
 
     python benchmarks/augmentation_benefit.py --data mnist [--per-class 20 50 100] [--seeds 5]
 
-For each number of images a class and each seed a cgan is trained on these images and no others; then a classifier on real
-images alone, with shifts, turns and zooms, with generated images, and with both. The same with all images but one class cut
-to 1%: there generated images of that class alone fill it up to its share, beside copies of its real ones (oversampled).
-Results go to benchmarks/results/augmentation_benefit.json, an entry a training; what is there is not measured again.
+For each number of images per class and each seed, a cgan is trained on only these images. Then a classifier is trained on
+real images only, with shift, rotation and zoom, with generated images, and with both. The same is done with all images
+except for one class cut to 1%, where generated images of that class restore its proportion, compared with copies of its real
+ones (oversampled). Results go to benchmarks/results/augmentation_benefit.json, one entry per setting and seed. Existing
+entries are not measured again.
 """
 
 from __future__ import annotations
@@ -21,17 +22,17 @@ from genlab.evaluate import comparison
 
 KEPT = "augmentation_benefit"
 RECIPE = {"differentiable_augmentation": ("translation",)}
-"""Few images: the discriminator must not learn them by heart."""
+"""For few images: keeps the discriminator from memorizing them."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="mnist", help="name or path, as of genlab.train")
+    parser.add_argument("--data", default="mnist", help="name or path, as in genlab.train")
     parser.add_argument("--per-class", type=int, nargs="*", default=[20, 50, 100])
-    parser.add_argument("--cut-class", type=int, default=9, help="the class that is cut to 1%%")
+    parser.add_argument("--cut-class", type=int, default=9, help="class to cut to 1%%")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--generator-steps", type=int, default=2000)
-    parser.add_argument("--steps", type=int, default=1000, help="of each classifier")
+    parser.add_argument("--steps", type=int, default=1000, help="steps of each classifier")
     arguments = parser.parse_args()
     dataset = genlab.data.load(arguments.data)
     for seed in range(arguments.seeds):
@@ -42,14 +43,14 @@ def main() -> None:
 
 
 def few(dataset, count: int, seed: int, arguments) -> None:
-    """Few images of every class."""
+    """Measure with few images of every class."""
     entry = described(dataset, f"{count} a class", seed, arguments)
     if known(entry):
         return
     rows = comparison.chosen_rows(dataset.labels, count, seed)
     real = dataset.images[:][rows], dataset.labels[rows]
     augment = generator(real, entry, arguments)
-    answers = benefit.predictions_by_condition(
+    predictions = benefit.predictions_by_condition(
         augment.generate(benefit.POOL),
         real,
         dataset.test_images[:],
@@ -58,11 +59,11 @@ def few(dataset, count: int, seed: int, arguments) -> None:
         steps=arguments.steps,
         seed=seed,
     )
-    keep(dataset, entry, answers)
+    keep(dataset, entry, predictions)
 
 
 def cut(dataset, seed: int, arguments) -> None:
-    """All images of every class but one."""
+    """Measure with all images, except for one class cut to 1%."""
     label = arguments.cut_class
     entry = described(dataset, f"class {label} cut to 1%", seed, arguments)
     if known(entry):
@@ -76,12 +77,12 @@ def cut(dataset, seed: int, arguments) -> None:
     settings = {"fraction": share, "steps": arguments.steps, "seed": seed}
     test, classes = dataset.test_images[:], dataset.spec.num_classes
     made = augment.generate(benefit.POOL // classes, labels=label)
-    answers = benefit.predictions_by_condition(made, real, test, classes, **settings)
+    predictions = benefit.predictions_by_condition(made, real, test, classes, **settings)
     copies = dataset.images[:][kept], dataset.labels[kept]
     for condition, source in (("oversampled", "generated"), ("oversampled and classical", "both")):
         found = benefit.predictions_by_condition(copies, real, test, classes, conditions=[source], **settings)
-        answers[condition] = found[source]
-    keep(dataset, entry, answers, dataset.test_labels == label)
+        predictions[condition] = found[source]
+    keep(dataset, entry, predictions, dataset.test_labels == label)
 
 
 def described(dataset, setting: str, seed: int, arguments) -> dict:
@@ -94,7 +95,7 @@ def known(entry: dict) -> bool:
 
 
 def generator(real, entry: dict, arguments, **options) -> genlab.Augmenter:
-    """A conditional GAN of these images alone."""
+    """Train a conditional GAN on only these images and return its Augmenter."""
     run = genlab.fit(
         "cgan",
         *real,
@@ -111,13 +112,13 @@ def generator(real, entry: dict, arguments, **options) -> genlab.Augmenter:
     return genlab.Augmenter.from_run(run, seed=entry["seed"])
 
 
-def keep(dataset, entry: dict, answers: dict[str, np.ndarray], compared: np.ndarray | slice = slice(None)) -> None:
-    """`compared` are the rows of the test images that the p-value is of."""
+def keep(dataset, entry: dict, predictions: dict[str, np.ndarray], compared: np.ndarray | slice = slice(None)) -> None:
+    """Store predicted classes by condition. `compared` selects the test images for the p-value."""
     setting, part = comparison.Setting(None), comparison.Setting(None)
-    setting.add(answers, dataset.test_labels, dataset.spec.num_classes)
+    setting.add(predictions, dataset.test_labels, dataset.spec.num_classes)
     entry["accuracy"] = {condition: values[0] for condition, values in setting.accuracy.items()}
     entry["recall"] = {condition: values[0] for condition, values in setting.recall.items()}
-    chosen = {condition: found[compared] for condition, found in answers.items()}
+    chosen = {condition: found[compared] for condition, found in predictions.items()}
     part.add(chosen, dataset.test_labels[compared], dataset.spec.num_classes)
     entry["tested"] = part.tested
     entry["right"] = {condition: values[0] for condition, values in part.right.items()}
@@ -125,43 +126,43 @@ def keep(dataset, entry: dict, answers: dict[str, np.ndarray], compared: np.ndar
 
 
 def write_table(data: str) -> None:
-    """Accuracy by condition, and recall of the class that was cut."""
+    """Write accuracy by condition, and recall of the class that was cut."""
     entries = [entry for entry in results.entries(KEPT) if entry["data"] == data]
     lines = [
-        f"# Generated images beside few real ones, {data}",
+        f"# Generated images in addition to few real ones, {data}",
         "",
-        "Mean and standard deviation over seeds, and the p-value of the gain over real images alone, with Holm's correction over "
-        f"the numbers of images a class. {results.test(entries)} {results.machines(entries)}.",
-        "The generator, a cgan, was trained on the classifier's own images and no others.",
+        "Mean ± standard deviation over seeds, and the p-value of the gain over only real images, with Holm's correction over "
+        f"the numbers of images per class. {results.test(entries)} {results.machines(entries)}.",
+        "The generator, a cgan, was trained on only the classifier's training images.",
     ]
     groups: dict[bool, dict[str, list[dict]]] = {}
     for entry in entries:
         cut_class = entry["setting"].startswith("class")
         groups.setdefault(cut_class, {}).setdefault(entry["setting"], []).append(entry)
-    for cut_class, by_setting in groups.items():  # recall of one class is another question: corrected apart
+    for cut_class, by_setting in groups.items():  # recall of one class is a separate question, with its own correction
         compared = [
-            results.setting(chosen, [_figures(entry, setting, cut_class) for entry in chosen])
+            results.setting(chosen, [_metrics(entry, setting, cut_class) for entry in chosen])
             for setting, chosen in by_setting.items()
         ]
         for place, (setting, chosen) in enumerate(by_setting.items()):
-            figure = f"recall of class {setting.split()[1]}" if cut_class else "accuracy"
+            metric = f"recall of class {setting.split()[1]}" if cut_class else "accuracy"
             lines += [
                 "",
                 f"## {setting}, {len(chosen)} seeds",
                 "",
-                f"| | {figure} | gain | p | accuracy |",
+                f"| | {metric} | gain | p | accuracy |",
                 "|---|---|---|---|---|",
             ]
             for name, values in compared[place].accuracy.items():
                 found = comparison.differences(compared, name, "real")[place]
-                told = "| | |" if name == "real" else f"| {100 * found.gain:+.2f} | {comparison.shown(found.p_holm)} |"
+                gain = "| | |" if name == "real" else f"| {100 * found.gain:+.2f} | {comparison.shown(found.p_holm)} |"
                 accuracy = [entry["accuracy"][name] for entry in chosen]
-                lines.append(f"| {name} | {comparison.spread(values)} {told} {comparison.spread(accuracy)} |")
+                lines.append(f"| {name} | {comparison.spread(values)} {gain} {comparison.spread(accuracy)} |")
     (results.FOLDER / f"{KEPT}-{data}.md").write_text("\n".join(lines) + "\n")
 
 
-def _figures(entry: dict, setting: str, cut_class: bool) -> dict[str, float]:
-    """What is compared, by condition."""
+def _metrics(entry: dict, setting: str, cut_class: bool) -> dict[str, float]:
+    """Return the metric to compare, by condition."""
     if not cut_class:
         return entry["accuracy"]
     return {name: recall[int(setting.split()[1])] for name, recall in entry["recall"].items()}

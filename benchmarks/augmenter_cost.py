@@ -1,9 +1,9 @@
-"""What the augmenter costs an input pipeline, an image, beside the pipeline alone and Keras' own random changes.
+"""Cost per image of the augmenter in an input pipeline, compared with the bare pipeline and Keras' augmentation layers.
 
     python benchmarks/augmenter_cost.py [--run RUN]
 
-By default a cgan of the embedded digits is trained for some steps: the cost does not depend on how good it is. Median over
-rounds, the ways in turn. Results go to benchmarks/results/augmenter_cost.json.
+By default a cgan of the embedded digits is trained for a few steps: the cost does not depend on its quality. Medians over
+rounds, with the pipelines in turn. Results go to benchmarks/results/augmenter_cost.json.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def main() -> None:
     changes = keras.Sequential([keras.layers.RandomTranslation(0.1, 0.1), keras.layers.RandomRotation(0.05)])
     augment = genlab.Augmenter.from_run(run, fraction=0.5)
     best_of_four = genlab.Augmenter.from_run(run, fraction=0.5, candidates=4, select="discriminator")
-    ways = {
+    functions = {
         "pipeline alone": lambda images, labels: (images, labels),
         "Keras' translation and rotation": lambda images, labels: (changes(images, training=True), labels),
         "half generated": augment,
@@ -41,14 +41,14 @@ def main() -> None:
     random = np.random.default_rng(0)
     images, labels = random.uniform(size=(IMAGES, 28, 28, 1)).astype("float32"), random.integers(0, 10, IMAGES)
     source = tf.data.Dataset.from_tensor_slices((images, labels)).batch(arguments.batch)
-    pipelines = {name: source.map(way, num_parallel_calls=2).prefetch(2) for name, way in ways.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    pipelines = {name: source.map(function, num_parallel_calls=2).prefetch(2) for name, function in functions.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
     for round_ in range(arguments.rounds + 1):
         for name, pipeline in pipelines.items():
             started = time.perf_counter()
             for _ in pipeline:
                 pass
-            if round_:  # the first traces
+            if round_:  # the first round traces
                 seconds[name].append(time.perf_counter() - started)
     microseconds = {name: 1e6 * statistics.median(values) / IMAGES for name, values in seconds.items()}
     results.add(KEPT, {"batch": arguments.batch, "rounds": arguments.rounds, "microseconds_an_image": microseconds})

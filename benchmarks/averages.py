@@ -1,10 +1,10 @@
-"""How samples are averaged: the same training, several running averages of its weights kept side by side, each measured.
+"""Compare moving averages of weights: one training with several averages side by side, each evaluated.
 
     python benchmarks/averages.py --data mnist [--models dcgan wgan cgan vae] [--steps 500 1000 2000] [--seeds 2]
 
-An average has no influence on training, so one run serves all of them. Learning rates are laid out for the largest number
-of steps; a smaller one is a look at the same training while it is under way. Results go to benchmarks/results/averages.json, an entry for
-each run, and the table to benchmarks/results/averages-DATA.md. What is there already is not measured again.
+Averages do not influence training, so one run is enough. Learning-rate schedules span the largest number of steps; smaller
+numbers evaluate the same training before its end. Results go to benchmarks/results/averages.json, one entry per run, and
+the table to benchmarks/results/averages-DATA.md. Existing entries are not measured again.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ SAMPLES = 10_000
 
 
 def corrected(decay: float) -> Any:
-    """Adam's correction: the share of the newest weights after t steps."""
+    """Return the weight of the newest weights after t steps, with Adam's bias correction."""
     return lambda t: (1.0 - decay) / (1.0 - tf.pow(decay, t))
 
 
 def warmed_up(decay: float, least: float) -> Any:
-    """A decay of (1 + t) / (least + t) until that reaches `decay`."""
+    """Return the weight of the newest weights for a decay of (1 + t) / (least + t), at most `decay`."""
     return lambda t: 1.0 - tf.minimum(decay, (1.0 + t) / (least + t))
 
 
@@ -46,11 +46,11 @@ AVERAGES = {
     "0.998, corrected": corrected(0.998),
     "0.999, corrected": corrected(0.999),
 }
-"""The share r of the newest weights in average <- average + r (weights - average), after t steps from 1 on."""
+"""Weight r of the newest weights in average <- average + r (weights - average), after t steps, from 1."""
 
 
 class Several(averaging.WeightAverage):
-    """Keeps every one of AVERAGES beside the model's own."""
+    """Updates all AVERAGES in addition to the model's own."""
 
     newest: Several
 
@@ -69,7 +69,7 @@ class Several(averaging.WeightAverage):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="mnist", help="name or path, as of genlab.train")
+    parser.add_argument("--data", default="mnist", help="name or path, as in genlab.train")
     parser.add_argument("--models", nargs="*", default=["dcgan", "wgan", "cgan", "vae"])
     parser.add_argument("--steps", type=int, nargs="*", default=[500, 1000, 2000])
     parser.add_argument("--seeds", type=int, default=2)
@@ -106,10 +106,10 @@ def main() -> None:
 
 
 def measured(run: Any, dataset: Any, extractor: Any, real: np.ndarray) -> dict[str, float]:
-    """Fréchet distance of the samples of each average of the run that was trained last."""
+    """Return the Fréchet distance of samples for each average of the newest run."""
     found = {}
     trained = Several.newest
-    model = run.model  # of the checkpoint; Several.newest is now that of its own
+    model = run.model  # restored from the checkpoint, which sets Several.newest to its own averages
     own = Several.newest
     for name in AVERAGES:
         for (average, _), kept in zip(own.variables, trained.kept[name], strict=True):

@@ -1,8 +1,8 @@
-"""What using genlab costs beside its steps: starting, sampling, evaluating, memory, and what is drawn and saved meanwhile.
+"""Cost of using genlab besides training steps: start-up, sampling, evaluation, memory, drawing and saving.
 
     python benchmarks/costs.py --data mnist [--rounds 3]
 
-Each command is run as a user would, in a process of its own, and timed from its start to its end. Results go to
+Each command runs in its own process, as for a user, and is timed from start to end. Results go to
 benchmarks/results/costs.json.
 """
 
@@ -25,8 +25,10 @@ KEPT = "costs"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="mnist", help="name or path, as of genlab.train")
-    parser.add_argument("--steps", type=int, default=2000, help="of the run whose memory and overhead are measured")
+    parser.add_argument("--data", default="mnist", help="name or path, as in genlab.train")
+    parser.add_argument(
+        "--steps", type=int, default=2000, help="steps of the run whose memory and overhead are measured"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -61,12 +63,12 @@ def start(module_and_flags: list[str]) -> psutil.Popen:
 def wall(module_and_flags: list[str]) -> float:
     started = time.perf_counter()
     if start(module_and_flags).wait():
-        raise SystemExit(f"{' '.join(module_and_flags)} failed: call it by hand to see why")
+        raise SystemExit(f"{' '.join(module_and_flags)} failed. Run it by hand to see why.")
     return time.perf_counter() - started
 
 
 def logged(runs: pathlib.Path) -> list[pathlib.Path]:
-    """The files that runs have logged figures to, the newest run's last."""
+    """Return the runs' files of metrics, the newest run's last."""
     return sorted(runs.glob("0*/metrics.jsonl"))
 
 
@@ -82,7 +84,7 @@ def until_first_step(module_and_flags: list[str], runs: pathlib.Path) -> float:
 
 
 def trained(module_and_flags: list[str], runs: pathlib.Path) -> tuple[float, float]:
-    """Peak memory in MiB, and the share of the time from the first log line to the end that is no training."""
+    """Return peak memory in MiB, and the fraction of time from first log line to end that is not training."""
     before, peak, first = len(logged(runs)), 0.0, 0.0
     process = start(module_and_flags)
     while process.poll() is None:

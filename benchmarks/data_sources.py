@@ -1,12 +1,11 @@
-"""How fast images come from each source, what memory they take, and how long training waits for them.
+"""Throughput and memory of data sources, and the time that training waits for them.
 
     python benchmarks/data_sources.py [speed] [memory] [waiting]
 
 Speed: batches of 64 images 64x64 RGB, from the same images as a folder of JPEG files, a folder of PNG files, PNG shards, raw
-shards and an .npz, in memory and read as they are needed; beside Keras' own reader of folders. Memory: the peak of a
-process that loads a source of 10 thousand, 100 thousand and a million images 28x28 and streams 200 batches. Waiting: the
-share of a step of dcgan, on MNIST-sized and on 64x64 RGB images from shards. The images are made here. Results go to
-benchmarks/results/data_sources.json.
+shards and an .npz, in memory and read on demand; compared with Keras' reader of folders. Memory: peak of a process that loads
+10 thousand, 100 thousand and a million images 28x28 and streams 200 batches. Waiting: fraction of a step of dcgan, on
+MNIST-sized and on 64x64 RGB images from shards. The images are synthetic. Results go to benchmarks/results/data_sources.json.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ from genlab.data import DataOptions, load
 dataset = load(sys.argv[1], options=DataOptions(memory=float(sys.argv[2])))
 for batch in dataset.stream(64, seed=0).take(200):
     pass
-# Not getrusage's figure: a process that was forked begins with its parent's peak.
+# Not getrusage's maximum: a forked process starts with its parent's peak.
 status = open("/proc/self/status").read().splitlines()
 print(next(int(line.split()[1]) // 1024 for line in status if line.startswith("VmHWM")))
 """
@@ -52,7 +51,7 @@ def main() -> None:
 
 
 def images(count: int, height: int, width: int, channels: int, seed: int) -> np.ndarray:
-    """Smooth random images, which compress about as photographs do."""
+    """Return smooth random images, which compress about as well as photographs."""
     random = np.random.default_rng(seed)
     coarse = random.integers(0, 256, (count, height // 4, width // 4, channels), np.uint8)
     fine = coarse.repeat(4, axis=1).repeat(4, axis=2).astype(np.int16)
@@ -60,7 +59,7 @@ def images(count: int, height: int, width: int, channels: int, seed: int) -> np.
 
 
 def sources() -> dict[str, pathlib.Path]:
-    """The same images by every way, made once."""
+    """Return the same images in every format, written once."""
     pixels = images(COUNT, SIZE, SIZE, 3, seed=0)
     found = {name: CACHE / name for name in ("jpeg", "png", "png-shards", "raw-shards", "images.npz")}
     for suffix in ("jpeg", "png"):
@@ -97,7 +96,7 @@ def speed() -> None:
         streams[f"{name}, Keras' image_dataset_from_directory"] = iter(folder.repeat().prefetch(4))
     rates: dict[str, list[float]] = {name: [] for name in streams}
     for _ in range(ROUNDS):
-        for name, stream in streams.items():  # in turn, so that what else the machine does hits all alike
+        for name, stream in streams.items():  # in turn, so that other load on the machine affects all equally
             rates[name].append(images_per_second(stream))
     for name, measured in rates.items():
         results.add(
@@ -115,7 +114,7 @@ def speed() -> None:
 
 
 def images_per_second(stream: Iterator[Any], batches: int = 60) -> float:
-    for _ in range(8):  # what was prefetched meanwhile
+    for _ in range(8):  # skip what was prefetched
         next(stream)
     started = time.perf_counter()
     for _ in range(batches):
@@ -151,7 +150,7 @@ def waiting() -> None:
             run = genlab.fit(
                 "dcgan", str(path), steps=150, log_every=50, sample_every=150, out=CACHE / "runs", **options
             )
-            lines = run.metrics()[1:]  # the first is of starting up
+            lines = run.metrics()[1:]  # the first includes start-up
             entry = {"what": "waiting", "source": f"{name}, {where}"}
             entry["share_of_step"] = statistics.mean(line["data_waiting"] for line in lines)
             entry["images_per_second"] = statistics.mean(line["images_per_second"] for line in lines)

@@ -1,10 +1,10 @@
-"""Train the classifier of digits that genlab comes with, on MNIST, and say how good it is.
+"""Train genlab's embedded classifier of digits on MNIST and measure its accuracy.
 
     python benchmarks/digits_extractor.py --data PATH
 
-Writes genlab/metrics/digits.keras, and benchmarks/results/digits_extractor.json with its accuracy on the test images.
-It is trained on MNIST's 60,000 training images, in batches of 128 that are moved by up to 2 pixels along each axis, a batch's
-images all alike. Trained again with other moves it would have another hash, and no stored figure could be compared with new ones.
+Writes genlab/evaluate/digits.keras, and benchmarks/results/digits_extractor.json with its accuracy on the test images. It is
+trained on MNIST's 60,000 training images, in batches of 128, each shifted as a whole by up to 2 pixels along each axis.
+Training it again in another way would change its hash, and stored metrics could no longer be compared with new ones.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What a trained trunk gains a classifier with few labels, over the same network from scratch and a probe of the codes.
+"""Gain of a trained backbone for a classifier with few labels, compared with training from scratch and a linear probe.
 
     python benchmarks/encoder_transfer.py --data mnist [--models vae autoencoder dcgan] [--labels 100 1000 all] [--seeds 5]
 
-The runs are those of quality.py (20 epochs, seed 0), trained where they are missing. Results go to
-benchmarks/results/encoder_transfer.json, an entry a model and count; what is there is not measured again.
+The runs are those of quality.py (20 epochs, seed 0), trained if they are missing. Results go to
+benchmarks/results/encoder_transfer.json, one entry per model and count. Existing entries are not measured again.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ KEPT = "encoder_transfer"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="mnist", help="name or path, as of genlab.train")
+    parser.add_argument("--data", default="mnist", help="name or path, as in genlab.train")
     parser.add_argument("--models", nargs="*", default=["vae", "autoencoder", "dcgan"])
     parser.add_argument("--labels", nargs="*", default=["100", "1000", "all"])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=500)
-    parser.add_argument("--epochs", type=int, default=20, help="of the run that gives the trunk")
-    parser.add_argument("--out", default=str(results.CACHE / "quality"), help="where the runs are kept")
+    parser.add_argument("--epochs", type=int, default=20, help="epochs of the run that provides the backbone")
+    parser.add_argument("--out", default=str(results.CACHE / "quality"), help="folder of the runs")
     arguments = parser.parse_args()
     dataset = genlab.data.load(arguments.data)
     for labels in arguments.labels:
@@ -60,12 +60,12 @@ def write_table(data: str) -> None:
     entries = [entry for entry in results.entries(KEPT) if entry["data"] == data]
     conditions = few_labels.CONDITIONS
     lines = [
-        f"# A trained trunk in a classifier of {data}",
+        f"# A trained backbone in a classifier of {data}",
         "",
-        "Accuracy on the test images, mean and standard deviation over seeds, and the p-value of fine-tuned over scratch, with "
+        "Accuracy on the test images, mean ± standard deviation over seeds, and the p-value of fine-tuned against scratch, with "
         f"Holm's correction over the numbers of labels. {results.test(entries)} {results.machines(entries)}.",
         "",
-        f"| labels | trunk of | seeds | steps of 64 images | {' | '.join(conditions)} | fine-tuned over scratch, points | p |",
+        f"| labels | backbone of | seeds | steps of 64 images | {' | '.join(conditions)} | fine-tuned - scratch, points | p |",
         "|---" * (len(conditions) + 6) + "|",
     ]
     by_model: dict[str, list[comparison.Setting]] = {}

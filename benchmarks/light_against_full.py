@@ -1,9 +1,9 @@
-"""Does the light Frechet distance that training logs fall as the full one does? Shown on a dcgan as it trains.
+"""Check that the 2,000-sample Frechet distance logged in training tracks the 10,000-sample one, on a dcgan.
 
     pip install -e ".[benchmarks]"
     python benchmarks/light_against_full.py --data mnist
 
-Results go to benchmarks/results/light_against_full.json, and a plot beside it.
+Results go to benchmarks/results/light_against_full.json and .png.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ EVERY, LIGHT, FULL = 250, 2000, 10_000
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="mnist", help="name or path, as of genlab.train")
+    parser.add_argument("--data", default="mnist", help="name or path, as in genlab.train")
     parser.add_argument("--steps", type=int, default=4000)
     arguments = parser.parse_args()
     dataset = genlab.data.load(arguments.data)

@@ -1,8 +1,8 @@
-"""Mode collapse on the ring of 8 and the grid of 25 Gaussians: modes captured and share of high-quality points.
+"""Mode collapse on the ring of 8 and the grid of 25 Gaussians: modes captured and fraction of high-quality points.
 
     python benchmarks/modes_on_points.py [--seeds 10] [--steps 8000]
 
-Results go to benchmarks/results/modes_on_points.json, an entry a run; what is there already is not run again.
+Results go to benchmarks/results/modes_on_points.json, one entry per run. Existing entries are not run again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MODELS = ("gan", "minibatch_gan")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--steps", type=int, help="length of a run; by default each model's own")
+    parser.add_argument("--steps", type=int, help="steps per run; by default each model's own")
     arguments = parser.parse_args()
     for seed in range(arguments.seeds):
         for data in ("ring", "grid"):

@@ -1,12 +1,12 @@
-"""Train every model on one data set under one budget of images seen, measure what comes out, and write one table.
+"""Train every model on one data set with the same budget of images, evaluate them, and write one table.
 
     python benchmarks/quality.py --data mnist [--epochs 20] [--seeds 3] [--models vae dcgan]
     python benchmarks/quality.py --data mnist --epochs 4 --models vae dcgan --flags "precision bfloat16"  # and float32, to compare
     python benchmarks/quality.py --data mnist --epochs 4 --models dcgan --flags "precision float32, updates simultaneous"
 
-Results go to benchmarks/results/quality.json, an entry a run, and the table to benchmarks/results/quality-DATA-EPOCHS.md
-(-FLAGS, where there are some). What is there already is not measured again, and a run that was cut off is resumed:
-stop the script at will and call it again.
+Results go to benchmarks/results/quality.json, one entry per run, and the table to benchmarks/results/quality-DATA-EPOCHS.md
+(with -FLAGS, if there are any). Existing entries are not measured again and interrupted runs are resumed, so the script can
+be stopped at any time and run again.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ ROWS = {
     "density": "density",
     "coverage": "coverage",
     "classes": "classes",
-    "smallest_class": "smallest class, of its share",
-    "class_entropy": "entropy of the classes, of its largest",
-    "class_kl": "divergence of the classes, nats",
-    "label_accuracy": "samples of the class asked for",
+    "smallest_class": "smallest class, relative to its real proportion",
+    "class_entropy": "class entropy, relative to its maximum",
+    "class_kl": "KL divergence of class proportions, nats",
+    "label_accuracy": "label accuracy",
     "train_on_fake": "train on generated, test on real",
-    "memorization": "nearer to training images than 99% of real ones",
-    "mse": "test error of reconstructions per pixel",
-    "pca_mse": "the same of PCA with as many numbers",
+    "memorization": "closer to training images than 99% of real ones",
+    "mse": "reconstruction error per pixel, test images",
+    "pca_mse": "the same for PCA with as many dimensions",
     "psnr": "PSNR, dB",
     "ssim": "SSIM",
     "negative_elbo": "-ELBO, nats",
@@ -66,18 +66,18 @@ PUBLISHED = {
     "cgan": "7.0 floors, train on generated 95.6%²; train on generated 81.1%, real 97.9%⁴",
     "vae": "Inception FID 16.6⁵; 33 floors, train on generated 96.4%²; negative log-likelihood 86.8 (50 importance samples), "
     "84.6 to 85.1 (5,000, dynamic binarization), deep or convolutional 79 to 82⁶",
-    "autoencoder": "test error 0.0038 (30 numbers, Hinton & Salakhutdinov 2006); 0.0065 (32 numbers, Keras' dense example)",
+    "autoencoder": "test error 0.0038 (30 dimensions, Hinton & Salakhutdinov 2006); 0.0065 (32 dimensions, Keras' dense example)",
 }
-"""Of MNIST, with what is known of their protocols."""
+"""Published results on MNIST, with what is known of their protocols."""
 SOURCES = """¹ Lucic et al. 2018, "Are GANs Created Equal?" ² Lesort et al., classifier-feature Fréchet distance as a
-multiple of its real floor and train-on-generated accuracy, one generator a class except cgan, median of 8 seeds, real 97.8%.
+multiple of its real floor and train-on-generated accuracy, one generator per class except cgan, median of 8 seeds, real 97.8%.
 ³ TF-GAN's tutorial, 5,000 WGAN steps at batch 32. ⁴ A conditional DCGAN's GAN-train. ⁵ Dai & Wipf 2019, cross-entropy,
 untuned. ⁶ IWAE, MIWAE, CIWAE and PIWAE papers; the last is a range over papers."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="mnist", help="name or path, as of genlab.train")
+    parser.add_argument("--data", default="mnist", help="name or path, as in genlab.train")
     parser.add_argument("--models", nargs="*", default=models.names(), choices=models.names())
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--seeds", type=int, default=3, help="runs of each model, of seeds 0, 1, ...")
@@ -94,7 +94,7 @@ def main() -> None:
 
 
 def measure(name: str, seed: int, dataset: Any, arguments: argparse.Namespace) -> None:
-    """Train and evaluate one run, unless both were done already."""
+    """Train and evaluate one run, unless its entry exists."""
     command = f"python -m genlab.train {name} --data {dataset.name} --epochs {arguments.epochs} --seed {seed}"
     command += "".join(f" {flag}" for flag in as_typed(arguments.flags))
     measured = f"python -m genlab.evaluate --samples {arguments.samples}"
@@ -104,11 +104,11 @@ def measure(name: str, seed: int, dataset: Any, arguments: argparse.Namespace) -
         return
     run = trained(name, seed, arguments.data, arguments.epochs, arguments.out, arguments.flags)
     found = evaluation.evaluate(run, samples=arguments.samples, importance_samples=arguments.importance_samples)
-    figures = {key: (figure.value, figure.floor) for key, figure in found.metrics.items()}
-    if "mse" in figures:
-        figures["pca_mse"] = (pca_error(dataset, run.config.hparams.latent_size), None)
-    value, floor = figures["frechet_distance"]
-    figures["frechet_multiple"] = (value / floor, 1.0)
+    metrics = {key: (metric.value, metric.floor) for key, metric in found.metrics.items()}
+    if "mse" in metrics:
+        metrics["pca_mse"] = (pca_error(dataset, run.config.hparams.latent_size), None)
+    value, floor = metrics["frechet_distance"]
+    metrics["frechet_multiple"] = (value / floor, 1.0)
     last = run.metrics()[-1]
     entry = {
         "data": dataset.name,
@@ -124,25 +124,25 @@ def measure(name: str, seed: int, dataset: Any, arguments: argparse.Namespace) -
             "images_seen": last["images"],
             "minutes": last["seconds"] / 60,
         },
-        "figures": {key: value for key, (value, _) in figures.items()},
-        "floors": {key: floor for key, (_, floor) in figures.items() if floor is not None},
+        "figures": {key: value for key, (value, _) in metrics.items()},
+        "floors": {key: floor for key, (_, floor) in metrics.items() if floor is not None},
         "protocol": found.protocol,
     }
     results.add(KEPT, entry)
 
 
 def as_typed(flags: str) -> list[str]:
-    """`precision bfloat16, updates simultaneous` -> [--precision, bfloat16, --updates, simultaneous]."""
+    """Convert `precision bfloat16, updates simultaneous` to [--precision, bfloat16, --updates, simultaneous]."""
     return [word for flag in flags.split(",") if flag.strip() for word in f"--{flag.strip()}".split()]
 
 
 def slug(flags: str) -> str:
-    """The same as the end of a file's name."""
+    """Convert flags to a suffix for file names."""
     return "".join(f"-{word}" for word in flags.replace(",", " ").split())
 
 
 def trained(name: str, seed: int, data: str, epochs: int, out: str, flags: str = "") -> runs.Run:
-    """The finished run; one that was cut off is resumed."""
+    """Return the finished run; an interrupted one is resumed."""
     description = f"epochs{epochs}-seed{seed}{slug(flags)}"
     stored = runs.all_runs(pathlib.Path(out), name)
     found = [path for path in stored if path.name.endswith(description)]
@@ -155,14 +155,14 @@ def trained(name: str, seed: int, data: str, epochs: int, out: str, flags: str =
 
 
 def pca_error(dataset: Any, components: int) -> float:
-    """Mean square error per pixel, in [0, 1], of test images rebuilt from their principal components."""
+    """Return the mean squared error per pixel, in [0, 1], of test images reconstructed from principal components."""
     flat, test = (images.reshape(len(images), -1) / 255 for images in (dataset.images, dataset.test_images))
     pca = PCA(components, random_state=0).fit(flat)
     return float(np.square(test - pca.inverse_transform(pca.transform(test))).mean())
 
 
 def write_table(data: str, epochs: int, flags: str) -> None:
-    """Figures by row and models by column, mean and standard deviation over the seeds, as Markdown."""
+    """Write a Markdown table of metrics by row and models by column, mean ± standard deviation over seeds."""
     chosen = [
         entry
         for entry in results.entries(KEPT)
@@ -172,7 +172,7 @@ def write_table(data: str, epochs: int, flags: str) -> None:
     lines = [
         f"# {data} after {epochs} epochs{' with ' * bool(flags)}{' '.join(as_typed(flags))}",
         "",
-        f"Mean and standard deviation over seeds; {', '.join(sorted({entry['precision'] for entry in chosen}))}; {results.machines(chosen)}.",
+        f"Mean ± standard deviation over seeds; {', '.join(sorted({entry['precision'] for entry in chosen}))}; {results.machines(chosen)}.",
         f"{protocol(chosen)}",
         "",
         "| | " + " | ".join(f"`{name}`" for name in names) + " | real images |",
@@ -186,14 +186,14 @@ def write_table(data: str, epochs: int, flags: str) -> None:
             cells = [*map(cell, columns), cell(floors[:1])]
             lines.append(f"| {title} | " + " | ".join(cells) + " |")
     if data == "mnist":
-        lines += ["", "Published, by other extractors and protocols, so to be stood beside and not compared:", ""]
+        lines += ["", "Published results, with other extractors and protocols, so not directly comparable:", ""]
         lines += [f"- `{name}`: {PUBLISHED[name]}" for name in names if name in PUBLISHED]
         lines += ["", SOURCES]
     (results.FOLDER / f"{KEPT}-{data}-{epochs}{slug(flags)}.md").write_text("\n".join(lines) + "\n")
 
 
 def values(key: str, chosen: list[dict[str, Any]]) -> list[float]:
-    """That figure of every run that has it."""
+    """Return a metric of every run that has it."""
     found = [entry["figures"].get(key, entry["costs"].get(key)) for entry in chosen]
     return [value for value in found if value is not None]
 

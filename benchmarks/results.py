@@ -1,4 +1,4 @@
-"""Kept measurements: JSON lists in benchmarks/results/, an entry a measurement, each with its date and machine."""
+"""Stored measurements: JSON lists in benchmarks/results/, one entry per measurement, with date and machine."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from genlab.evaluate import comparison
 
 FOLDER = pathlib.Path(__file__).parent / "results"
 CACHE = pathlib.Path(__file__).parent / "cache"
-"""Runs and data that a script can go on with; not kept in the repository."""
+"""Runs and data that scripts can resume from; not part of the repository."""
 
 
 def entries(name: str) -> list[dict[str, Any]]:
-    """What has been measured under that name, oldest first."""
+    """Return the stored entries of that name, oldest first."""
     path = FOLDER / f"{name}.json"
     return json.loads(path.read_text()) if path.exists() else []
 
 
 def add(name: str, entry: dict[str, Any]) -> None:
-    """Keep an entry, with date and machine, before anything else is measured."""
+    """Store an entry at once, with date and machine."""
     entry |= {"date": datetime.date.today().isoformat(), "machine": machine()}
     print(json.dumps(entry), flush=True)
     FOLDER.mkdir(exist_ok=True)
@@ -32,7 +32,7 @@ def add(name: str, entry: dict[str, Any]) -> None:
 
 
 def machine() -> str:
-    """Name of the CPU and number of its cores."""
+    """Return the name of the CPU and its number of cores."""
     information = pathlib.Path("/proc/cpuinfo")
     lines = information.read_text().splitlines() if information.exists() else []
     cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
@@ -40,18 +40,18 @@ def machine() -> str:
 
 
 def test(chosen: list[dict[str, Any]]) -> str:
-    """How the p-values of entries are found, for the head of a table."""
-    told = "The test is a paired t-test over seeds whose standard error includes the noise of the test images"
-    bounded = "; which images were right was not kept, so that noise is an upper bound, and p too"
-    return told + (bounded if any("right" not in entry for entry in chosen) else "") + "."
+    """Describe the significance test of entries, for the head of a table."""
+    text = "The test is a paired t-test over seeds, whose standard error includes the sampling noise of the test images"
+    bounded = "; correct predictions were not stored per image, so this noise, and with it p, is an upper bound"
+    return text + (bounded if any("right" not in entry for entry in chosen) else "") + "."
 
 
-def setting(chosen: list[dict[str, Any]], figures: list[dict[str, float]]) -> comparison.Setting:
-    """Entries of one seed each as a Setting; `figures` are what is compared, by condition, for each entry.
+def setting(chosen: list[dict[str, Any]], metrics: list[dict[str, float]]) -> comparison.Setting:
+    """Combine entries of one seed each to a Setting; `metrics` are the values to compare, by condition, for each entry.
 
     Entries from before 2026-11-25 lack `right`; the noise of their test images is bounded by the accuracies.
     """
-    by_condition = {name: [each[name] for each in figures] for name in figures[0]}
+    by_condition = {name: [each[name] for each in metrics] for name in metrics[0]}
     right = {}
     if all("right" in entry for entry in chosen):
         right = {name: [entry["right"][name] for entry in chosen] for name in by_condition}
@@ -59,6 +59,6 @@ def setting(chosen: list[dict[str, Any]], figures: list[dict[str, float]]) -> co
 
 
 def machines(chosen: list[dict[str, Any]]) -> str:
-    """The machines that entries were measured on, and from when to when."""
+    """Describe the machines and dates of entries."""
     dates = sorted({entry["date"] for entry in chosen})
     return f"{', '.join(sorted({entry['machine'] for entry in chosen}))}; {dates[0]} to {dates[-1]}"

@@ -1,10 +1,10 @@
-"""The training steps that step_time.py puts side by side, each in a process of its own: genlab's, and what one would write instead.
+"""Training steps compared by step_time.py, each in its own process: genlab's, and hand-written equivalents.
 
     python benchmarks/rivals.py WORKLOAD IMPLEMENTATION PRECISION
 
-It takes its turns as turns.py says. `tutorial` is the loop
-of TensorFlow's DCGAN tutorial, `keras` a custom train_step under fit, each with the networks, batch and optimizer of the
-workload; torch_step.py is PyTorch's. The game is plain for all: no penalty, no running average of weights.
+It runs its turns according to turns.py. `tutorial` is the loop of TensorFlow's DCGAN tutorial, `keras` a custom train_step
+with fit, each with the networks, batch and optimizer of the workload; torch_step.py is PyTorch's. All have the plain
+objective: no penalty, no moving average of weights.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ LATENT = 100
 
 @dataclasses.dataclass(frozen=True)
 class Workload:
-    """Networks and a batch that every implementation trains."""
+    """Networks and batch that every implementation trains."""
 
     model: str
     batch: int
     shape: tuple[int, int, int] = (28, 28, 1)
     width: int = 1
-    """What the channels and units of genlab's default networks are multiplied by."""
+    """Factor on the channels and units of genlab's default networks."""
 
     @property
     def of_tutorial(self) -> bool:
@@ -64,7 +64,7 @@ SIZES = {
     "dcgan-64-twice-as-wide": Workload("dcgan", 64, width=2),
     "dcgan-64-four-times-as-wide": Workload("dcgan", 64, width=4),
 }
-"""What a step costs against the size of its batch, images and networks."""
+"""Workloads for the cost of a step by batch size, image size and width of the networks."""
 
 
 def images(workload: Workload) -> np.ndarray:
@@ -72,7 +72,7 @@ def images(workload: Workload) -> np.ndarray:
 
 
 def hparams(workload: Workload) -> Any:
-    """The settings of genlab's model for the plain game."""
+    """Return the hyper-parameters of genlab's model for the plain objective."""
     chosen: dict[str, Any] = {"batch_size": workload.batch, "average_decay": 0.0, "schedule": "constant"}
     if workload.model == "vae":
         chosen |= {"components": 0}
@@ -129,7 +129,7 @@ def tutorial_discriminator(dropout: Any = None, of_image: Any = None) -> Any:
 
 
 def networks(workload: Workload) -> tuple[Any, Any]:
-    """Generator and discriminator, or encoder and decoder, of Keras' own layers."""
+    """Return generator and discriminator, or encoder and decoder, with Keras' own layers."""
     if workload.of_tutorial:
         return tutorial_generator(), tutorial_discriminator()
     settings = hparams(workload)
@@ -144,7 +144,7 @@ def networks(workload: Workload) -> tuple[Any, Any]:
 
 
 class TutorialNetworks(dcgan.DCGAN):
-    """genlab's step on the tutorial's networks, as genlab would build them."""
+    """genlab's step on the tutorial's networks, with genlab's layers."""
 
     def _build_generator(self, *, averaged: bool) -> Any:
         fused = () if averaged else (layers.FusedBatchNormalization, layers.FewChannelsConv2DTranspose)
@@ -167,12 +167,12 @@ def genlab_step(workload: Workload, precision: str, **changes: Any) -> Callable[
 
 
 def simultaneous_step(workload: Workload, precision: str) -> Callable[[int], Any]:
-    """genlab's with `--updates simultaneous`: the algorithm of the tutorial."""
+    """Return genlab's step with `--updates simultaneous`, the algorithm of the tutorial."""
     return genlab_step(workload, precision, updates="simultaneous")
 
 
 def batches(workload: Workload) -> Any:
-    """As the tutorial reads its images: scaled once, float32, shuffled."""
+    """Return batches as in the tutorial: scaled once, float32, shuffled."""
     scaled = (images(workload).astype(np.float32) - 127.5) / 127.5
     return tf.data.Dataset.from_tensor_slices(scaled).shuffle(IMAGES).batch(workload.batch, drop_remainder=True)
 
@@ -183,14 +183,14 @@ def optimizers(workload: Workload, count: int) -> list[Any]:
     return [keras.optimizers.Adam(rate, settings.beta1, settings.beta2) for _ in range(count)]
 
 
-def answers(logits: Any, real: bool) -> Any:
-    """Cross-entropy of a discriminator's logits with all real, or all generated."""
+def cross_entropy(logits: Any, real: bool) -> Any:
+    """Return the cross-entropy of a discriminator's logits with the label real or generated."""
     entropy = keras.losses.BinaryCrossentropy(from_logits=True)
     return entropy(tf.ones_like(logits) if real else tf.zeros_like(logits), logits)
 
 
 def vae_loss(encoder: Any, decoder: Any, observed: Any) -> Any:
-    """Negative evidence lower bound of images binarized at random, in nats an image."""
+    """Return the negative evidence lower bound of randomly binarized images, in nats per image."""
     binary = tf.cast(tf.random.uniform(tf.shape(observed), -1.0, 1.0) < observed, tf.float32)
     mean, log_variance = encoder(2.0 * binary - 1.0, training=True)
     codes = mean + tf.exp(0.5 * log_variance) * tf.random.normal(tf.shape(mean))
@@ -200,8 +200,8 @@ def vae_loss(encoder: Any, decoder: Any, observed: Any) -> Any:
     return tf.reduce_mean(tf.reduce_sum(entropy, axis=[1, 2, 3]) + kl)
 
 
-def tutorial_game(generator: Any, discriminator: Any, rates: list[Any], batch: int) -> Callable[[Any], None]:
-    """The tutorial's step: both networks are updated by what the same generated images say."""
+def tutorial_gan(generator: Any, discriminator: Any, rates: list[Any], batch: int) -> Callable[[Any], None]:
+    """Return the tutorial's step, which updates both networks from the same generated images."""
 
     @tf.function
     def train(real):
@@ -209,8 +209,8 @@ def tutorial_game(generator: Any, discriminator: Any, rates: list[Any], batch: i
         with tf.GradientTape() as generator_tape, tf.GradientTape() as discriminator_tape:
             fake = generator(noise, training=True)
             real_logits, fake_logits = discriminator(real, training=True), discriminator(fake, training=True)
-            generator_loss = answers(fake_logits, True)
-            discriminator_loss = answers(real_logits, True) + answers(fake_logits, False)
+            generator_loss = cross_entropy(fake_logits, True)
+            discriminator_loss = cross_entropy(real_logits, True) + cross_entropy(fake_logits, False)
         for tape, loss, network, optimizer in (
             (generator_tape, generator_loss, generator, rates[0]),
             (discriminator_tape, discriminator_loss, discriminator, rates[1]),
@@ -222,7 +222,7 @@ def tutorial_game(generator: Any, discriminator: Any, rates: list[Any], batch: i
 
 
 def tutorial_step(workload: Workload, precision: str) -> Callable[[int], Any]:
-    """tensorflow.org/tutorials/generative/dcgan and .../cvae: a tf.function a step, called from Python for each batch."""
+    """tensorflow.org/tutorials/generative/dcgan and .../cvae: one tf.function per step, called from Python."""
     with scope(precision):
         first, second = networks(workload)
     rates = optimizers(workload, 2)
@@ -234,19 +234,19 @@ def tutorial_step(workload: Workload, precision: str) -> Callable[[int], Any]:
             loss = vae_loss(first, second, observed)
         rates[0].apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
 
-    train = train_vae if workload.model == "vae" else tutorial_game(first, second, rates, workload.batch)
+    train = train_vae if workload.model == "vae" else tutorial_gan(first, second, rates, workload.batch)
     stream = iter(batches(workload).repeat())
 
     def run(count: int) -> None:
         for _ in range(count):
             train(next(stream))
-        first.trainable_variables[0].numpy()  # what was asked for has been done
+        first.trainable_variables[0].numpy()  # waits for the last step
 
     return run
 
 
 def keras_step(workload: Workload, precision: str) -> Callable[[int], Any]:
-    """keras.io/examples/generative/dcgan_overriding_train_step and .../vae: a custom train_step under fit."""
+    """keras.io/examples/generative/dcgan_overriding_train_step and .../vae: a custom train_step with fit."""
     with scope(precision):
         first, second = networks(workload)
 
@@ -260,12 +260,13 @@ def keras_step(workload: Workload, precision: str) -> Callable[[int], Any]:
             size = first.inputs[0].shape[1]
             fake = first(tf.random.normal([workload.batch, size]), training=True)
             with tf.GradientTape() as tape:
-                loss = answers(second(real, training=True), True) + answers(second(fake, training=True), False)
+                loss = cross_entropy(second(real, training=True), True)
+                loss += cross_entropy(second(fake, training=True), False)
             gradients = tape.gradient(loss, second.trainable_variables)
             self.rates[1].apply(gradients, second.trainable_variables)
             with tf.GradientTape() as tape:
                 generated = first(tf.random.normal([workload.batch, size]), training=True)
-                generator_loss = answers(second(generated, training=True), True)
+                generator_loss = cross_entropy(second(generated, training=True), True)
             self.rates[0].apply(tape.gradient(generator_loss, first.trainable_variables), first.trainable_variables)
             return {"discriminator_loss": loss, "generator_loss": generator_loss}
 
@@ -289,7 +290,7 @@ def keras_step(workload: Workload, precision: str) -> Callable[[int], Any]:
 
 
 def described(workload: Workload) -> dict[str, Any]:
-    """The workload for a process without TensorFlow: its networks' layers by shape, and its settings."""
+    """Describe the workload for a process without TensorFlow: layers by shape, and settings."""
     settings = hparams(workload)
     vae = workload.model == "vae"
     return {

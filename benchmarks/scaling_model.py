@@ -1,11 +1,11 @@
-"""What several workers would gain: a model of data-parallel training from measured step times. Nothing here is measured but those.
+"""Model of data-parallel training on several workers, computed from measured step times.
 
     python benchmarks/step_time.py --workloads dcgan-64 dcgan-128 --implementations genlab --precisions float32
     python benchmarks/scaling_model.py
 
-A step takes a + b * images of a worker, by its times at batches of 64 and of 128. The workers then sum their gradients by a
-ring: each sends 2 (n - 1) / n of them over its link, in 2 (n - 1) messages (Patarasuk & Yuan 2009,
-https://doi.org/10.1016/j.jpdc.2008.09.002). Nothing is taken to overlap. The table goes to benchmarks/results/scaling_model.md.
+A step takes a + b * images of a worker, fitted to its times at batch sizes 64 and 128. The workers then sum their gradients
+with a ring all-reduce: each sends 2 (n - 1) / n of them over its link, in 2 (n - 1) messages (Patarasuk & Yuan 2009,
+https://doi.org/10.1016/j.jpdc.2008.09.002). No overlap is assumed. The table goes to benchmarks/results/scaling_model.md.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import rivals
 WORKERS = (1, 2, 4, 8, 16, 32)
 LINKS = {"1 Gbit/s": 1e9, "10 Gbit/s": 10e9, "100 Gbit/s": 100e9}
 LATENCY = 50e-6
-"""Seconds a message takes besides its bytes."""
+"""Latency of a message, in seconds."""
 BATCH = 64
-"""Images of each worker."""
+"""Images per worker."""
 
 
 def main() -> None:
@@ -32,12 +32,12 @@ def main() -> None:
     fixed, by_image = 2 * small - large, (large - small) / 64
     gradients = 4 * sum(network.count_params() for network in rivals.networks(rivals.WORKLOADS["dcgan-64"]))
     lines = [
-        "# Several workers: what a model of the cost says",
+        "# Several workers: cost model",
         "",
         f"dcgan on 28x28; not measured but computed from its steps on one machine ({results.machines(entries)}):",
-        f"{1000 * fixed:.1f} ms and {1000 * by_image:.2f} ms an image, {gradients / 1e6:.1f} MB of gradients, {LATENCY * 1e6:.0f} us a message.",
+        f"{1000 * fixed:.1f} ms plus {1000 * by_image:.2f} ms per image, {gradients / 1e6:.1f} MB of gradients, {LATENCY * 1e6:.0f} us per message.",
         "",
-        f"Images a second, {BATCH} a step on each worker (share of that many times one worker's):",
+        f"Images per second, with {BATCH} images per step on each worker (efficiency compared with one worker):",
         "",
         f"| workers | {' | '.join(LINKS)} |",
         f"|---|{'---|' * len(LINKS)}",
@@ -48,7 +48,7 @@ def main() -> None:
         lines.append(
             f"| {count} | {' | '.join(f'{count * BATCH / each:,.0f} ({own / each:.0%})' for each in seconds)} |"
         )
-    lines += ["", f"Images a second, {BATCH} a step shared by all workers:", ""]
+    lines += ["", f"Images per second, with {BATCH} images per step split over all workers:", ""]
     lines += [f"| workers | {' | '.join(LINKS)} |", f"|---|{'---|' * len(LINKS)}"]
     best = {}
     for count in WORKERS:
@@ -56,14 +56,14 @@ def main() -> None:
         lines.append(f"| {count} | {' | '.join(f'{BATCH / each:,.0f}' for each in seconds)} |")
         for name, each in zip(LINKS, seconds, strict=True):
             best[name] = min(best.get(name, (each, count)), (each, count))
-    told = ", ".join(f"{count} at {name}" for name, (_, count) in best.items())
-    lines += ["", f"Where a batch is shared, more workers than these make it slower: {told}."]
+    text = ", ".join(f"{count} at {name}" for name, (_, count) in best.items())
+    lines += ["", f"Fastest number of workers for a split batch: {text}."]
     (results.FOLDER / "scaling_model.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
 
 
 def ring(workers: int, gradients: float, bits_per_second: float) -> float:
-    """Seconds of summing so many bytes of gradients over all workers."""
+    """Return the seconds to sum gradients (in bytes) over all workers."""
     return 2 * (workers - 1) * (gradients / workers * 8 / bits_per_second + LATENCY)
 
 

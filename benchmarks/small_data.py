@@ -1,9 +1,9 @@
-"""A dcgan on few images, with and without differentiable augmentation: Fréchet distance to the held-out images.
+"""Train a dcgan on few images, with and without differentiable augmentation: Fréchet distance to held-out images.
 
     python benchmarks/small_data.py --data mnist [--images 1000] [--steps 5000] [--seeds 3] [--policies none translation]
 
-Results go to benchmarks/results/small_data.json, an entry a run; what is there already is not run again, and a run that was
-cut off is resumed.
+Results go to benchmarks/results/small_data.json, one entry per run. Existing entries are not run again, and interrupted runs
+are resumed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SAMPLES = 10_000
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="mnist", help="name or path, as of genlab.train")
+    parser.add_argument("--data", default="mnist", help="name or path, as in genlab.train")
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--seeds", type=int, default=3)
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def trained(arguments: argparse.Namespace, policy: tuple[str, ...], seed: int) -> runs.Run:
-    """The run of those settings, begun or gone on with."""
+    """Return the run with those settings, started or resumed."""
     out = results.CACHE / KEPT
     description = f"{arguments.images}-{'-'.join(policy) or 'plain'}-seed{seed}"
     for path in runs.all_runs(out):

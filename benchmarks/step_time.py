@@ -1,13 +1,13 @@
-"""Time of a training step: genlab beside what one would write instead, on the same networks, batch and optimizer.
+"""Time of a training step: genlab compared with hand-written equivalents, with the same networks, batch and optimizer.
 
     pip install -e ".[benchmarks]"
     python benchmarks/step_time.py [--workloads dcgan-64 vae-64] [--precisions float32 bfloat16] [--rounds 5]
     python benchmarks/step_time.py --sizes  # genlab's dcgan alone, by batch, image and width
 
-Each implementation (see rivals.py) runs in a process of its own; they take turns, a couple of seconds each, so that what else
-the machine does hits all alike. Beside the medians stand the floating-point work of the step, counted from the shapes, and
-the time that it would take at the rate of this machine's large matrix products and convolutions. Results go to
-benchmarks/results/step_time.json and cost_by_size.json, with a table beside each.
+Each implementation (see rivals.py) runs in its own process. They take turns of a couple of seconds, so that other load on the
+machine affects all equally. The tables have the medians, the floating-point work of the step, counted from the shapes, and
+the time of this work at the machine's measured peak for large matrix products and convolutions. Results go to
+benchmarks/results/step_time.json and cost_by_size.json, with tables in .md files.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ IMPLEMENTATIONS = (*rivals.IMPLEMENTATIONS, "torch")
 
 @dataclasses.dataclass(frozen=True)
 class Rates:
-    """What a machine does in a second."""
+    """Measured peak of a machine, per second."""
 
     matrix: float
-    """Floating-point operations of a large matrix product."""
+    """Floating-point operations in a large matrix product."""
     convolution: float
-    """The same of a large convolution."""
+    """Floating-point operations in a large convolution."""
     bytes: float
-    """Read from and written to memory."""
+    """Bytes read from and written to memory."""
 
     @property
     def operations(self) -> float:
@@ -55,7 +55,7 @@ class Rates:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workloads", nargs="*", default=list(rivals.WORKLOADS), choices=ALL)
-    parser.add_argument("--sizes", action="store_true", help="what genlab's dcgan costs by size")
+    parser.add_argument("--sizes", action="store_true", help="cost of genlab's dcgan by size")
     parser.add_argument("--implementations", nargs="*", default=list(IMPLEMENTATIONS), choices=IMPLEMENTATIONS)
     parser.add_argument("--precisions", nargs="*", default=list(PRECISIONS), choices=PRECISIONS)
     parser.add_argument("--rounds", type=int, default=5)
@@ -63,7 +63,7 @@ def main() -> None:
     if arguments.sizes:
         arguments.workloads, arguments.implementations = list(rivals.SIZES), ["genlab"]
     if importlib.util.find_spec("torch") is None and "torch" in arguments.implementations:
-        print("torch is not installed: its rows are left out")
+        print("torch is not installed: its rows are skipped")
         arguments.implementations.remove("torch")
     for name in arguments.workloads:
         rates = {precision: machine_rates(precision) for precision in arguments.precisions}
@@ -77,7 +77,7 @@ def measure(name: str, arguments: argparse.Namespace, rates: dict[str, Rates]) -
         (implementation, precision): turns.Worker(command(name, implementation, precision))
         for implementation in arguments.implementations
         for precision in arguments.precisions
-        if not (ALL[name].model == "vae" and implementation == "simultaneous")  # no game
+        if not (ALL[name].model == "vae" and implementation == "simultaneous")  # not adversarial
     }
     try:
         for _ in range(arguments.rounds):
@@ -116,7 +116,7 @@ def command(workload: str, implementation: str, precision: str) -> list[str]:
 
 
 def machine_rates(precision: str) -> Rates:
-    """The most that this machine does in a second."""
+    """Measure the peak of this machine."""
     kind = tf.as_dtype(precision)
     matrix = tf.cast(tf.random.normal([2048, 2048]), kind)
     pixels = tf.cast(tf.random.normal([64, 28, 28, 64]), kind)
@@ -140,12 +140,12 @@ def machine_rates(precision: str) -> Rates:
 
 @dataclasses.dataclass(frozen=True)
 class Pass:
-    """A layer's way from inputs to outputs, back to its inputs or to its weights: they cost the same."""
+    """A layer's pass forward, or backward to inputs or to weights: they cost the same."""
 
     operations: float
-    """Multiplications and additions, two for each product."""
+    """Multiplications and additions, two per product."""
     numbers: float
-    """Inputs, weights and outputs, each read or written once."""
+    """Numbers in inputs, weights and outputs, each read or written once."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,20 +153,20 @@ class Cost:
     operations: float
     bytes: float
     seconds: float
-    """Of each pass either its operations or its bytes at the machine's rate, whichever takes longer; then Adam's bytes."""
+    """Sum over passes of the longer of operations and bytes at the machine's peak, plus Adam's bytes."""
 
 
 def step_cost(name: str, implementation: str, precision: str, rates: Rates) -> Cost:
-    """The least that a step's convolutions, dense layers and optimizers cost; what is between them is left out."""
+    """Return the minimum cost of a step's convolutions, dense layers and optimizers, without the layers in between."""
     workload = ALL[name]
     networks = rivals.networks(workload)
     first, second = ([*layer_passes(network, workload.batch)] for network in networks)
-    if workload.model == "vae":  # forward; and backward to weights and, but for the first layer, to inputs
+    if workload.model == "vae":  # forward, and backward to weights and, except for the first layer, to inputs
         done = 3 * first[1:] + 2 * first[:1] + 3 * second
     else:
         update = 2 * (3 * second[1:] + 2 * second[:1])  # of the discriminator, on real and on generated images
         generated = 3 * first[1:] + 2 * first[:1]
-        # Where the generator is updated on other noise than the discriminator, both are run once more.
+        # If the generator is updated on different noise than the discriminator, both run once more.
         again = {"tutorial": [], "simultaneous": [], "torch": second}.get(implementation, first + second)
         done = update + second + generated + again  # once back through the discriminator to the image
     width = tf.as_dtype(precision).size
@@ -181,12 +181,12 @@ def step_cost(name: str, implementation: str, precision: str, rates: Rates) -> C
 
 
 def layer_passes(network: Any, batch: int) -> Iterator[Pass]:
-    """A pass of each layer over a batch, in order."""
+    """Yield a pass over a batch for each layer, in order."""
     for layer in network.layers:
         if not hasattr(layer, "kernel"):
             continue
         weights, inputs, outputs = layer.kernel.shape, layer.input.shape[1:], layer.output.shape[1:]
-        # A transposed convolution spends a kernel on each of its inputs, every other layer on each of its outputs.
+        # A transposed convolution applies its kernel once per input, every other layer once per output.
         places = math.prod((inputs if type(layer).__name__ == "Conv2DTranspose" else outputs)[:-1])
         numbers = batch * (math.prod(inputs) + math.prod(outputs)) + math.prod(weights)
         yield Pass(2.0 * batch * places * math.prod(weights), numbers)
@@ -200,10 +200,11 @@ def write_table() -> None:
     lines = [
         "# Time of a training step",
         "",
-        f"Median milliseconds; {results.machines(chosen)}. The floor is what the work and the bytes of the step's convolutions, dense "
-        f"layers and optimizers take at the best rates of the machine: {machine_text(chosen)}.",
+        f"Median milliseconds; {results.machines(chosen)}. The fraction of peak is the time of the operations and bytes of the "
+        "step's convolutions, dense layers and optimizers at the machine's measured peak, divided by the measured time. The "
+        f"peak: {machine_text(chosen)}.",
         "",
-        "| workload | implementation | precision | ms a step | times genlab's quickest | GFLOP | GB | share of the floor |",
+        "| workload | implementation | precision | ms per step | relative to genlab's fastest | GFLOP | GB | fraction of peak |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for workload, implementation, precision in itertools.product(rivals.WORKLOADS, IMPLEMENTATIONS, PRECISIONS):
@@ -236,7 +237,7 @@ def machine_text(chosen: list[dict[str, Any]]) -> str:
 
 
 def write_sizes() -> None:
-    """Time for an image over the work for an image, beside the least of all sizes."""
+    """Write the time per GFLOP by size, relative to the smallest."""
     chosen = {entry["workload"]: entry for entry in results.entries(KEPT_BY_SIZE) if entry["precision"] == "float32"}
     if len(chosen) < len(rivals.SIZES):
         return
@@ -244,9 +245,9 @@ def write_sizes() -> None:
     lines = [
         "# Cost against size",
         "",
-        f"genlab's `dcgan`, float32; {results.machines(list(chosen.values()))}. The floor: see step_time.md.",
+        f"genlab's `dcgan`, float32; {results.machines(list(chosen.values()))}. For the fraction of peak, see step_time.md.",
         "",
-        "| batch, image, width | ms a step | images/s | GFLOP a step | ms a GFLOP | times the least | share of the floor |",
+        "| batch, image, width | ms per step | images/s | GFLOP per step | ms per GFLOP | relative to the smallest | fraction of peak |",
         "|---|---|---|---|---|---|---|",
     ]
     for name in rivals.SIZES:

@@ -1,10 +1,10 @@
-"""A classifier trained on shards of generated images first and then on few real ones, beside few real ones alone.
+"""Pretrain a classifier on shards of generated images, then train on few real ones; compare with few real ones only.
 
     python benchmarks/synthetic_pretraining.py --data mnist [--per-class 5 20 100] [--seeds 5]
 
-The second training is gentle, on the real images alone, or on batches of which they are a quarter. The generator is
-quality.py's cgan (20 epochs of all training images, seed 0): the case of someone who was handed a generator and has few
-images. Results go to benchmarks/results/synthetic_pretraining.json; what is there is not measured again.
+The second training has a low learning rate, on real images only, or on batches with a quarter of real images. The generator
+is quality.py's cgan (20 epochs of all training images, seed 0): the case of someone who has a trained generator and few
+images. Results go to benchmarks/results/synthetic_pretraining.json. Existing entries are not measured again.
 """
 
 from __future__ import annotations
@@ -24,21 +24,23 @@ KEPT = "synthetic_pretraining"
 GENERATED = 20_000
 BATCH = 64
 REAL = 16
-"""Real images in a batch of both."""
+"""Real images in a mixed batch."""
 RATE = 2e-3
-"""Learning rate of a training from scratch."""
+"""Learning rate of training from scratch."""
 GENTLE = {"generated, then real": (1e-4, 200), "generated, then both": (5e-4, 300)}
-"""Learning rate and steps of the second training: more on few images alone takes away what the first one gave."""
+"""Learning rate and steps of the second training; more on few images would undo the pretraining."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="mnist", help="name or path, as of genlab.train")
+    parser.add_argument("--data", default="mnist", help="name or path, as in genlab.train")
     parser.add_argument("--per-class", type=int, nargs="*", default=[5, 20, 100])
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=600, help="on generated images; twice as many on real ones alone")
-    parser.add_argument("--epochs", type=int, default=20, help="of the generator's run")
-    parser.add_argument("--out", default=str(results.CACHE / "quality"), help="where that run is kept")
+    parser.add_argument(
+        "--steps", type=int, default=600, help="steps on generated images; twice as many on only real ones"
+    )
+    parser.add_argument("--epochs", type=int, default=20, help="epochs of the generator's run")
+    parser.add_argument("--out", default=str(results.CACHE / "quality"), help="folder of that run")
     arguments = parser.parse_args()
     dataset = genlab.data.load(arguments.data)
     run = quality.trained("cgan", 0, arguments.data, arguments.epochs, arguments.out)
@@ -58,13 +60,13 @@ def measure(dataset, made, count: int, seed: int, arguments) -> None:
         return
     rows = comparison.chosen_rows(dataset.labels, count, seed)
     few = dataset.images[:][rows], dataset.labels[rows]
-    test, answers = dataset.test_images[:], {}
+    test, predictions = dataset.test_images[:], {}
     network = fresh(dataset, seed)
     classifier.fit(network, classifier.stream(*few, BATCH, seed), 2 * arguments.steps, RATE)
-    answers["real"] = classifier.predicted(network, test)
+    predictions["real"] = classifier.predicted(network, test)
     network = fresh(dataset, seed)
     classifier.fit(network, classifier.stream(*made, BATCH, seed), arguments.steps, RATE)
-    answers["generated"] = classifier.predicted(network, test)
+    predictions["generated"] = classifier.predicted(network, test)
     weights = network.get_weights()
     both = classifier.mixed(classifier.stream(*few, REAL, seed), classifier.stream(*made, BATCH - REAL, seed + 1))
     for (condition, (rate, steps)), stream in zip(
@@ -72,9 +74,9 @@ def measure(dataset, made, count: int, seed: int, arguments) -> None:
     ):
         network.set_weights(weights)
         classifier.fit(network, stream, steps, rate)
-        answers[condition] = classifier.predicted(network, test)
+        predictions[condition] = classifier.predicted(network, test)
     setting = comparison.Setting(count)
-    setting.add(answers, dataset.test_labels, dataset.spec.num_classes)
+    setting.add(predictions, dataset.test_labels, dataset.spec.num_classes)
     one_seed = {
         key: {name: values[0] for name, values in kept.items()}
         for key, kept in (("accuracy", setting.accuracy), ("right", setting.right))
@@ -83,7 +85,7 @@ def measure(dataset, made, count: int, seed: int, arguments) -> None:
 
 
 def fresh(dataset, seed: int):
-    """The classifier of genlab.augment with initial weights of that seed: images in [-1, 1] -> logits."""
+    """Return the classifier of genlab.augment with initial weights from a seed: images in [-1, 1] -> logits."""
     keras.utils.set_random_seed(seed)
     network = classifier.build(dataset.spec.shape, dataset.spec.num_classes)
     return keras.Model(network.inputs[0], network.outputs[1])
@@ -93,13 +95,13 @@ def write_table(data: str) -> None:
     entries = [entry for entry in results.entries(KEPT) if entry["data"] == data]
     names = list(entries[0]["accuracy"])
     lines = [
-        f"# Generated images first, then few real ones, {data}",
+        f"# Pretraining on generated images, then few real ones, {data}",
         "",
-        "Accuracy on the test images, mean and standard deviation over seeds, and the p-value of the last over the first, with "
+        "Accuracy on the test images, mean ± standard deviation over seeds, and the p-value of the last against the first, with "
         f"Holm's correction over the numbers of images. {results.test(entries)} {results.machines(entries)}.",
         f"{GENERATED:,} images of a cgan that was trained on all training images.",
         "",
-        f"| real images a class | seeds | {' | '.join(names)} | the last over the first, points | p |",
+        f"| real images per class | seeds | {' | '.join(names)} | last - first, points | p |",
         "|---" * (len(names) + 4) + "|",
     ]
     by_count: dict[int, list[dict]] = {}

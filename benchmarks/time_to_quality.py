@@ -1,14 +1,14 @@
-"""Fréchet distance against wall time: genlab's dcgan, the DCGAN of TensorFlow's tutorial as published, and PyTorch's example.
+"""Fréchet distance against wall time: genlab's dcgan, TensorFlow's DCGAN tutorial as published, and PyTorch's example.
 
     pip install -e ".[benchmarks]"
     python benchmarks/time_to_quality.py --data mnist [--seconds 300]
 
-They train one after the other, each alone on the machine and for as long; time counts from the start of the process. genlab
-trains 7,500 steps with its default settings, because its learning rates fall over the length of a run. The tutorial
-(tensorflow.org/tutorials/generative/dcgan) has batches of 256 and Adam with 1e-4; PyTorch's example
-(github.com/pytorch/examples, dcgan) takes images of 64x64, batches of 64 and Adam with 2e-4 and beta1 0.5. Each draws 10,000
-samples every so often, outside of the clock; images of 64x64 are brought back to 28x28. Results go to
-benchmarks/results/time_to_quality.json, and a plot beside it.
+They train one after the other, each alone on the machine and for the same time, from the start of the process. genlab trains
+7,500 steps with its default settings, because its learning-rate schedule depends on the length of the run. The tutorial
+(tensorflow.org/tutorials/generative/dcgan) has batches of 256 and Adam with 1e-4. PyTorch's example
+(github.com/pytorch/examples, dcgan) has images of 64x64, batches of 64 and Adam with 2e-4 and beta1 0.5. Each draws 10,000
+samples at intervals, which does not count as time; images of 64x64 are resized to 28x28. Results go to
+benchmarks/results/time_to_quality.json and .png.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ import genlab
 KEPT = "time_to_quality"
 SAMPLES = 10_000
 POINTS = 8
-"""How often each draws samples; more often early."""
+"""How often each draws samples, with shorter intervals early."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="mnist", help="name or path of digits of 28x28 pixels")
     parser.add_argument("--seconds", type=float, default=300)
-    parser.add_argument("--steps", type=int, default=7500, help="of genlab's run")
+    parser.add_argument("--steps", type=int, default=7500, help="steps of genlab's run")
     parser.add_argument("--contenders", nargs="*", default=["genlab", "tutorial", "torch"])
     parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -57,12 +57,12 @@ def main() -> None:
 
 
 def due(seconds: float) -> list[float]:
-    """When samples are drawn, in seconds: each time half as late again, to the end."""
+    """Return the times of drawing samples, in seconds: each is 1.5 times the one before."""
     return [seconds / 1.5**power for power in reversed(range(POINTS))]
 
 
 class Clock:
-    """Seconds since the process began, less those for which it was held."""
+    """Seconds since the process started, without those for which the clock was stopped."""
 
     def __init__(self) -> None:
         self.begun = psutil.Process().create_time()
@@ -73,7 +73,7 @@ class Clock:
 
 
 def keep(folder: pathlib.Path, seconds: float, images: np.ndarray) -> None:
-    """Samples [N, H, W, 1] in [-1, 1] of a moment."""
+    """Store samples [N, H, W, 1] in [-1, 1] drawn after some seconds."""
     pixels = np.clip(np.rint((images + 1.0) * 127.5), 0, 255).astype(np.uint8)
     np.save(folder / f"{seconds:07.1f}.npy", pixels)
     print(f"{folder.name}: samples after {seconds:.0f} s", flush=True)
@@ -89,7 +89,7 @@ def train_genlab(arguments: argparse.Namespace, folder: pathlib.Path) -> None:
         "dcgan", arguments.data, steps=arguments.steps, checkpoint_every=every, keep=1000, out=folder / "runs"
     )
     print(f"genlab: {run.step:,} steps in {clock():.0f} s")
-    # Loading TensorFlow and the data is a part of each moment; drawing grids and saving too, as a user has them.
+    # Times include loading TensorFlow and the data, drawing grids and saving, as for a user.
     moments = {line["step"]: started + line["seconds"] for line in run.metrics()}
     overhead = (clock() - moments[run.step]) / run.step
     for moment in due(clock()):
@@ -114,7 +114,7 @@ def train_tutorial(arguments: argparse.Namespace, folder: pathlib.Path) -> None:
     scaled = (images.astype(np.float32) - 127.5) / 127.5
     stream = tf.data.Dataset.from_tensor_slices(scaled).shuffle(len(scaled)).batch(256)
 
-    train = rivals.tutorial_game(generator, discriminator, rates, 256)
+    train = rivals.tutorial_gan(generator, discriminator, rates, 256)
 
     def draw():
         noise = tf.random.normal([SAMPLES, rivals.LATENT])
@@ -156,7 +156,7 @@ def train_torch(arguments: argparse.Namespace, folder: pathlib.Path) -> None:
     entropy = nn.BCEWithLogitsLoss()
     pixels = torch.from_numpy(
         np.load(folder.parent / "images.npy")
-    )  # without TensorFlow, which PyTorch is not loaded with
+    )  # without TensorFlow, which cannot be loaded together with PyTorch
     resize = lambda images, size: nn.functional.interpolate(images, size=size, mode="bilinear", antialias=True)  # noqa: E731
 
     def train(rows):
@@ -186,7 +186,7 @@ def train_torch(arguments: argparse.Namespace, folder: pathlib.Path) -> None:
 
 
 def repeat(batches, train, draw, clock: Clock, seconds: float, folder: pathlib.Path) -> None:
-    """Train batch by batch until the time is up; samples are drawn when they are due, while the clock stands."""
+    """Train batch by batch until the time is up, and draw samples when due, with the clock stopped."""
     steps = 0
     for moment in due(seconds):
         while clock() < moment:

@@ -1,9 +1,9 @@
-"""PyTorch's training step for step_time.py, in a process without TensorFlow: the two cannot be loaded together.
+"""PyTorch's training step for step_time.py, in a process without TensorFlow: both cannot be loaded together.
 
     python benchmarks/torch_step.py DESCRIPTION PRECISION
 
-DESCRIPTION is what `rivals.described` gives, as JSON. Eager, channels-last; bfloat16 by autocast. It takes its turns as
-turns.py says.
+DESCRIPTION is the result of `rivals.described`, as JSON. Eager, channels-last; bfloat16 with autocast. It runs its turns
+according to turns.py.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU, "linear": nn.I
 
 
 class Network(nn.Module):
-    """Layers one after the other; several heads at the end give a list."""
+    """Layers in sequence; with several heads at the end, the output is a list."""
 
     def __init__(self, description: dict[str, Any]) -> None:
         super().__init__()
@@ -44,13 +44,13 @@ class Crop(nn.Module):
 
 
 def layer(facts: dict[str, Any]) -> nn.Module:
-    """The twin of a Keras layer: of the same shapes, which is what its cost depends on."""
+    """Return PyTorch's equivalent of a Keras layer, with the same shapes, which determine its cost."""
     inputs, outputs, bias = facts["inputs"], facts["outputs"], facts["use_bias"]
     size, stride = facts["kernel_size"], facts["strides"]
     match facts["kind"]:
         case "Dense":
             return nn.Linear(inputs[-1], outputs[-1], bias=bias)
-        case "Conv2D":  # Keras pads "same" by need, PyTorch evenly: a pixel more where that is not enough
+        case "Conv2D":  # Keras may pad "same" unevenly, PyTorch only evenly: one pixel more if needed
             padding = next(pad for pad in range(size) if (inputs[0] + 2 * pad - size) // stride + 1 == outputs[0])
             return nn.Conv2d(inputs[-1], outputs[-1], size, stride, padding, bias=bias)
         case "Conv2DTranspose":
@@ -74,7 +74,7 @@ def layer(facts: dict[str, Any]) -> nn.Module:
             return Crop(*outputs[:2])
         case "Identity":
             return nn.Identity()
-    raise ValueError(f"{facts['kind']} has no twin here")
+    raise ValueError(f"{facts['kind']} has no equivalent here")
 
 
 def training_step(facts: dict[str, Any], precision: str) -> Callable[[Any], None]:

@@ -1,4 +1,4 @@
-"""Processes that take turns at a measurement: each works when it is told to, and says how long that took."""
+"""Processes that take turns at a measurement: each runs steps on request and reports the time."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable
 
 SECONDS = 2.0
-"""How long a turn is, about."""
+"""Approximate duration of a turn."""
 
 
 def serve(run: Callable[[int], object]) -> None:
-    """The worker's side: say `ready`, then answer each line that holds a number with the seconds that so many steps took."""
+    """Worker's side: print `ready`, then read numbers of steps, one per line, and print the seconds that they took."""
     run(2)
     print("ready", flush=True)
     for line in sys.stdin:
@@ -22,7 +22,7 @@ def serve(run: Callable[[int], object]) -> None:
 
 
 class Worker:
-    """The other side: a process that runs steps when it is told to."""
+    """Caller's side: a process that runs steps on request."""
 
     def __init__(self, command: list[str]) -> None:
         self.process = subprocess.Popen(
@@ -33,9 +33,9 @@ class Worker:
             text=True,
         )
         self.seconds: list[float] = []
-        """Of a step, in each turn."""
+        """Seconds per step in each turn."""
         if self._answer().strip() != "ready":
-            raise SystemExit(f"{' '.join(command)} did not start: call it by hand to see why")
+            raise SystemExit(f"{' '.join(command)} did not start. Run it by hand to see why.")
         self._count = max(1, round(SECONDS / (self._steps(5) / 5)))
 
     def turn(self) -> None:
