@@ -35,8 +35,8 @@ PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
 COMMANDS = ["train", "sample", "evaluate", "augment", "export", "transfer", "encode", "data"]
 LEAST = {
     "train": ["--steps", "2"],
-    "augment": ["--steps", "2", "--seeds", "1"],
-    "transfer": ["--steps", "2", "--seeds", "1"],
+    "augment": ["--steps", "2", "--seeds", "1", "--per-class", "10"],
+    "transfer": ["--steps", "2", "--seeds", "1", "--labels", "100"],
 }
 SMALL = {
     "cgan": TINY_FLAGS,
