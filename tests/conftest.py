@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
 
 import genlab
 from genlab import models
+from genlab import run as runs
 from genlab.backend import tf
 from genlab.data.spec import DataSpec
 
@@ -32,6 +35,28 @@ def in_empty_folder(tmp_path, monkeypatch):
 def trained(tmp_path_factory):
     """A run of six steps that tests read and do not change."""
     return genlab.fit("dcgan", steps=6, out=tmp_path_factory.mktemp("trained"), log_every=2, **TINY)
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory):
+    """A function of a model, and of a data set: a run of two steps with `small_settings`, trained once, to read."""
+
+    @functools.cache
+    def of(name: str, data: str = "digits"):
+        return genlab.fit(name, data, steps=2, out=tmp_path_factory.mktemp(name), **small_settings(name))
+
+    return of
+
+
+@pytest.fixture
+def own_run(small_run):
+    """A function like `small_run`: a copy of such a run in the test's own runs/, to change."""
+
+    def of(name: str, data: str = "digits"):
+        path = small_run(name, data).path
+        return genlab.load(shutil.copytree(path, pathlib.Path("runs") / path.name))
+
+    return of
 
 
 @pytest.fixture
@@ -110,12 +135,19 @@ def proof_models():
         yield
 
 
+def cut_after(run, step: int, out: str | pathlib.Path):
+    """A copy of the run in `out` as if it had been killed after its checkpoint of that step."""
+    path = pathlib.Path(shutil.copytree(run.path, pathlib.Path(out) / run.name))
+    for file in (path / "checkpoints").glob("step-*"):
+        if int(file.name.partition("-")[2].partition(".")[0]) > step:
+            file.unlink()
+    tf.compat.v1.train.update_checkpoint_state(str(path / "checkpoints"), str(path / "checkpoints" / f"step-{step}"))
+    return genlab.load(path)
+
+
 def state_of(run) -> dict[str, np.ndarray]:
     """Every number of the run's newest checkpoint: weights, optimizers, counters."""
-    from genlab.backend import tf
-    from genlab.run import newest_checkpoint
-
-    reader = tf.train.load_checkpoint(newest_checkpoint(run.path))
+    reader = tf.train.load_checkpoint(runs.newest_checkpoint(run.path))
     # The counter of saves is bookkeeping of TensorFlow's: an interrupted run has saved once more.
     names = [name for name in reader.get_variable_to_shape_map() if "save_counter" not in name]
     return {name: reader.get_tensor(name) for name in names if name != "_CHECKPOINTABLE_OBJECT_GRAPH"}

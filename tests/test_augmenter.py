@@ -234,7 +234,7 @@ def test_settings_that_do_not_fit(settings, words):
         augmenter(**settings)
 
 
-def test_wrong_batches_are_explained():
+def test_wrong_batches_are_explained(small_run):
     images, labels, _ = batch()
     with pytest.raises(genlab.UsageError, match="tell the Augmenter their value_range"):
         augmenter()(images.astype(np.float32), labels)
@@ -246,8 +246,7 @@ def test_wrong_batches_are_explained():
         dataset = tf.data.Dataset.from_tensors((images, labels + 3))
         list(dataset.map(augmenter()))
     with pytest.raises(genlab.UsageError, match="draws points"):
-        run = genlab.fit("gan", "ring", steps=1, batch_size=16)
-        Augmenter.from_run(run)
+        Augmenter.from_run(small_run("gan", "ring"))
 
 
 # -- independent streams -----------------------------------------------------------------------------------------------

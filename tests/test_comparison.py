@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from scipy import stats
 
-import genlab
 from genlab.evaluate import comparison
 from genlab.export import model_card
 
@@ -123,8 +122,8 @@ def test_several_settings_are_corrected_before_the_verdict():
     assert "p (Holm)" in comparison.table([one] * 3, "images", *PAIR)
 
 
-def test_the_model_card_says_what_was_found():
-    run = genlab.fit("gan", steps=1, batch_size=16)
+def test_the_model_card_says_what_was_found(own_run):
+    run = own_run("gan")
     accuracy = {"real": [0.5, 0.6, 0.55, 0.5], "generated": [0.6, 0.7, 0.64, 0.61]}
     kept = {"data": "digits", "tested_on": 10_000, "settings": [{"images": 20, "accuracy": accuracy, "p": 0.0}]}
     (expected,) = comparison.differences([comparison.Setting(20, accuracy, tested=10_000)], *PAIR)

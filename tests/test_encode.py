@@ -13,7 +13,6 @@ from PIL import Image
 import genlab
 from genlab.encode import __main__ as encode
 from genlab.encode import codec
-from genlab.train import __main__ as train
 
 SMALL = {"batch_size": 16, "encoder_widths": (4,), "decoder_widths": (4,), "hidden_units": 8, "components": 1}
 
@@ -100,7 +99,7 @@ def test_plots_of_every_size_of_codes(latent_size, projection, tmp_path):
     assert (tmp_path / "codes.png").stat().st_size > 5000
 
 
-def test_wrong_input(encoding, capsys, tmp_path):
+def test_wrong_input(encoding, own_run, capsys, tmp_path):
     path = str(encoding.path)
     assert "--bits 17: it must be 1 to 16, or 32" in fails(lambda: encode.main([path, "--bits", "17"]), capsys)[1]
     assert "no validation images" in fails(lambda: encode.main([path, "--split", "validation"]), capsys)[1]
@@ -110,7 +109,6 @@ def test_wrong_input(encoding, capsys, tmp_path):
     codec.quantize(np.zeros((2, 6), np.float32), 8).save(tmp_path / "codes.npz", run="another", step=7)
     message = fails(lambda: encode.main([path, "--decode", str(tmp_path / "codes.npz")]), capsys)[1]
     assert "encoded by step 7 of another" in message
-    train.main(["gan", "--steps", "1", "--batch-size", "16", "--generator-widths", "8"])
-    capsys.readouterr()
+    own_run("gan")
     status, message = fails(lambda: encode.main([]), capsys)
     assert status == 2 and "has no encoder: train an autoencoder or a vae" in message

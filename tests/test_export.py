@@ -164,9 +164,8 @@ def test_command_replaces_an_earlier_export(conditional, tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
-def test_points_are_exported(tmp_path):
-    run = genlab.fit("gan", "ring", steps=2, out=tmp_path / "runs", batch_size=16, generator_widths=(8,))
-    folder, written = formats.export(run)
+def test_points_are_exported(own_run):
+    folder, written = formats.export(own_run("gan", "ring"))
     assert [each.largest_difference for each in written] == [0, 0]
     assert "vectors [N, size]" in (folder / "MODEL_CARD.md").read_text()
 

@@ -55,10 +55,10 @@ def test_training_leaves_no_threads_behind(small_images):
         return sum(1 for _ in pathlib.Path("/proc/self/task").iterdir())
 
     counts = []
-    for seed in range(4):
+    for seed in range(3):
         genlab.fit("dcgan", small_images[0], steps=2, seed=seed, **TINY)
         counts.append(threads())
-    assert counts[3] == counts[2] == counts[1]
+    assert counts[2] == counts[1]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
-from conftest import fails, proof_models, state_of
+from conftest import cut_after, fails, proof_models, state_of
 
 import genlab
 from genlab import models, sample
@@ -45,13 +45,13 @@ def found():
 
 @pytest.fixture(scope="module", params=FLAGS)
 def folder(found, request, tmp_path_factory):
-    """The folder of a run of four steps, and of one of two steps that was resumed for two more."""
+    """The folder of a run of four steps, and of one that was resumed after two of them."""
     name = request.param
     folder = tmp_path_factory.mktemp(name)
-    flags = ["--batch-size", "16", "--log-every", "2", "--schedule-steps", "4", *DATA, *FLAGS[name].split()]
+    flags = ["--batch-size", "16", "--log-every", "2", "--checkpoint-every", "2", *DATA, *FLAGS[name].split()]
     train.main([name, "--steps", "4", "--out", str(folder / "whole"), *flags])
-    train.main([name, "--steps", "2", "--out", str(folder / "parts"), *flags])
-    train.main([name, "--resume", "--steps", "4", "--out", str(folder / "parts")])
+    cut_after(genlab.load(out=folder / "whole"), 2, folder / "parts")
+    train.main(["--resume", "--out", str(folder / "parts")])
     return folder
 
 

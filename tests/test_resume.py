@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from conftest import TINY, TINY_FLAGS, fails, state_of
+from conftest import TINY, cut_after, fails, state_of
 
 import genlab
 from genlab.train import __main__ as train
@@ -39,15 +39,14 @@ def same(first, second):
     ids=["default", "everything", "spectral-bfloat16"],
 )
 def test_resumed_equals_uninterrupted(settings):
-    settings = TINY | settings | {"schedule_steps": 10, "log_every": 3}
+    settings = TINY | settings | {"checkpoint_every": 4, "log_every": 3}
     whole = genlab.fit("dcgan", steps=10, out="whole", **settings)
-    genlab.fit("dcgan", steps=4, out="parts", **settings)
-    train.main(["--resume", "--out", "parts", "--steps", "10"])
-    parts = genlab.load("latest", out="parts")
+    parts = cut_after(whole, 4, "parts")
+    train.main(["--resume", "--out", "parts"])
     same(state_of(whole), state_of(parts))
     latents = whole.model.sample_latents([0, 1, 2])
     np.testing.assert_array_equal(whole.model.sample(latents), parts.model.sample(latents))
-    assert [line["step"] for line in parts.metrics()] == [3, 4, 6, 9, 10]
+    assert [line["step"] for line in parts.metrics()] == [3, 6, 9, 10]
 
 
 def test_data_order_resumes_across_epochs(small_images):
@@ -68,17 +67,17 @@ def test_other_settings_are_refused_and_shown(trained, capsys):
     assert status == 2 and "a run can only grow" in message
 
 
-def test_lines_after_the_checkpoint_are_written_again(capsys):
+def test_lines_after_the_checkpoint_are_written_again(own_run, capsys):
     """As after a kill: metrics beyond the last checkpoint, the last line cut short."""
-    run = genlab.fit("dcgan", steps=4, log_every=2, **TINY)
+    run = own_run("dcgan")
     with (run.path / "metrics.jsonl").open("a") as file:
-        file.write(json.dumps({"step": 6, "seconds": 1.0}) + '\n{"step": 8, "sec')
-    train.main(["--resume", "--steps", "8"])
-    assert [line["step"] for line in run.metrics()] == [2, 4, 6, 8]
+        file.write(json.dumps({"step": 4, "seconds": 1.0}) + '\n{"step": 5, "sec')
+    train.main(["--resume", "--steps", "6", "--log-every", "2"])
+    assert [line["step"] for line in run.metrics()] == [2, 4, 6]
 
 
-def test_rates_beyond_their_schedule_are_warned_of_and_can_be_laid_out_again(capsys):
-    run = genlab.fit("dcgan", steps=2, **TINY)
+def test_rates_beyond_their_schedule_are_warned_of_and_can_be_laid_out_again(own_run, capsys):
+    run = own_run("dcgan")
     assert "learning rates stay" not in capsys.readouterr().out
     train.main(["--resume", "--steps", "4"])
     said = capsys.readouterr().out
@@ -95,22 +94,21 @@ def test_rates_beyond_their_schedule_are_warned_of_and_can_be_laid_out_again(cap
     assert float(run.model.generator_optimizer.learning_rate) == pytest.approx(2e-5)
 
 
-def test_a_run_that_is_being_trained_is_not_resumed(capsys):
-    run = genlab.fit("dcgan", steps=2, **TINY)
-    with run.training():
+def test_a_run_that_is_being_trained_is_not_resumed(own_run, capsys):
+    with own_run("dcgan").training():
         status, message = fails(lambda: train.main(["--resume", "--steps", "4"]), capsys)
     assert status == 1 and "another process" in message
 
 
-def test_a_finished_run_says_so(capsys):
-    genlab.fit("dcgan", steps=2, **TINY)
+def test_a_finished_run_says_so(own_run, capsys):
+    own_run("dcgan")
     train.main(["--resume"])
     assert "all 2 steps are done already" in capsys.readouterr().out
 
 
-def test_resume_accepts_epochs_and_dry_run(capsys):
-    genlab.fit("dcgan", steps=2, **TINY)
-    train.main(["dcgan", "--resume", "--epochs", "0.05", "--dry-run"])
+def test_resume_accepts_epochs_and_dry_run(own_run, capsys):
+    own_run("dcgan")
+    train.main(["dcgan", "--resume", "--epochs", "0.04", "--dry-run"])
     assert genlab.load("latest").config.steps == 2
-    train.main(["dcgan", "--resume", "--epochs", "0.05", *TINY_FLAGS])
-    assert genlab.load("latest").config.steps == 5  # 0.05 * 1,437 / 16, rounded up
+    train.main(["dcgan", "--resume", "--epochs", "0.04", "--batch-size", "8"])
+    assert genlab.load("latest").config.steps == 4  # 0.04 * 1,437 / (2 * 8), rounded up
