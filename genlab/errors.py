@@ -13,6 +13,23 @@ from collections.abc import Iterable, Iterator, Sequence
 import tqdm
 
 
+def printable(text: object) -> str:
+    """Return text in which nothing can control a terminal, or be no Unicode: such characters are shown as escapes.
+
+    Names of files and classes may hold anything. Lines and tabs are kept.
+    """
+    return "".join(
+        each if each.isprintable() or each in "\n\t" else each.encode("unicode_escape").decode() for each in str(text)
+    )
+
+
+def say(text: object = "", *, to_stderr: bool = False) -> None:
+    """Print text for the user. Every command prints through this, or through the log."""
+    stream = sys.stderr if to_stderr else sys.stdout
+    known = printable(text).encode(stream.encoding or "utf-8", "backslashreplace").decode(stream.encoding or "utf-8")
+    print(known, file=stream)
+
+
 class GenlabError(Exception):
     """An error that the user can fix. The message says what happened, what was expected and what to type."""
 
@@ -83,13 +100,13 @@ def reported(program: str) -> Iterator[None]:
     try:
         yield
     except Interrupted as error:
-        print(error, file=sys.stderr)
+        say(error, to_stderr=True)
         raise SystemExit(error.status) from None
     except GenlabError as error:
-        print(f"{program}: error: {error}", file=sys.stderr)
+        say(f"{program}: error: {error}", to_stderr=True)
         raise SystemExit(error.status) from None
     except KeyboardInterrupt:
-        print(f"{program}: interrupted", file=sys.stderr)
+        say(f"{program}: interrupted", to_stderr=True)
         raise SystemExit(130) from None
     except BrokenPipeError:
         raise SystemExit(1) from None
@@ -97,7 +114,7 @@ def reported(program: str) -> Iterator[None]:
         message = explain(error)
         if message is None:
             raise
-        print(f"{program}: error: {message}", file=sys.stderr)
+        say(f"{program}: error: {message}", to_stderr=True)
         raise SystemExit(1) from None
 
 
@@ -105,7 +122,7 @@ class _Console(logging.Handler):
     """Log handler that prints above a progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.tqdm.write(self.format(record), file=sys.stdout)
+        tqdm.tqdm.write(printable(self.format(record)), file=sys.stdout)
 
 
 @contextlib.contextmanager

@@ -1,14 +1,24 @@
-"""Atomic file writes, and the user's cache folder."""
+"""Files: atomic writes, checked reads, names that are safe as file names, and the user's cache folder."""
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
+import re
+import stat
 import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+
+from genlab.errors import GenlabError
+
+LARGEST_JSON = 100_000_000
+"""Bytes above which a JSON file is not read."""
+LONGEST_NAME = 80
+"""Characters of a name that `file_name` keeps."""
 
 
 def replace(path: str | os.PathLike, write: Callable[[pathlib.Path], object]) -> pathlib.Path:
@@ -38,6 +48,49 @@ def write_arrays(path: str | os.PathLike, arrays: Mapping[str, Any], *, compress
     path = path if path.suffix == ".npz" else path.with_name(f"{path.name}.npz")
     save = np.savez_compressed if compressed else np.savez
     return replace(path, lambda temporary: save(temporary, allow_pickle=False, **arrays))
+
+
+def check_regular(path: str | os.PathLike) -> None:
+    """Raise ValueError if the path is no regular file: a pipe or a device may block for ever, or never end."""
+    if not stat.S_ISREG(pathlib.Path(path).stat().st_mode):
+        raise ValueError("it is not a regular file")
+
+
+def read_json(path: str | os.PathLike, kind: Any) -> Any:
+    """Read a JSON file whose content must be of the type `kind`, such as a TypedDict. All JSON files are read here.
+
+    Raises FileNotFoundError if there is none, GenlabError with what does not fit for any other content.
+    """
+    path = pathlib.Path(path)
+    try:
+        check_regular(path)
+        if path.stat().st_size > LARGEST_JSON:
+            raise ValueError(f"it has {path.stat().st_size:,} bytes, and at most {LARGEST_JSON:,} are read")
+        return checked(json.loads(path.read_bytes()), kind)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
+        reason = "its brackets are nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise GenlabError(f"{path} cannot be read: {reason.rstrip('.')}.") from error
+
+
+def checked(value: Any, kind: Any) -> Any:
+    """Return `value` if it is of the type `kind`, in all its parts. Raises ValueError with one line about the first misfit."""
+    from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
+
+    try:
+        return check_type(value, kind, collection_check_strategy=CollectionCheckStrategy.ALL_ITEMS)
+    except TypeCheckError as error:
+        first, *rest = [line.strip() for line in str(error).splitlines()]
+        raise ValueError(" ".join([first, "; ".join(rest)]).strip()) from None
+
+
+def file_name(text: str) -> str:
+    """Convert any text, such as the name of a class, to one that is safe as part of a file name on every system.
+
+    Letters, digits, `_`, `.` and `-` are kept, everything else becomes `-`; leading dots are dropped.
+    """
+    return re.sub(r"[^\w.]+", "-", text).strip("-.")[:LONGEST_NAME] or "unnamed"
 
 
 def cache_folder() -> pathlib.Path:
