@@ -72,7 +72,7 @@ def test_the_selecting_classifier_has_seen_the_settings_labels_alone(monkeypatch
     ]
 
 
-def test_the_command_writes_figures_plot_and_verdict(own_run, capsys, monkeypatch):
+def test_the_command_writes_metrics_plot_and_verdict(own_run, capsys, monkeypatch):
     own_run("cgan")
     untrained = lambda real, *_, **settings: benefit.untrained(real[0].shape[1:], 10)  # noqa: E731  as good as two steps'
     monkeypatch.setattr(benefit, "trained", untrained)

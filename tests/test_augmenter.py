@@ -168,7 +168,7 @@ def test_images_are_moved_in_latent_space_and_keep_their_labels(trained_vae, mod
     assert (np.asarray(some) == images).all(axis=(1, 2, 3)).sum() == 20
 
 
-def test_mix_takespartners_of_the_same_class():
+def test_interpolate_takes_partners_of_the_same_class():
     numbers = tf.constant([0, 1, 0, 2, 1, 0])
     seen = [np.asarray(Augmenter.partners(numbers, tf.range(6), tf.constant([0, index]))) for index in range(50)]
     assert {int(each[1]) for each in seen} == {4} and {int(each[3]) for each in seen} == {3}

@@ -32,7 +32,7 @@ def metrics(conditional):
     return evaluation.read(conditional)
 
 
-def test_every_figure_has_its_floor_and_the_protocol_says_how(metrics, conditional):
+def test_every_metric_has_its_floor_and_the_protocol_says_how(metrics, conditional):
     expected = "frechet_distance kernel_distance precision recall density coverage inception_score class_entropy"
     expected += " smallest_class classes class_kl label_accuracy train_on_fake memorization"
     assert set(metrics.metrics) == set(expected.split())
@@ -80,7 +80,7 @@ def test_runs_stand_side_by_side_and_the_best_is_marked():
     assert lines[2].split() == ["precision", "0.9", "±", "0.1", "*", "0.8", "±", "0.1", "0.7"]
 
 
-def test_figures_of_other_protocols_are_not_compared(metrics):
+def test_metrics_of_other_protocols_are_not_compared(metrics):
     other = evaluation.Evaluation(
         "other", "gan", 1, metrics.protocol | {"generated": 7, "seed": 1}, metrics.metrics, {}
     )

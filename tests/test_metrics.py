@@ -99,7 +99,7 @@ def test_kernel_distance_spread_of_large_sets_is_over_the_subsets():
 
 @pytest.mark.parametrize(("mean", "scale"), [(0.0, 1.0), (0.7, 0.6), (3.0, 1.5)])
 @pytest.mark.parametrize("k", [3, 5])
-def test_neighbour_figures_are_those_of_the_reference_package(mean, scale, k):
+def test_neighbour_metrics_are_those_of_the_reference_package(mean, scale, k):
     real, generated = features(300), features(250, mean=mean, scale=scale, seed=1)
     expected = prdc.compute_prdc(real, generated, nearest_k=k)
     precision, recall = neighbours.precision_and_recall(real, generated, k)

@@ -95,7 +95,7 @@ def test_a_good_trunk_helps_and_conditions_are_paired(encoding):
         few_labels.study(encoding, (images, labels), (images, labels), 3, counts=[61])
 
 
-def test_the_command_writes_figures_and_plot(encoding, capsys):
+def test_the_command_writes_metrics_and_plot(encoding, capsys):
     main([str(encoding.path), "--labels", "20,40", "--seeds", "2", "--steps", "4"])
     text = capsys.readouterr().out
     assert "up to down2_act" in text and "trained    3,930 weights with the backbone frozen" in text

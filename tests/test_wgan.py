@@ -29,6 +29,11 @@ def test_each_critic_update_has_a_fresh_batch(monkeypatch):
     assert len(seen) == 3 and not np.array_equal(seen[0], seen[1]) and not np.array_equal(seen[1], seen[2])
 
 
+def test_a_critic_has_no_second_penalty():
+    with pytest.raises(ValueError, match="r1_penalty is 1"):
+        small("wgan", r1_penalty=1.0)
+
+
 def test_no_batch_norm_in_the_critic():
     with pytest.raises(ValueError, match="critic"):
         small("wgan", discriminator_normalization="batch")

@@ -192,10 +192,10 @@ def plot(settings: Sequence[Setting], images: str, path: str | os.PathLike) -> N
     with plots.axes(path, 6, 4) as axes:
         for index, condition in enumerate(conditions):
             values = [setting.accuracy[condition] for setting in settings]
-            spread = [100 * np.std(each, ddof=1) if len(each) > 1 else 0.0 for each in values]
+            deviations = [100 * np.std(each, ddof=1) if len(each) > 1 else 0.0 for each in values]
             places = np.arange(len(settings)) + 0.04 * (index - (len(conditions) - 1) / 2)  # side by side
             means = [100 * np.mean(each) for each in values]
-            axes.errorbar(places, means, spread, marker="o", capsize=3, label=condition)
+            axes.errorbar(places, means, deviations, marker="o", capsize=3, label=condition)
         axes.set_xticks(range(len(settings)), [setting.name for setting in settings])
         axes.set_xlim(-0.5, len(settings) - 0.5)  # centres a single count
         axes.set(xlabel=images, ylabel="accuracy on real held-out images, %")

@@ -1,4 +1,4 @@
-"""The models, one file each, named after the file. To add a model, add a file; nothing else needs to change."""
+"""The models, one file each, named after the file. To add a model, add a file; no other code needs to change."""
 
 from __future__ import annotations
 
@@ -42,6 +42,12 @@ def load(name: str) -> type[GenerativeModel]:
 def presets(name: str) -> dict[str, dict[str, Any]]:
     """Return the model's presets: for each name, the hyper-parameters that differ from the default. Not inherited."""
     return {"default": {}} | vars(load(name)).get("presets", {})
+
+
+def steps(name: str, preset: str) -> int:
+    """Return the number of training steps of a preset, where none is given. Those of presets are not inherited either."""
+    kind = load(name)
+    return vars(kind).get("preset_steps", {}).get(preset, kind.default_steps)
 
 
 def summary(name: str) -> str:

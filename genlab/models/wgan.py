@@ -36,6 +36,10 @@ class Hparams(_adversarial.ConvolutionalHparams):
             raise ValueError(
                 "discriminator_normalization is batch; it must be none, since a critic scores each image on its own"
             )
+        if self.r1_penalty:
+            raise ValueError(
+                f"r1_penalty is {self.r1_penalty}; it must be 0, since penalty is what constrains a critic"
+            )
         if self.clip <= 0 or self.gradient_penalty < 0:
             raise ValueError("clip must be above 0 and gradient_penalty at least 0")
 

@@ -166,8 +166,7 @@ def _check_profile(options: Options, begin: int, end: int) -> None:
 def _steps(model: str, preset: str, hparams: Any, options: Options, count: int) -> int:
     """Return the length of a run in steps, for `count` training images."""
     if options.epochs is None:
-        kind = models.load(model)
-        return options.steps or kind.preset_steps.get(preset, kind.default_steps)
+        return options.steps or models.steps(model, preset)
     return max(1, math.ceil(options.epochs * count / (hparams.batch_size * hparams.batches_per_step)))
 
 
