@@ -14,11 +14,47 @@ import tempfile
 import threading
 import types
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 
 from genlab.errors import GenlabError
+
+__all__ = [
+    "Layer",
+    "LazyModule",
+    "Network",
+    "Optimizer",
+    "Shape",
+    "Stream",
+    "Tensor",
+    "Variable",
+    "in_parts",
+    "keras",
+    "leave_devices",
+    "quiet",
+    "show_cpus",
+    "tf",
+    "tfp",
+]
+
+# TensorFlow and Keras ship no types. These names say in a signature what mypy cannot check.
+Tensor: TypeAlias = Any
+"""A tensor of TensorFlow, a symbolic one of Keras, or what converts to a tensor: an array, a variable, a number."""
+Variable: TypeAlias = Any
+"""A variable of TensorFlow or of Keras."""
+Network: TypeAlias = Any
+"""A Keras model."""
+Layer: TypeAlias = Any
+"""A Keras layer."""
+Optimizer: TypeAlias = Any
+"""A Keras optimizer."""
+Stream: TypeAlias = Any
+"""A tf.data.Dataset."""
+Shape: TypeAlias = tuple[Any, ...]
+"""Sizes of a tensor's axes, as Keras gives them: integers, or None where a size is not fixed."""
+Parts = TypeVar("Parts")
+"""What a function returns that is called in parts: arrays, or a list of them."""
 
 _lock = threading.RLock()
 _cpus = 1
@@ -122,7 +158,7 @@ else:
     tfp = LazyModule("tensorflow_probability")
 
 
-def in_parts(function: Callable[..., Any], *arrays: Any, size: int = 1000) -> Any:
+def in_parts(function: Callable[..., Parts], *arrays: Tensor, size: int = 1000) -> Parts:
     """Apply `function` to `size` rows of the arrays at a time; return what it returns, arrays or a list of them, concatenated."""
     starts = range(0, len(arrays[0]), size)
     parts = [function(*(array[start : start + size] for array in arrays)) for start in starts]

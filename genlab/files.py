@@ -9,9 +9,10 @@ import re
 import stat
 import uuid
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from genlab.errors import GenlabError
 
@@ -19,9 +20,10 @@ LARGEST_JSON = 100_000_000
 """Bytes above which a JSON file is not read."""
 LONGEST_NAME = 80
 """Characters of a name that `file_name` keeps."""
+Content = TypeVar("Content")
 
 
-def replace(path: str | os.PathLike, write: Callable[[pathlib.Path], object]) -> pathlib.Path:
+def replace(path: str | os.PathLike[str], write: Callable[[pathlib.Path], object]) -> pathlib.Path:
     """Write a file atomically: `write` gets a temporary path in the same folder, which then replaces `path`.
 
     The folder is created if missing. The temporary path keeps the suffix of `path`, which some writers depend on.
@@ -37,12 +39,14 @@ def replace(path: str | os.PathLike, write: Callable[[pathlib.Path], object]) ->
     return path
 
 
-def write_text(path: str | os.PathLike, text: str) -> pathlib.Path:
+def write_text(path: str | os.PathLike[str], text: str) -> pathlib.Path:
     """Write text to a file atomically, in UTF-8."""
     return replace(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
-def write_arrays(path: str | os.PathLike, arrays: Mapping[str, Any], *, compressed: bool = True) -> pathlib.Path:
+def write_arrays(
+    path: str | os.PathLike[str], arrays: Mapping[str, npt.ArrayLike], *, compressed: bool = True
+) -> pathlib.Path:
     """Replace an .npz file by these arrays; the suffix is added where it is missing. Return its path."""
     path = pathlib.Path(path)
     path = path if path.suffix == ".npz" else path.with_name(f"{path.name}.npz")
@@ -50,13 +54,13 @@ def write_arrays(path: str | os.PathLike, arrays: Mapping[str, Any], *, compress
     return replace(path, lambda temporary: save(temporary, allow_pickle=False, **arrays))
 
 
-def check_regular(path: str | os.PathLike) -> None:
+def check_regular(path: str | os.PathLike[str]) -> None:
     """Raise ValueError if the path is no regular file: a pipe or a device may block for ever, or never end."""
     if not stat.S_ISREG(pathlib.Path(path).stat().st_mode):
         raise ValueError("it is not a regular file")
 
 
-def read_json(path: str | os.PathLike, kind: Any) -> Any:
+def read_json(path: str | os.PathLike[str], kind: type[Content]) -> Content:
     """Read a JSON file whose content must be of the type `kind`, such as a TypedDict. All JSON files are read here.
 
     Raises FileNotFoundError if there is none, GenlabError with what does not fit for any other content.
@@ -74,7 +78,7 @@ def read_json(path: str | os.PathLike, kind: Any) -> Any:
         raise GenlabError(f"{path} cannot be read: {reason.rstrip('.')}.") from error
 
 
-def checked(value: Any, kind: Any) -> Any:
+def checked(value: object, kind: type[Content]) -> Content:
     """Return `value` if it is of the type `kind`, in all its parts. Raises ValueError with one line about the first misfit."""
     from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
 

@@ -6,12 +6,12 @@ import math
 import os
 import pathlib
 from collections.abc import Iterable
-from typing import Any
 
 import imageio.v3 as imageio
 import numpy as np
 
 from genlab import files
+from genlab.backend import Tensor
 from genlab.data.spec import to_pixels
 from genlab.errors import UsageError
 
@@ -19,7 +19,7 @@ GAP = 2
 BACKGROUND = 127
 
 
-def to_grid(images: Any, columns: int | None = None, scale: int | None = None) -> np.ndarray:
+def to_grid(images: Tensor, columns: int | None = None, scale: int | None = None) -> np.ndarray:
     """Arrange images [N, H, W, C] row by row in one uint8 picture [height, width, C].
 
     Images are uint8, or floats in [-1, 1]. `columns` defaults to a nearly square grid. `scale` repeats every pixel; by
@@ -41,13 +41,13 @@ def to_grid(images: Any, columns: int | None = None, scale: int | None = None) -
 
 
 def save_grid(
-    images: Any, path: str | os.PathLike, columns: int | None = None, scale: int | None = None
+    images: Tensor, path: str | os.PathLike[str], columns: int | None = None, scale: int | None = None
 ) -> pathlib.Path:
     """Write images [N, H, W, C], uint8 or floats in [-1, 1], as one picture. The suffix (.png) selects the format."""
     return save_image(to_grid(images, columns, scale), path)
 
 
-def save_image(image: Any, path: str | os.PathLike) -> pathlib.Path:
+def save_image(image: Tensor, path: str | os.PathLike[str]) -> pathlib.Path:
     """Write one image [H, W, C], uint8 or floats in [-1, 1]."""
     picture = _drop_grey_axis(as_pixels(image))
     # Encode in memory first, so that a full disk fails only in the write.
@@ -55,7 +55,9 @@ def save_image(image: Any, path: str | os.PathLike) -> pathlib.Path:
     return files.replace(path, lambda temporary: temporary.write_bytes(encoded))
 
 
-def save_animation(frames: Iterable[Any], path: str | os.PathLike, frames_per_second: float = 5.0) -> pathlib.Path:
+def save_animation(
+    frames: Iterable[Tensor], path: str | os.PathLike[str], frames_per_second: float = 5.0
+) -> pathlib.Path:
     """Write frames [H, W, C] (uint8 or floats in [-1, 1], all of one size) as a looping .gif or an .mp4.
 
     MP4 needs the extra `genlab[video]`. Its codec takes only even sizes, so odd sides are padded by one pixel.
@@ -82,13 +84,13 @@ def save_animation(frames: Iterable[Any], path: str | os.PathLike, frames_per_se
     )
 
 
-def load_image(path: str | os.PathLike) -> np.ndarray:
+def load_image(path: str | os.PathLike[str]) -> np.ndarray:
     """Read an image file as uint8 [H, W, C]."""
     image = imageio.imread(pathlib.Path(path))
     return image[..., np.newaxis] if image.ndim == 2 else image
 
 
-def as_pixels(images: Any) -> np.ndarray:
+def as_pixels(images: Tensor) -> np.ndarray:
     """Convert floats in [-1, 1] to uint8; return uint8 unchanged."""
     images = np.asarray(images)
     return images if images.dtype == np.uint8 else to_pixels(images)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from genlab import grids
+from genlab.backend import Tensor
+from genlab.data.spec import DataSpec
 from genlab.networks import priors
 
 PALETTE = np.array(
@@ -27,14 +30,24 @@ PALETTE = np.array(
 """Colours of classes 0 to 9, repeated for further classes."""
 
 
-def layout(model: Any) -> tuple[int, int | None]:
+class Model(Protocol):
+    """What pictures ask of a model: a part of `genlab.models.base.GenerativeModel`."""
+
+    spec: DataSpec
+    prior: priors.Prior
+    conditional: bool
+
+    def sample(self, latents: Tensor, labels: Tensor | None = None) -> Tensor: ...
+
+
+def layout(model: Model) -> tuple[int, int | None]:
     """Return the number of samples in a model's grid and its columns: 8x8, one column per class, or 2,500 points."""
     if not model.spec.is_image:
         return 2500, None
     return (8 * model.spec.num_classes, model.spec.num_classes) if model.conditional else (64, 8)
 
 
-def samples(drawn: Any, columns: int | None = None, real: Any = None) -> np.ndarray:
+def samples(drawn: Tensor, columns: int | None = None, real: Tensor | None = None) -> np.ndarray:
     """Draw images [N, H, W, C] as a grid, and vectors [N, D] as a scatter plot of two dimensions over `real` ones in grey."""
     drawn = np.asarray(drawn)
     if drawn.ndim == 4:
@@ -46,7 +59,7 @@ def samples(drawn: Any, columns: int | None = None, real: Any = None) -> np.ndar
     return scatter(both, colour, span=1.2 * float(np.abs(real).max()))
 
 
-def reconstructions(images: Any, reconstructed: Any, columns: int = 8) -> np.ndarray:
+def reconstructions(images: Tensor, reconstructed: Tensor, columns: int = 8) -> np.ndarray:
     """Draw rows of images, each followed by a row of their reconstructions -> one uint8 picture."""
     images, reconstructed = grids.as_pixels(images), grids.as_pixels(reconstructed)
     count = len(reconstructed) // columns * columns or len(reconstructed)
@@ -58,7 +71,9 @@ def reconstructions(images: Any, reconstructed: Any, columns: int = 8) -> np.nda
     return grids.to_grid(np.concatenate(rows), columns=min(columns, count))
 
 
-def scatter(points: Any, labels: Any = None, *, span: float | None = None, size: int = 512) -> np.ndarray:
+def scatter(
+    points: Tensor, labels: npt.ArrayLike | None = None, *, span: float | None = None, size: int = 512
+) -> np.ndarray:
     """Draw points [N, 2] as coloured squares on white -> uint8 [size, size, 3]; the first axis points right, the second up.
 
     Both axes go from -span to span; the default span covers 99.5% of the points.
@@ -77,7 +92,7 @@ def scatter(points: Any, labels: Any = None, *, span: float | None = None, size:
     return canvas
 
 
-def manifold(model: Any, codes: Any, side: int = 15) -> np.ndarray:
+def manifold(model: Model, codes: Tensor, side: int = 15) -> np.ndarray:
     """Draw images decoded from a grid in a 2-D latent space -> one uint8 picture; the first axis points right, the second up.
 
     Grid positions are quantiles (2.5% to 97.5%) of N(0, 1) if that is the prior, else of the codes [N, 2] of real images.

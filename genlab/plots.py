@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from genlab import files
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 
 @contextlib.contextmanager
-def axes(path: str | os.PathLike, width: float, height: float) -> Iterator[Any]:
+def axes(path: str | os.PathLike[str], width: float, height: float) -> Iterator[Axes]:
     """Yield the axes of a figure, sized in inches, which is written to `path` (.png) at the end."""
     import matplotlib
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pathlib
-from typing import Any
+from typing import TypeAlias
 
+import numpy.typing as npt
+
+from genlab.backend import Stream
 from genlab.data import arrays, digits, folder, idx, named, points, preparation, shards, stacked, tfds
 from genlab.data.arrays import from_arrays, from_tf_data
 from genlab.data.dataset import Dataset
@@ -13,6 +16,9 @@ from genlab.data.records import Records
 from genlab.errors import UsageError, closest
 
 __all__ = ["DataOptions", "Dataset", "Records", "from_arrays", "from_tf_data", "load", "names"]
+
+Source: TypeAlias = str | pathlib.Path | npt.ArrayLike | Stream | Dataset
+"""What is loaded: a name or a path, an array [N, H, W(, C)], a finite tf.data.Dataset, or a Dataset."""
 
 SOURCES = (
     "the path of a folder of images (class/*.png, or *.png), of idx files, or of TFRecord files; of an .npz, .npy or "
@@ -25,7 +31,7 @@ def names() -> list[str]:
     return ["digits", *named.NAMES, *points.NAMES, "stacked"]
 
 
-def load(source: Any, labels: Any = None, options: DataOptions | None = None) -> Dataset:
+def load(source: Source, labels: npt.ArrayLike | None = None, options: DataOptions | None = None) -> Dataset:
     """Load a Dataset from a name, a path, an array [N, H, W(, C)], a tf.data.Dataset, or a Dataset.
 
     Names: see `names`, and `stacked:SOURCE` and `tfds:NAME`. Paths: a folder of images (`class/*.png`, or `*.png`), of idx
@@ -38,7 +44,7 @@ def load(source: Any, labels: Any = None, options: DataOptions | None = None) ->
     return preparation.prepare(find(source, labels, options), options)
 
 
-def find(source: Any, labels: Any = None, options: DataOptions | None = None) -> Dataset:
+def find(source: Source, labels: npt.ArrayLike | None = None, options: DataOptions | None = None) -> Dataset:
     """Find a source without preparing it: images on disk may have any size, and some may be unreadable."""
     options = options or DataOptions()
     if isinstance(source, Dataset):

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import pathlib
 import sys
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import tyro
 
 from genlab import data
 from genlab.data import shards
-from genlab.data.dataset import Dataset
+from genlab.data.dataset import Dataset, Images
 from genlab.data.options import DataOptions
 from genlab.data.records import Records
 from genlab.errors import UsageError, console_log, reported
@@ -63,7 +64,7 @@ class Shard:
 def main(argv: list[str] | None = None) -> None:
     with reported(PROGRAM), console_log():
         command = tyro.cli(
-            Annotated[Inspect, tyro.conf.subcommand("inspect")] | Annotated[Shard, tyro.conf.subcommand("shard")],  # type: ignore[arg-type]
+            Annotated[Inspect, tyro.conf.subcommand("inspect")] | Annotated[Shard, tyro.conf.subcommand("shard")],
             args=sys.argv[1:] if argv is None else argv,
             prog=PROGRAM,
             description=__doc__,
@@ -190,19 +191,19 @@ def shard(command: Shard) -> None:
     print(f"train on them: python -m genlab.train dcgan --data {command.out}")
 
 
-def _of_source(command: Shard) -> tuple[dict[str, Any], dict[str, Any]]:
+def _of_source(command: Shard) -> tuple[dict[str, Any], dict[str, tuple[int, shards.ImagesOf]]]:
     dataset = data.load(command.source, options=command.options)
     if not dataset.spec.is_image:
         raise UsageError(f"{command.source} holds points; only images can be written as shards.")
     facts = _facts(dataset.name, dataset.spec.shape, dataset.class_names) | {"data_sha256": dataset.sha256}
 
-    def reading(images: Any, labels: Any):
+    def reading(images: Images, labels: np.ndarray | None) -> shards.ImagesOf:
         return lambda rows: (images[rows], None if labels is None else labels[rows])
 
     return facts, {split: (len(images), reading(images, labels)) for split, (images, labels) in dataset.parts().items()}
 
 
-def _of_run(name: str, command: Shard) -> tuple[dict[str, Any], dict[str, Any]]:
+def _of_run(name: str, command: Shard) -> tuple[dict[str, Any], dict[str, tuple[int, shards.ImagesOf]]]:
     """Return facts and a function that generates images of consecutive seeds, with their labels."""
     from genlab import grids
     from genlab import run as runs
@@ -225,7 +226,7 @@ def _of_run(name: str, command: Shard) -> tuple[dict[str, Any], dict[str, Any]]:
     return facts, {"train": (command.count, drawn)}
 
 
-def _facts(name: str, shape: Any, class_names: Any) -> dict[str, Any]:
+def _facts(name: str, shape: Sequence[int], class_names: Sequence[str]) -> dict[str, Any]:
     return json.loads(json.dumps({"name": name, "shape": list(shape), "class_names": list(class_names)}))
 
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import pathlib
 import zipfile
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from genlab.backend import tf
+from genlab.backend import Stream, tf
 from genlab.data.dataset import Dataset
 from genlab.data.spec import to_pixels
 from genlab.errors import UsageError
 
 
 def from_arrays(
-    images: Any,
-    labels: Any = None,
+    images: npt.ArrayLike,
+    labels: npt.ArrayLike | None = None,
     *,
     name: str = "array",
     source: str = "",
@@ -70,7 +70,7 @@ def _to_pixels(images: np.ndarray, value_range: tuple[float, float] | None) -> n
     return to_pixels((images.astype(np.float32) - darkest) * (2.0 / (lightest - darkest)) - 1.0)
 
 
-def from_tf_data(dataset: Any) -> Dataset:
+def from_tf_data(dataset: Stream) -> Dataset:
     """Read a finite tf.data.Dataset of single images or (image, label) pairs into memory."""
     if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
         raise UsageError("the tf.data.Dataset is endless; call take() to limit the number of images.")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from genlab.backend import tf
+from genlab.backend import Stream, Tensor, tf
 from genlab.data.records import Records
 from genlab.data.spec import DataSpec
 from genlab.errors import UsageError
@@ -19,6 +19,8 @@ Images = np.ndarray | Records
 """Images in memory, or on disk and read on demand."""
 Part = tuple[Images, np.ndarray | None]
 """Images and their labels."""
+Batch: TypeAlias = tuple[Tensor, Tensor]
+"""A batch of the stream: images uint8 [B, H, W, C], later float32 in [-1, 1], and labels int32 [B]."""
 FIELDS = {"train": ("images", "labels")} | {
     split: (f"{split}_images", f"{split}_labels") for split in ("validation", "test")
 }
@@ -138,7 +140,7 @@ class Dataset:
             "sha256": self.sha256,
         }
 
-    def stream(self, batch_size: int, seed: int, start: int = 0):
+    def stream(self, batch_size: int, seed: int, start: int = 0) -> Stream:
         """Return an endless tf.data.Dataset of (images uint8 [B, H, W, C], labels int32 [B]), from batch number `start`.
 
         Every epoch shuffles all images. The order depends only on the seed and the number of the epoch; images on disk are
@@ -150,7 +152,7 @@ class Dataset:
         """
         first, position = divmod(start * batch_size, self.epoch_size)
 
-        def order(epoch):
+        def order(epoch: Tensor) -> Tensor:
             rows = self._order(tf.stack([tf.constant(seed, tf.int64), epoch]))
             return rows[tf.where(epoch == first, position, 0) :]
 
@@ -174,7 +176,7 @@ class Dataset:
         assert self.labels is not None
         return np.unique(self.labels, return_inverse=True)[1]
 
-    def _order(self, seeds):
+    def _order(self, seeds: Tensor) -> Tensor:
         """Return the rows of one epoch, [epoch_size] int32."""
         count = len(self.images)
         shuffle = tf.random.experimental.stateless_shuffle
@@ -198,7 +200,7 @@ class Dataset:
         within = tf.cast(picked[1] * tf.cast(size, tf.float64), tf.int32)
         return tf.gather(rows, tf.gather(tf.cumsum(sizes, exclusive=True), chosen) + within)
 
-    def _gathering(self):
+    def _gathering(self) -> Callable[[Tensor], Batch]:
         """Return a function of rows [B] that returns their images and labels."""
         count = len(self.images)
         labels = tf.constant(np.zeros(count, np.int32) if self.labels is None else self.labels)
@@ -207,7 +209,7 @@ class Dataset:
             return lambda rows: (tf.gather(images, rows), tf.gather(labels, rows))
         records = self.images
 
-        def read(rows):
+        def read(rows: Tensor) -> Batch:
             images = tf.numpy_function(records.__getitem__, [rows], tf.uint8, stateful=False)
             return tf.ensure_shape(images, (rows.shape[0], *records.shape[1:])), tf.gather(labels, rows)
 

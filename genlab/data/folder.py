@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pathlib
+from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image
@@ -110,7 +111,7 @@ def _part(folder: pathlib.Path) -> tuple[Records, np.ndarray | None, tuple[str, 
     return images, np.array([numbers[name] for name in classes], np.int32), class_names
 
 
-def _image_files(folder: pathlib.Path):
+def _image_files(folder: pathlib.Path) -> Iterator[pathlib.Path]:
     """Yield image files in a folder and below it, without hidden files and folders."""
     for root, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))

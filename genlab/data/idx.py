@@ -26,10 +26,11 @@ def load_folder(folder: pathlib.Path, name: str = "", class_names: tuple[str, ..
     Training images are required; labels and held-out files are optional. Raises UsageError if the training images are
     missing or a file is damaged.
     """
-    paths = [_find(folder, file) for file in FILES]
-    if paths[0] is None:
+    first, *others = (_find(folder, file) for file in FILES)
+    if first is None:
         raise UsageError(f"{folder} holds no training images; it must hold a file {FILES[0]} or {FILES[0]}.gz.")
-    images, labels, test_images, test_labels = (None if path is None else read(path) for path in paths)
+    images = read(first)
+    labels, test_images, test_labels = (None if path is None else read(path) for path in others)
     name = name or folder.resolve().name
     train = from_arrays(images, labels, name=name, source=str(folder))
     test = None if test_images is None else from_arrays(test_images, test_labels, name=name)

@@ -124,6 +124,6 @@ class DataOptions:
         from PIL import ImageColor
 
         try:
-            return ImageColor.getcolor(self.background, "RGB")  # type: ignore[return-value]
+            return ImageColor.getrgb(self.background)[:3]  # without transparency
         except ValueError:
             raise ValueError(f"background is {self.background!r}; it must be the name of a colour or #rrggbb") from None

@@ -11,11 +11,11 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import tqdm
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from genlab.data.frame import Frame
 from genlab.errors import UsageError
@@ -26,6 +26,8 @@ SLOW = 1e-3
 """Seconds per image above which threads are used. For 64x64 images, mostly Python's work, they halve the throughput."""
 AT_ONCE = 1024
 """Images read between two updates of the progress bar."""
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +103,7 @@ class Records:
         """Return the records of some rows, without reading them."""
         return dataclasses.replace(self, rows=self.rows[rows])
 
-    def __getitem__(self, rows: Any) -> np.ndarray:
+    def __getitem__(self, rows: int | slice | np.ndarray) -> np.ndarray:
         chosen = self.rows[rows]
         if chosen.ndim == 0:
             return self._read(int(chosen))
@@ -147,10 +149,12 @@ class Records:
 
         return self._attempt(decode, "reading images" if into is not None else "checking images", keep)
 
-    def _attempt(self, work: Callable[[int], Any], title: str, keep: Callable[[int, Any], None]) -> dict[int, str]:
+    def _attempt(
+        self, work: Callable[[int], Result], title: str, keep: Callable[[int, Result], None]
+    ) -> dict[int, str]:
         """Call `work` on every row, in threads, and `keep` with its results. Return the reasons of failures by row."""
 
-        def attempt(index: int) -> Any:
+        def attempt(index: int) -> Result | str:
             try:
                 return work(index)
             except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
@@ -176,7 +180,7 @@ def _pool() -> concurrent.futures.ThreadPoolExecutor:
     return concurrent.futures.ThreadPoolExecutor(min(8, os.cpu_count() or 1), "genlab-images")
 
 
-def by_threads(work: Callable[[Any], Any], images: Sequence[Any] | np.ndarray) -> Iterator[Any]:
+def by_threads(work: Callable[[Item], Result], images: Sequence[Item] | np.ndarray) -> Iterator[Result]:
     """Yield the result of `work` for each image (or index), in order; uses threads once an image takes longer than SLOW."""
     for done, image in enumerate(images):
         started = time.perf_counter()
@@ -190,7 +194,7 @@ def by_threads(work: Callable[[Any], Any], images: Sequence[Any] | np.ndarray) -
 
 def reason(error: BaseException) -> str:
     """Describe briefly why an image cannot be read."""
-    if isinstance(error, Image.UnidentifiedImageError):
+    if isinstance(error, UnidentifiedImageError):
         return "it is not an image of a known format"
     if isinstance(error, Image.DecompressionBombError):
         return "it is too large to decode safely"

@@ -10,8 +10,8 @@ import json
 import mmap
 import pathlib
 import struct
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeAlias
 
 import numpy as np
 from PIL import Image
@@ -28,6 +28,8 @@ SUFFIXES = (".tfrecord", ".tfrecords")
 IMAGES_PER_SHARD = 1000
 BYTES_PER_SHARD = 100_000_000
 FORMAT = "genlab-shards-1"
+ImagesOf: TypeAlias = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None]]
+"""Function of rows [N] that returns their images, uint8 [N, H, W, C], and their labels [N] or None."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Shards(Reader):
     def __len__(self) -> int:
         return len(self._starts)
 
-    def example(self, index: int) -> Any:
+    def example(self, index: int) -> Mapping[str, tf.train.Feature]:
         """Return the features of an example by key. Raises ValueError if it is not an example."""
         with self.paths[self._shard(index)].open("rb", buffering=0) as file:
             file.seek(int(self._starts[index]))
@@ -120,7 +122,7 @@ class Shards(Reader):
         return hashlib.sha256("\n".join([*sizes, repr(self.keys)]).encode()).hexdigest()
 
 
-def _features(content: bytes) -> Any:
+def _features(content: bytes) -> Mapping[str, tf.train.Feature]:
     """Parse the features of an example by key."""
     try:
         return tf.train.Example.FromString(content).features.feature
@@ -129,7 +131,7 @@ def _features(content: bytes) -> Any:
 
 
 @contextlib.contextmanager
-def _mapped(path: pathlib.Path) -> Iterator[Any]:
+def _mapped(path: pathlib.Path) -> Iterator[bytes | mmap.mmap]:
     """Map a file of any size into memory for a while."""
     if not path.stat().st_size:  # nothing to map
         yield b""
@@ -138,7 +140,7 @@ def _mapped(path: pathlib.Path) -> Iterator[Any]:
         yield content
 
 
-def _record_places(path: pathlib.Path, content: Any) -> tuple[np.ndarray, np.ndarray]:
+def _record_places(path: pathlib.Path, content: bytes | mmap.mmap) -> tuple[np.ndarray, np.ndarray]:
     """Return start and length of the records of a TFRecord file, in bytes.
 
     A record is its length (8 bytes), a checksum of that (4), the bytes, and a checksum of these (4).
@@ -239,7 +241,7 @@ def damaged(folder: pathlib.Path) -> list[str]:
 def write(
     folder: pathlib.Path,
     facts: dict[str, Any],
-    parts: dict[str, tuple[int, Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None]]]],
+    parts: dict[str, tuple[int, ImagesOf]],
     *,
     raw: bool = False,
     images_per_shard: int = IMAGES_PER_SHARD,
@@ -316,7 +318,7 @@ def _png(image: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def _bytes(value: bytes) -> Any:
+def _bytes(value: bytes) -> tf.train.Feature:
     return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 
-from genlab.backend import tf
+from genlab.backend import Tensor, tf
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,13 +24,13 @@ class DataSpec:
         return len(self.shape) == 3
 
 
-def to_model_range(images: Any) -> Any:
+def to_model_range(images: Tensor) -> Tensor:
     """Convert uint8 [...] to float32 in [-1, 1]. Vectors, which are floats, are not scaled."""
     if images.dtype != np.uint8:
         return tf.cast(images, tf.float32)
     return tf.cast(images, tf.float32) / 127.5 - 1.0
 
 
-def to_pixels(images: Any) -> np.ndarray:
+def to_pixels(images: Tensor) -> np.ndarray:
     """Convert floats [...] in [-1, 1] to uint8, with rounding: the inverse of `to_model_range`."""
     return np.clip(np.rint((np.asarray(images, np.float32) + 1.0) * 127.5), 0, 255).astype(np.uint8)

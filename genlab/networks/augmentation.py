@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from genlab.backend import tf
+from genlab.backend import Tensor, tf
 from genlab.networks import replicas
 
 SHIFT = 1 / 8
@@ -21,7 +21,7 @@ TONE = 0.2
 """Maximum change of brightness (in units of half the value range) and relative change of contrast."""
 
 
-def augmented(images, seed, names: Sequence[str], flip: bool = False):
+def augmented(images: Tensor, seed: Tensor, names: Sequence[str], flip: bool = False) -> Tensor:
     """Return augmented training images. `names`: shift, rotate, zoom, brightness, contrast; `flip` mirrors half of them."""
     if not names and not flip:
         return images
@@ -60,7 +60,7 @@ def augmented(images, seed, names: Sequence[str], flip: bool = False):
     return tf.clip_by_value(images, -1.0, 1.0)
 
 
-def differentiable(images, seed, names: Sequence[str]):
+def differentiable(images: Tensor, seed: Tensor, names: Sequence[str]) -> Tensor:
     """Return augmented images, differentiable to second order. `names`: color, translation, cutout.
 
     Zhao et al. 2020, "Differentiable Augmentation for Data-Efficient GAN Training"
@@ -77,7 +77,7 @@ def differentiable(images, seed, names: Sequence[str]):
     return images
 
 
-def _coloured(images, seed):
+def _coloured(images: Tensor, seed: Tensor) -> Tensor:
     draws = replicas.own_rows(
         lambda rows: tf.random.stateless_uniform([3, rows, 1, 1, 1], seed, alg="philox"), tf.shape(images)[0], axis=1
     )
@@ -90,12 +90,12 @@ def _coloured(images, seed):
     return mean + (images - mean) * (contrast + 0.5)
 
 
-def _translated(images, seed):
+def _translated(images: Tensor, seed: Tensor) -> Tensor:
     count, height, width = tf.shape(images)[0], images.shape[1], images.shape[2]
     down_most, right_most = int(height * SHIFT + 0.5), int(width * SHIFT + 0.5)
     down_seed, right_seed = tf.unstack(tf.random.split(seed, 2, alg="philox"))
 
-    def starts(most, seed):
+    def starts(most: int, seed: Tensor) -> Tensor:
         return _places(count, 2 * most + 1, seed)
 
     padded = tf.pad(images, [[0, 0], [down_most, down_most], [right_most, right_most], [0, 0]])
@@ -103,18 +103,18 @@ def _translated(images, seed):
     return tf.gather(moved, starts(right_most, right_seed) + tf.range(width), axis=2, batch_dims=1)
 
 
-def _places(count, most, seed):
+def _places(count: Tensor, most: int, seed: Tensor) -> Tensor:
     """Draw an integer in [0, most) for each image: [count, 1]."""
     return replicas.own_rows(
         lambda rows: tf.random.stateless_uniform([rows, 1], seed, 0, most, tf.int32, alg="philox"), count
     )
 
 
-def _with_hole(images, seed):
+def _with_hole(images: Tensor, seed: Tensor) -> Tensor:
     count, height, width = tf.shape(images)[0], images.shape[1], images.shape[2]
     row_seed, column_seed = tf.unstack(tf.random.split(seed, 2, alg="philox"))
 
-    def inside(size, seed):
+    def inside(size: int, seed: Tensor) -> Tensor:
         """Return a mask [B, size] of the hole along one axis. Its centre is anywhere, so it may cross the edge."""
         half = int(size * 0.5 + 0.5)
         start = _places(count, size + 1 - half % 2, seed) - half // 2

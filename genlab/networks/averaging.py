@@ -5,7 +5,9 @@ Yazıcı et al. 2019, "The Unusual Effectiveness of Averaging in GAN Training" (
 
 from __future__ import annotations
 
-from genlab.backend import tf
+from collections.abc import Iterable
+
+from genlab.backend import Network, Variable, tf
 
 
 class WeightAverage:
@@ -16,7 +18,7 @@ class WeightAverage:
     for the correction). Statistics of batch normalization are averaged with the weights. With decay 0 the average is a copy.
     """
 
-    def __init__(self, pairs, decay: float, step) -> None:
+    def __init__(self, pairs: Iterable[tuple[Network, Network]], decay: float, step: Variable) -> None:
         """Set the averaged networks to the trained ones.
 
         `pairs` are networks (averaged, trained) with the same variables; `step` is the model's variable of training steps.

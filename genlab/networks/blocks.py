@@ -12,8 +12,9 @@ import dataclasses
 import math
 import random
 from collections.abc import Sequence
+from typing import Any
 
-from genlab.backend import LazyModule, keras
+from genlab.backend import Layer, LazyModule, Network, Tensor, keras
 from genlab.networks import replicas
 
 layers = LazyModule("genlab.networks.layers")
@@ -48,7 +49,7 @@ class Style:
 class _Layers:
     """Builds the layers of one network in its style, each with its own seed."""
 
-    def __init__(self, style: Style, latents=None) -> None:
+    def __init__(self, style: Style, latents: Tensor | None = None) -> None:
         """With `latents` [B, latent], they choose the dropout masks, also in sampling; without, dropout is for training."""
         self.style = style
         self.latents = latents
@@ -57,7 +58,7 @@ class _Layers:
     def _seed(self) -> int:
         return self._seeds.randrange(2**31)
 
-    def _initializer(self, fan_in: float, fan_out: float, output: bool):
+    def _initializer(self, fan_in: float, fan_out: float, output: bool) -> keras.initializers.Initializer:
         """Return normal weights that keep activations of order one; He's factor is used only before a ReLU.
 
         The fans are given here, as connections of one output and of one input. Keras swaps them for transposed
@@ -71,18 +72,20 @@ class _Layers:
             deviation = math.sqrt(2 / (fan_in + fan_out))
         return keras.initializers.RandomNormal(stddev=deviation, seed=self._seed())
 
-    def _spectral(self, layer):
+    def _spectral(self, layer: Layer) -> Layer:
         if not self.style.spectral_normalization:
             return layer
         # Not the network's next seed, so that initial weights are the same with and without this option.
         seed = random.Random(f"{self.style.seed} {layer.name}").randrange(2**31)
         return layers.SpectralNormalization(layer, seed, name=layer.name)
 
-    def dense(self, x, units: int, name: str, *, output: bool = False, **keywords):
+    def dense(self, x: Tensor, units: int, name: str, *, output: bool = False, **keywords: Any) -> Tensor:
         initializer = self._initializer(x.shape[-1], units, output)
         return self._spectral(keras.layers.Dense(units, kernel_initializer=initializer, name=name, **keywords))(x)
 
-    def conv(self, x, channels: int, name: str, *, strides: int = 1, output: bool = False, **keywords):
+    def conv(
+        self, x: Tensor, channels: int, name: str, *, strides: int = 1, output: bool = False, **keywords: Any
+    ) -> Tensor:
         size = self.style.kernel_size
         initializer = self._initializer(size**2 * x.shape[-1], (size / strides) ** 2 * channels, output)
         fused = self.style.fused and strides > 1 and x.shape[-1] <= layers.FEW_CHANNELS
@@ -91,7 +94,9 @@ class _Layers:
         )
         return self._spectral(layer)(x)
 
-    def conv_transpose(self, x, channels: int, name: str, *, strides: int = 2, output: bool = False, **keywords):
+    def conv_transpose(
+        self, x: Tensor, channels: int, name: str, *, strides: int = 2, output: bool = False, **keywords: Any
+    ) -> Tensor:
         size = self.style.kernel_size
         initializer = self._initializer((size / strides) ** 2 * x.shape[-1], size**2 * channels, output)
         fused = self.style.fused and strides > 1 and channels <= layers.FEW_CHANNELS
@@ -100,17 +105,19 @@ class _Layers:
         )
         return self._spectral(layer)(x)
 
-    def embed(self, labels, num_classes: int, size: int, deviation: float = 1.0):
+    def embed(self, labels: Tensor, num_classes: int, size: int, deviation: float = 1.0) -> Tensor:
         """Embed labels [B] as learned vectors [B, size]."""
         initializer = keras.initializers.RandomNormal(stddev=deviation, seed=self._seed())
         layer = keras.layers.Embedding(num_classes, size, embeddings_initializer=initializer, name="label_embedding")
         return self._spectral(layer)(labels)
 
-    def minibatch_discrimination(self, x, kernels: int, size: int):
+    def minibatch_discrimination(self, x: Tensor, kernels: int, size: int) -> Tensor:
         layer = layers.MinibatchDiscrimination(kernels, size, seed=self._seed(), name="minibatch_discrimination")
         return self._spectral(layer)(x)
 
-    def upsample(self, x, channels: int, name: str, size: tuple[int, int], *, output: bool = False, **keywords):
+    def upsample(
+        self, x: Tensor, channels: int, name: str, size: tuple[int, int], *, output: bool = False, **keywords: Any
+    ) -> Tensor:
         """Double the height and width, then crop to `size`: sizes were halved rounding up."""
         if self.style.upsampling == "nearest":
             x = keras.layers.UpSampling2D(2, interpolation="nearest", name=f"{name}_double")(x)
@@ -122,7 +129,7 @@ class _Layers:
             x = keras.layers.Cropping2D(((0, surplus[0]), (0, surplus[1])), name=f"{name}_crop")(x)
         return x
 
-    def features(self, x, widths: Sequence[int], network: str):
+    def features(self, x: Tensor, widths: Sequence[int], network: str) -> Tensor:
         """Map images [B, H, W, C] or vectors [B, D] to features [B, ...] with strided convolutions or dense layers.
 
         The first layer has no normalization (Radford et al. 2016, section 3).
@@ -144,7 +151,7 @@ class _Layers:
                 x = self.residual(x, stage)
         return x
 
-    def residual(self, x, name: str):
+    def residual(self, x: Tensor, name: str) -> Tensor:
         """Add the style's residual blocks."""
         for index in range(self.style.residual_blocks):
             stage = f"{name}_residual{index + 1}"
@@ -154,7 +161,7 @@ class _Layers:
             x = keras.layers.Add(name=f"{stage}_sum")([x, y])
         return x
 
-    def activate(self, x, name: str, normalize: bool = True):
+    def activate(self, x: Tensor, name: str, normalize: bool = True) -> Tensor:
         """Add normalization, activation and dropout, in this order."""
         if normalize and self.normalized:
             # Statistics cover the whole batch, over all replicas.
@@ -182,7 +189,7 @@ class _Layers:
         return self.style.normalization == "batch"
 
 
-def iterate_spectral_norms(network) -> None:
+def iterate_spectral_norms(network: Network) -> None:
     """Run one power iteration in every spectrally normalized layer. Call it before each update, outside the tape.
 
     Forward passes only read the vectors, so gradient penalties, updates of other networks and inference do not change them.
@@ -192,7 +199,7 @@ def iterate_spectral_norms(network) -> None:
             layer.iterate()
 
 
-def stock(network):
+def stock(network: Network) -> Network:
     """Return a copy of a network with Keras' layers instead of genlab's faster ones. Its outputs are the same.
 
     Spectrally normalized layers become plain layers with the normalized weights.
@@ -204,7 +211,7 @@ def stock(network):
         layers.FewChannelsConv2DTranspose: keras.layers.Conv2DTranspose,
     }
 
-    def twin(layer):
+    def twin(layer: Layer) -> Layer:
         if isinstance(layer, layers.SpectralNormalization):
             layer = layer.layer
         return twins.get(type(layer), type(layer)).from_config(layer.get_config())
@@ -243,7 +250,7 @@ def generator(
     output_activation: str | None = None,
     sampling_dropout: bool = False,
     name: str = "generator",
-):
+) -> Network:
     """Build a generator: latents [B, latent] -> images [B, H, W, C] or vectors [B, D], float32 in every precision.
 
     `conv`: a dense layer at the coarsest resolution, then upsampling convolutions. `mlp`, and always for vectors: dense
@@ -275,7 +282,7 @@ def generator(
     return keras.Model(inputs, images, name=name)
 
 
-def _upsampled(make: _Layers, x, shape: Sequence[int], widths: Sequence[int]):
+def _upsampled(make: _Layers, x: Tensor, shape: Sequence[int], widths: Sequence[int]) -> Tensor:
     sizes = resolutions(shape)
     channels = _channels(widths, len(sizes) - 1) or [widths[0]]
     height, width = sizes[-1]
@@ -301,7 +308,7 @@ def discriminator(
     minibatch_standard_deviation: bool = False,
     minibatch_discrimination: tuple[int, int] = (0, 0),
     name: str = "discriminator",
-):
+) -> Network:
     """Build a discriminator: images [B, H, W, C] in [-1, 1] or vectors [B, D] -> logits [B, 1], float32.
 
     With `num_classes` the input is [images, labels [B]]. With `projection` (Miyato & Koyama 2018,
@@ -351,7 +358,7 @@ def encoder(
     heads: Sequence[str] = ("codes",),
     hidden_units: int = 0,
     name: str = "encoder",
-):
+) -> Network:
     """Build an encoder: images [B, H, W, C] in [-1, 1] or vectors [B, D] -> [B, latent] per head, linear, float32.
 
     `hidden_units` adds a dense layer before the heads. With one head, the model has a single output.

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import keras
+import numpy as np
 import tensorflow as tf
 
+from genlab.backend import Layer, Shape, Tensor, Variable
 from genlab.networks import replicas
 
 FEW_CHANNELS = 4
 """Largest number of channels for which `few_channels_convolution_transpose` is used instead of TensorFlow's."""
+Gradients: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""Function of the gradient by a convolution's output that returns those by its input and by its kernel."""
 
 
 @keras.saving.register_keras_serializable(package="genlab")
@@ -21,7 +27,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     replica's part of the batch: with several replicas, use Keras' layer with `synchronized`.
     """
 
-    def call(self, inputs, training=None, mask=None):
+    def call(self, inputs: Tensor, training: bool | None = None, mask: Tensor | None = None) -> Tensor:
         if not (training and self.trainable) or len(inputs.shape) != 4:  # Keras is faster on vectors
             return super().call(inputs, training=training, mask=mask)
         outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
@@ -34,7 +40,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         return tf.cast(outputs, self.compute_dtype)
 
 
-def few_channels_convolution(images, kernel, stride: int):
+def few_channels_convolution(images: Tensor, kernel: Tensor, stride: int) -> Tensor:
     """Return TensorFlow's convolution with "SAME" padding; its gradient by the images uses the faster function below.
 
     Images are [B, H, W, channels] of static height and width, the kernel [size, size, channels, filters], the stride at
@@ -42,18 +48,19 @@ def few_channels_convolution(images, kernel, stride: int):
     """
     height, width = images.shape[1:3]
 
-    @tf.custom_gradient
-    def convolved(images, kernel):
-        def gradients(upstream):
+    def convolved(images: Tensor, kernel: Tensor) -> tuple[Tensor, Gradients]:
+        def gradients(upstream: Tensor) -> tuple[Tensor, Tensor]:
             by_images = few_channels_convolution_transpose(upstream, kernel, stride, height, width)
             return by_images, _kernel_gradient(images, kernel, upstream, stride)
 
         return tf.nn.conv2d(images, kernel, stride, "SAME"), gradients
 
-    return convolved(images, kernel)
+    return tf.custom_gradient(convolved)(images, kernel)
 
 
-def few_channels_convolution_transpose(features, kernel, stride: int, height: int, width: int):
+def few_channels_convolution_transpose(
+    features: Tensor, kernel: Tensor, stride: int, height: int, width: int
+) -> Tensor:
     """Return TensorFlow's transposed convolution with "SAME" padding, in a third to half the time for few channels.
 
     Features [B, h, w, filters], kernel [size, size, channels, filters], a stride of at least 2 -> [B, height, width, channels].
@@ -64,9 +71,8 @@ def few_channels_convolution_transpose(features, kernel, stride: int, height: in
     size = kernel.shape[0]
     reach = math.ceil(size / stride)
 
-    @tf.custom_gradient
-    def convolved(features, kernel):
-        def gradients(upstream):
+    def convolved(features: Tensor, kernel: Tensor) -> tuple[Tensor, Gradients]:
+        def gradients(upstream: Tensor) -> tuple[Tensor, Tensor]:
             by_features = tf.nn.conv2d(upstream, kernel, stride, "SAME")
             return by_features, _kernel_gradient(upstream, kernel, features, stride)
 
@@ -86,10 +92,10 @@ def few_channels_convolution_transpose(features, kernel, stride: int, height: in
         )
         return laid_out[:, top : top + height, left : left + width], gradients
 
-    return convolved(features, kernel)
+    return tf.custom_gradient(convolved)(features, kernel)
 
 
-def _kernel_gradient(images, kernel, upstream, stride: int):
+def _kernel_gradient(images: Tensor, kernel: Tensor, upstream: Tensor, stride: int) -> Tensor:
     return tf.raw_ops.Conv2DBackpropFilter(
         input=images,
         filter_sizes=kernel.shape,
@@ -103,7 +109,7 @@ def _kernel_gradient(images, kernel, upstream, stride: int):
 class FewChannelsConv2D(keras.layers.Conv2D):
     """Keras' strided "same" convolution with a faster gradient, for images [B, H, W, C] with few channels."""
 
-    def convolution_op(self, inputs, kernel):
+    def convolution_op(self, inputs: Tensor, kernel: Tensor) -> Tensor:
         return few_channels_convolution(inputs, tf.convert_to_tensor(kernel), self.strides[0])
 
 
@@ -111,7 +117,7 @@ class FewChannelsConv2D(keras.layers.Conv2D):
 class FewChannelsConv2DTranspose(keras.layers.Conv2DTranspose):
     """Faster version of Keras' strided "same" transposed convolution, for outputs [B, H, W, C] with few channels."""
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         height, width = (size * self.strides[0] for size in inputs.shape[1:3])
         kernel = tf.convert_to_tensor(self.kernel)
         outputs = few_channels_convolution_transpose(inputs, kernel, self.strides[0], height, width)
@@ -129,11 +135,11 @@ class MinibatchStandardDeviation(keras.layers.Layer):
     group. A batch of one gives zeros. In data-parallel training, the batch is the replica's.
     """
 
-    def __init__(self, group_size: int = 4, **kwargs):
+    def __init__(self, group_size: int = 4, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.group_size = group_size
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         batch = tf.shape(inputs)[0]
         group = tf.where(tf.equal(batch % self.group_size, 0), tf.minimum(self.group_size, batch), batch)
         values = tf.cast(tf.reshape(inputs, [batch // group, group, -1]), tf.float32)  # [groups, group, features]
@@ -145,10 +151,10 @@ class MinibatchStandardDeviation(keras.layers.Layer):
         shape = tf.concat([tf.shape(inputs)[:-1], [1]], axis=0)
         return tf.concat([inputs, tf.broadcast_to(column, shape)], axis=-1)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (*input_shape[:-1], input_shape[-1] + 1)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"group_size": self.group_size}
 
 
@@ -162,19 +168,19 @@ class MinibatchDiscrimination(keras.layers.Layer):
     features. In data-parallel training, the batch is the replica's.
     """
 
-    def __init__(self, kernels: int = 100, size: int = 5, seed: int | None = None, **kwargs):
+    def __init__(self, kernels: int = 100, size: int = 5, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.kernels = kernels
         self.size = size
         self.seed = seed
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         initializer = keras.initializers.RandomNormal(stddev=0.05, seed=self.seed)
         self.tensor = self.add_weight(
             shape=(input_shape[-1], self.kernels * self.size), initializer=initializer, autocast=False, name="tensor"
         )
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         # M is in an exponent: near 10, bfloat16 has a spacing of 0.06, which is 6% of o.
         products = tf.matmul(tf.cast(inputs, tf.float32), self.tensor.value)
         products = tf.reshape(products, [-1, self.kernels, self.size])
@@ -183,10 +189,10 @@ class MinibatchDiscrimination(keras.layers.Layer):
         nearness = tf.reduce_sum(tf.exp(-distances), axis=1) - 1.0  # minus the example's own exp(0)
         return tf.concat([inputs, tf.cast(nearness, inputs.dtype)], axis=-1)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (*input_shape[:-1], input_shape[-1] + self.kernels)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"kernels": self.kernels, "size": self.size, "seed": self.seed}
 
 
@@ -208,12 +214,12 @@ class SpectralNormalization(keras.layers.Wrapper):
     each update of the layer (see `blocks.iterate_spectral_norms`).
     """
 
-    def __init__(self, layer, seed: int = 0, **kwargs):
+    def __init__(self, layer: Layer, seed: int = 0, **kwargs: Any) -> None:
         # Read weights in float32 and pass inputs on unchanged; the wrapped layer casts both.
         super().__init__(layer, autocast=False, **kwargs | {"dtype": "float32"})
         self.seed = seed
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: Shape | None = None) -> None:
         super().build(input_shape)
         self.u = self.add_weight(
             shape=(self._as_matrix().shape[1],),
@@ -227,12 +233,12 @@ class SpectralNormalization(keras.layers.Wrapper):
         )
 
     @property
-    def matrix(self):
+    def matrix(self) -> Variable:
         """The stored weight W. Raises ValueError unless exactly one weight has two or more axes."""
         (matrix,) = (weight for weight in self.layer.weights if len(weight.shape) > 1)
         return matrix
 
-    def _as_matrix(self):
+    def _as_matrix(self) -> Tensor:
         weights = tf.convert_to_tensor(self.matrix.value)
         if isinstance(self.layer, keras.layers.Conv2DTranspose):  # [height, width, outputs, inputs]
             weights = tf.transpose(weights, [0, 1, 3, 2])
@@ -244,23 +250,23 @@ class SpectralNormalization(keras.layers.Wrapper):
         v = tf.math.l2_normalize(tf.linalg.matvec(matrix, self.u.value))
         self.u.assign(tf.math.l2_normalize(tf.linalg.matvec(matrix, v, transpose_a=True)))
 
-    def normalized(self):
+    def normalized(self) -> Tensor:
         """Return W / sigma(W), float32, in the shape of W. Zeros stay zeros."""
         product = tf.linalg.matvec(self._as_matrix(), tf.stop_gradient(self.u.value))
         sigma = tf.reduce_sum(tf.stop_gradient(tf.math.l2_normalize(product)) * product)
         # The gradient of a division by sigma would make more passes over W.
         return self.matrix.value * tf.math.reciprocal_no_nan(sigma)
 
-    def normalized_weights(self):
+    def normalized_weights(self) -> list[np.ndarray]:
         """Return the layer's weights as arrays, with W / sigma for W. A plain layer with them gives the same outputs."""
         matrix = self.matrix
         return [self.normalized().numpy() if each is matrix else each.numpy() for each in self.layer.weights]
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         with keras.StatelessScope([(self.matrix, self.normalized())]):
             return self.layer(inputs)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"seed": self.seed}
 
 
@@ -271,7 +277,7 @@ class ByteDropout(keras.layers.Dropout):
     The rate is rounded to a multiple of 1/256, from 1/256 to 255/256. Kept values are divided by 1 - rounded rate.
     """
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Tensor, training: bool = False) -> Tensor:
         if not training or self.rate == 0:
             return inputs
         seed = tf.cast(self.seed_generator.next(), tf.int32)
@@ -294,12 +300,12 @@ class SamplingDropout(keras.layers.Layer):
     values are divided by 1 - rate.
     """
 
-    def __init__(self, rate: float, seed: int = 0, **kwargs):
+    def __init__(self, rate: float, seed: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.rate = rate
         self.seed = seed
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         values, latents = inputs
         first_and_second = tf.gather(latents, [0, min(1, latents.shape[1] - 1)], axis=1)
         seeds = tf.bitcast(tf.cast(first_and_second, tf.float32), tf.int32) ^ tf.constant([self.seed, 0])
@@ -310,8 +316,8 @@ class SamplingDropout(keras.layers.Layer):
         )
         return tf.where(uniform < self.rate, tf.zeros_like(values), values / (1.0 - self.rate))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Sequence[Shape]) -> Shape:
         return input_shape[0]
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"rate": self.rate, "seed": self.seed}

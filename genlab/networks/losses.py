@@ -5,36 +5,38 @@ Logits are float32 [B, 1] or [B]. No function takes probabilities, so none satur
 
 from __future__ import annotations
 
-from genlab.backend import tf
+from collections.abc import Callable
+
+from genlab.backend import Tensor, tf
 from genlab.networks import replicas
 
 
-def non_saturating_discriminator(real_logits, fake_logits):
+def non_saturating_discriminator(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     """-E log D(x) - E log(1 - D(G(z))), D = sigmoid(logit): Goodfellow et al. 2014, equation 1, negated."""
     return tf.reduce_mean(tf.nn.softplus(-real_logits)) + tf.reduce_mean(tf.nn.softplus(fake_logits))
 
 
-def non_saturating_generator(fake_logits):
+def non_saturating_generator(fake_logits: Tensor) -> Tensor:
     """-E log D(G(z)): Goodfellow et al. 2014, section 3; its gradient does not vanish when D wins."""
     return tf.reduce_mean(tf.nn.softplus(-fake_logits))
 
 
-def minimax_generator(fake_logits):
+def minimax_generator(fake_logits: Tensor) -> Tensor:
     """E log(1 - D(G(z))): Goodfellow et al. 2014, equation 1; its gradient vanishes when D wins."""
     return -tf.reduce_mean(tf.nn.softplus(fake_logits))
 
 
-def hinge_discriminator(real_logits, fake_logits):
+def hinge_discriminator(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     """E max(0, 1 - D(x)) + E max(0, 1 + D(G(z))): Miyato et al. 2018, equation 16, negated."""
     return tf.reduce_mean(tf.nn.relu(1.0 - real_logits)) + tf.reduce_mean(tf.nn.relu(1.0 + fake_logits))
 
 
-def hinge_generator(fake_logits):
+def hinge_generator(fake_logits: Tensor) -> Tensor:
     """-E D(G(z)): Miyato et al. 2018, equation 17, negated."""
     return -tf.reduce_mean(fake_logits)
 
 
-def squared_gradient_norm(discriminator, images):
+def squared_gradient_norm(discriminator: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
     """E |grad_x D(x)|^2 over all of H, W and C, for the R1 penalty (Mescheder et al. 2018, equation 9, without gamma/2).
 
     `discriminator` maps images [B, ...] to logits; `images` are float32 and real.
@@ -46,12 +48,12 @@ def squared_gradient_norm(discriminator, images):
     return tf.reduce_mean(tf.reduce_sum(tf.square(gradient), axis=list(range(1, len(images.shape)))))
 
 
-def critic(real_scores, fake_scores):
+def critic(real_scores: Tensor, fake_scores: Tensor) -> Tensor:
     """E D(G(z)) - E D(x), which the critic minimizes: minus the Wasserstein estimate. Arjovsky et al. 2017, equation 2."""
     return tf.reduce_mean(fake_scores) - tf.reduce_mean(real_scores)
 
 
-def gradient_penalty(critic_function, real, fake, seed):
+def gradient_penalty(critic_function: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, seed: Tensor) -> Tensor:
     """E (|grad D(x_hat)| - 1)^2 at x_hat = alpha x + (1 - alpha) G(z), with one alpha ~ U[0, 1] per example.
 
     Gulrajani et al. 2017 (https://arxiv.org/abs/1704.00028), equation 3, without lambda. The norm is over all of H, W
@@ -70,7 +72,7 @@ def gradient_penalty(critic_function, real, fake, seed):
     return tf.reduce_mean(tf.square(tf.sqrt(squares + 1e-12) - 1.0))
 
 
-def pull_away(codes):
+def pull_away(codes: Tensor) -> Tensor:
     """Mean squared cosine between the codes [B, K] of different examples, 0 to 1; high on mode collapse.
 
     Zhao, Mathieu & LeCun 2017, "Energy-based Generative Adversarial Network" (https://arxiv.org/abs/1609.03126),
@@ -82,12 +84,12 @@ def pull_away(codes):
     return tf.math.divide_no_nan(tf.reduce_sum(squares) - tf.linalg.trace(squares), count * (count - 1.0))
 
 
-def gaussian_kl(mean, log_variance):
+def gaussian_kl(mean: Tensor, log_variance: Tensor) -> Tensor:
     """Elementwise KL(N(mean, exp(log_variance)) || N(0, 1)) in nats. Kingma & Welling 2014, appendix B."""
     return 0.5 * (tf.square(mean) + tf.exp(log_variance) - log_variance - 1.0)
 
 
-def pixel_cross_entropy(images, raw):
+def pixel_cross_entropy(images: Tensor, raw: Tensor) -> Tensor:
     """Binary cross-entropy per pixel, in nats, for images in [-1, 1] read as probabilities (1 + x) / 2.
 
     `raw` is the decoder's output before tanh: (1 + tanh(raw)) / 2 = sigmoid(2 raw).

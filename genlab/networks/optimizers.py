@@ -5,6 +5,8 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
+from genlab.backend import Tensor, Variable
+
 
 class FusedAdam(keras.optimizers.Adam):
     """Keras' Adam (Kingma & Ba 2015, https://arxiv.org/abs/1412.6980) with TensorFlow's fused operation.
@@ -13,7 +15,7 @@ class FusedAdam(keras.optimizers.Adam):
     passes over the weights.
     """
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(self, gradient: Tensor, variable: Variable, learning_rate: Tensor) -> None:
         index = self._get_variable_index(variable)
         beta1, beta2, epsilon, rate, step = (
             tf.cast(each, variable.dtype)

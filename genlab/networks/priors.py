@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
-from genlab.backend import tf
+from genlab.backend import Tensor, Variable, tf
 
 CODES_PER_NUMBER = 3
 """Codes needed per component of the mixture, for each dimension of a code."""
@@ -34,14 +35,14 @@ class Prior(abc.ABC):
         self.size = size
 
     @abc.abstractmethod
-    def draw(self, count: Any, seed: Any) -> Any:
+    def draw(self, count: Tensor, seed: Tensor) -> Tensor:
         """Draw [count, size] float32 from one seed, an integer pair, for a training step."""
 
     @abc.abstractmethod
-    def draw_one(self, seed: Any) -> Any:
+    def draw_one(self, seed: Tensor) -> Tensor:
         """Draw [size] float32, which depends only on the seed, an integer pair."""
 
-    def draw_each(self, seeds: Any) -> Any:
+    def draw_each(self, seeds: Tensor) -> Tensor:
         """Draw one vector per seed: integer pairs [N, 2] -> [N, size]."""
         return tf.map_fn(self.draw_one, seeds, fn_output_signature=tf.TensorSpec([self.size], tf.float32))
 
@@ -49,7 +50,7 @@ class Prior(abc.ABC):
         """Return the standard deviation of each dimension, [size] float32."""
         return np.ones(self.size, np.float32)
 
-    def variables(self) -> dict[str, Any]:
+    def variables(self) -> dict[str, Variable]:
         """Return the variables that training changes, by name, for checkpoints."""
         return {}
 
@@ -65,10 +66,10 @@ class Normal(Prior):
     sentence = "N(0, 1), independently in each dimension"
     is_spherical = True
 
-    def draw(self, count: Any, seed: Any) -> Any:
+    def draw(self, count: Tensor, seed: Tensor) -> Tensor:
         return tf.random.stateless_normal([count, self.size], seed, alg="philox")
 
-    def draw_one(self, seed: Any) -> Any:
+    def draw_one(self, seed: Tensor) -> Tensor:
         return tf.random.stateless_normal([self.size], seed, alg="philox")
 
 
@@ -78,10 +79,10 @@ class Uniform(Prior):
     name = "uniform"
     sentence = "U(-1, 1), independently in each dimension"
 
-    def draw(self, count: Any, seed: Any) -> Any:
+    def draw(self, count: Tensor, seed: Tensor) -> Tensor:
         return tf.random.stateless_uniform([count, self.size], seed, -1.0, 1.0, alg="philox")
 
-    def draw_one(self, seed: Any) -> Any:
+    def draw_one(self, seed: Tensor) -> Tensor:
         return tf.random.stateless_uniform([self.size], seed, -1.0, 1.0, alg="philox")
 
     def standard_deviation(self) -> np.ndarray:
@@ -100,7 +101,7 @@ class Mixture(Prior):
     )
     is_fitted = True
 
-    def __init__(self, weights: Any, means: Any, scales: Any) -> None:
+    def __init__(self, weights: Tensor, means: Tensor, scales: Tensor) -> None:
         """Take weights [K], means [K, size] and Cholesky factors of covariances [K, size, size]: arrays, or variables to fit."""
         super().__init__(means.shape[1])
         self.weights, self.means, self.scales = weights, means, scales
@@ -128,10 +129,10 @@ class Mixture(Prior):
         self.means.assign(np.pad(mixture.means_, ((0, missing), (0, 0))))
         self.scales.assign(np.pad(np.linalg.cholesky(mixture.covariances_), ((0, missing), (0, 0), (0, 0))))
 
-    def draw(self, count: Any, seed: Any) -> Any:
+    def draw(self, count: Tensor, seed: Tensor) -> Tensor:
         return self.draw_each(tf.random.split(tf.cast(seed, tf.int32), count, alg="philox"))
 
-    def draw_one(self, seed: Any) -> Any:
+    def draw_one(self, seed: Tensor) -> Tensor:
         pick, noise = tf.unstack(tf.random.split(tf.cast(seed, tf.int32), 2, alg="philox"))
         threshold = tf.random.stateless_uniform([], pick, alg="philox")
         component = tf.reduce_sum(tf.cast(tf.cumsum(self.weights) < threshold, tf.int32))
@@ -144,11 +145,11 @@ class Mixture(Prior):
         within = np.square(scales).sum(axis=2)
         return np.sqrt(weights @ (within + np.square(means - weights @ means))).astype(np.float32)
 
-    def variables(self) -> dict[str, Any]:
+    def variables(self) -> dict[str, Variable]:
         return {"weights": self.weights, "means": self.means, "scales": self.scales}
 
 
-def make(name: str, size: int, arrays: Mapping[str, Any] | None = None) -> Prior:
+def make(name: str, size: int, arrays: Mapping[str, npt.ArrayLike] | None = None) -> Prior:
     """Return the prior of that name: `normal`, `uniform`, or `fitted` with the arrays from `Prior.arrays`."""
     if name == Mixture.name:
         assert arrays is not None

@@ -7,9 +7,8 @@ the same as one replica with all of it. With one replica, the functions here ret
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
-from genlab.backend import tf
+from genlab.backend import Tensor, tf
 
 
 def count() -> int:
@@ -17,7 +16,7 @@ def count() -> int:
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
-def own_rows(draw: Callable[[Any], Any], rows: Any, axis: int = 0) -> Any:
+def own_rows(draw: Callable[[Tensor], Tensor], rows: Tensor, axis: int = 0) -> Tensor:
     """Call `draw` for the rows of all replicas and return this replica's `rows` along an axis."""
     if count() == 1:
         return draw(rows)
@@ -25,7 +24,7 @@ def own_rows(draw: Callable[[Any], Any], rows: Any, axis: int = 0) -> Any:
     return tf.gather(draw(rows * count()), tf.range(first, first + rows), axis=axis)
 
 
-def share(batch: Any) -> Any:
+def share(batch: Tensor) -> Tensor:
     """Return this replica's rows of a whole batch, whose size must be a multiple of the number of replicas."""
     if count() == 1:
         return batch
@@ -34,7 +33,7 @@ def share(batch: Any) -> Any:
     return tf.reshape(batch[first : first + rows], [rows, *batch.shape[1:]])
 
 
-def mean(value: Any) -> Any:
+def mean(value: Tensor) -> Tensor:
     """Return the mean over all replicas, on every replica."""
     if count() == 1:
         return value
