@@ -106,7 +106,7 @@ def measure(name: str, seed: int, dataset: Any, arguments: argparse.Namespace) -
     found = evaluation.evaluate(run, samples=arguments.samples, importance_samples=arguments.importance_samples)
     metrics = {key: (metric.value, metric.floor) for key, metric in found.metrics.items()}
     if "mse" in metrics:
-        metrics["pca_mse"] = (pca_error(dataset, run.config.hparams.latent_size), None)
+        metrics["pca_mse"] = (pca_error(dataset, run.model.latent_size), None)
     value, floor = metrics["frechet_distance"]
     metrics["frechet_multiple"] = (value / floor, 1.0)
     last = run.metrics()[-1]

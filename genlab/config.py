@@ -5,14 +5,20 @@ from __future__ import annotations
 import dataclasses
 import re
 import typing
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
 
 import tyro
 
 from genlab import models
 from genlab.data.options import DataOptions
 from genlab.errors import GenlabError, UsageError, closest
+from genlab.models.base import Hparams
 from genlab.networks.precision import Precision
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Settings = TypeVar("Settings", bound="DataclassInstance")
 
 
 def profiled_steps(span: str) -> tuple[int, int]:
@@ -131,7 +137,7 @@ class Config:
     model: str
     preset: str
     """Preset that the hyper-parameters started from; `default` for none."""
-    hparams: Any
+    hparams: Hparams
     """The model's Hparams."""
     options: Options
     """Training options, with `steps`, `schedule_steps` and `precision` resolved, and `epochs` None."""
@@ -176,13 +182,13 @@ def upgraded(content: dict[str, Any]) -> dict[str, Any]:
     return content
 
 
-def from_dict(kind: type, values: dict[str, Any]) -> Any:
+def from_dict(kind: type[Settings], values: dict[str, Any]) -> Settings:
     """Build a settings dataclass from JSON values; lists become tuples. Raises GenlabError for an unknown key."""
     _check_keys(kind, values)
     return make(kind, {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
 
-def make(kind: type, values: dict[str, Any]) -> Any:
+def make(kind: type[Settings], values: dict[str, Any]) -> Settings:
     """Build a dataclass from values. Raises UsageError for an unknown name (suggesting close ones) or an invalid value."""
     known = {field.name for field in dataclasses.fields(kind)}
     for name in values:
@@ -206,7 +212,7 @@ def preset_for(model: str, asked: str | None, *, points: bool) -> str:
     return asked
 
 
-def starting_hparams(model: str, preset: str) -> Any:
+def starting_hparams(model: str, preset: str) -> Hparams:
     """Return a preset's hyper-parameters. Raises UsageError if the model has no such preset."""
     presets = models.presets(model)
     if preset not in presets:
@@ -214,7 +220,7 @@ def starting_hparams(model: str, preset: str) -> Any:
     return models.load(model).Hparams(**presets[preset])
 
 
-def difference(stored: Any, asked: Any, except_for: tuple[str, ...] = ()) -> list[str]:
+def difference(stored: Settings, asked: Settings, except_for: tuple[str, ...] = ()) -> list[str]:
     """Describe each field in which two settings dataclasses differ: `--flag: stored, asked`."""
     return [
         f"--{field.name.replace('_', '-')}: the run has {getattr(stored, field.name)}, asked for {getattr(asked, field.name)}"
@@ -223,7 +229,7 @@ def difference(stored: Any, asked: Any, except_for: tuple[str, ...] = ()) -> lis
     ]
 
 
-def _check_keys(kind: type, content: dict[str, Any]) -> None:
+def _check_keys(kind: type[DataclassInstance], content: dict[str, Any]) -> None:
     known = {field.name for field in dataclasses.fields(kind)}
     if unknown := set(content) - known:
         raise GenlabError(f"the stored settings have entries unknown to this version: {', '.join(sorted(unknown))}.")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Literal
 
-from genlab.backend import tf
+from genlab.backend import Network, Tensor, tf
+from genlab.data.spec import DataSpec
 from genlab.errors import UsageError
 from genlab.models import base
 from genlab.networks import augmentation, blocks, losses, precision, priors, replicas
@@ -128,7 +130,10 @@ class Adversarial(base.GenerativeModel):
     https://arxiv.org/abs/1801.04406). Samples are drawn with averaged weights of G.
     """
 
-    def __init__(self, hparams: Any, spec: base.DataSpec, *, seed: int = 0, schedule_steps: int | None = None):
+    hparams: Hparams
+    discriminator: Network
+
+    def __init__(self, hparams: Hparams, spec: DataSpec, *, seed: int = 0, schedule_steps: int | None = None):
         super().__init__(hparams, spec, seed=seed, schedule_steps=schedule_steps)
         self.prior = priors.make(hparams.prior, hparams.latent_size)
         self.conditional = hparams.conditioning != "none"
@@ -149,7 +154,7 @@ class Adversarial(base.GenerativeModel):
             hparams.discriminator_learning_rate, self.discriminator.trainable_variables
         )
 
-    def _build_generator(self, *, averaged: bool):
+    def _build_generator(self, *, averaged: bool) -> Network:
         hparams = self.hparams
         style = blocks.Style(
             activation="relu",
@@ -171,7 +176,7 @@ class Adversarial(base.GenerativeModel):
             sampling_dropout=averaged and hparams.dropout_in_sampling,
         )
 
-    def _build_discriminator(self):
+    def _build_discriminator(self) -> Network:
         hparams = self.hparams
         style = blocks.Style(
             activation="leaky_relu",
@@ -196,11 +201,11 @@ class Adversarial(base.GenerativeModel):
         )
 
     @property
-    def feature_network(self) -> Any:
+    def feature_network(self) -> Network:
         return self.discriminator
 
-    def train_step(self, batches, seed) -> dict[str, Any]:
-        metrics: dict[str, Any] = {}
+    def train_step(self, batches: list[tuple[Tensor, Tensor]], seed: Tensor) -> dict[str, Tensor]:
+        metrics: dict[str, Tensor] = {}
         if self.hparams.updates == "simultaneous":
             ((images, labels),) = batches
             metrics |= self.update_both(images, labels, seed)
@@ -215,11 +220,11 @@ class Adversarial(base.GenerativeModel):
         self.generator_average.update()
         return metrics
 
-    def generate(self, latents, labels):
+    def generate(self, latents: Tensor, labels: Tensor) -> Tensor:
         """Return generated images [B, H, W, C] in training mode; `labels` are used if the model is conditional."""
         return self.generator([latents, labels] if self.conditional else latents, training=True)
 
-    def discriminate(self, images, labels, seed=None):
+    def discriminate(self, images: Tensor, labels: Tensor, seed: Tensor | None = None) -> Tensor:
         """Return D's logits [B, 1] in training mode; `labels` are used if the model is conditional.
 
         With a seed, --differentiable-augmentation is applied to the images first; without one it is not.
@@ -229,14 +234,14 @@ class Adversarial(base.GenerativeModel):
         return self.discriminator([images, labels] if self.conditional else images, training=True)
 
     @abc.abstractmethod
-    def discriminator_loss(self, real_logits, fake_logits):
+    def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         """Return D's loss, a scalar, from its logits [B, 1] for real and for generated images."""
 
     @abc.abstractmethod
-    def generator_loss(self, fake_logits):
+    def generator_loss(self, fake_logits: Tensor) -> Tensor:
         """Return G's loss, a scalar, from D's logits [B, 1] for generated images."""
 
-    def penalty(self, images, fake, labels, seed):
+    def penalty(self, images: Tensor, fake: Tensor, labels: Tensor, seed: Tensor) -> Tensor:
         """Return r1_interval * gamma/2 E |grad D|^2 every `r1_interval` training steps, and 0 in between."""
         hparams = self.hparams
         if hparams.r1_penalty == 0:
@@ -244,14 +249,14 @@ class Adversarial(base.GenerativeModel):
         weight = 0.5 * hparams.r1_penalty * hparams.r1_interval
         due = tf.equal(self.step % hparams.r1_interval, 0)
 
-        def squared_norm():
+        def squared_norm() -> Tensor:
             return weight * losses.squared_gradient_norm(lambda x: self.discriminate(x, labels, seed), images)
 
         if replicas.count() > 1 and hparams.discriminator_normalization != "none":
             return tf.where(due, squared_norm(), 0.0)  # replicas cannot synchronize batch statistics inside a branch
         return tf.cond(due, squared_norm, lambda: 0.0)
 
-    def update_discriminator(self, images, labels, seed) -> dict[str, Any]:
+    def update_discriminator(self, images: Tensor, labels: Tensor, seed: Tensor) -> dict[str, Tensor]:
         """Update D once, on a real batch and as many generated images with the same labels."""
         latent_seed, objective_seed = tf.unstack(tf.random.split(seed, 2, alg="philox"))
         fake = self.generate(self.draw_latents(tf.shape(images)[0], latent_seed), labels)  # no gradient into G
@@ -263,7 +268,7 @@ class Adversarial(base.GenerativeModel):
         self.apply_to_discriminator(tape.gradient(scaled, variables))
         return metrics
 
-    def update_generator(self, labels, seed) -> dict[str, Any]:
+    def update_generator(self, labels: Tensor, seed: Tensor) -> dict[str, Tensor]:
         """Update G once through D, on fresh latents."""
         latents = self.draw_latents(tf.shape(labels)[0], seed)
         image_seed = tf.random.fold_in(seed, 1, alg="philox")
@@ -275,7 +280,7 @@ class Adversarial(base.GenerativeModel):
         self.generator_optimizer.apply(tape.gradient(scaled, variables), variables)
         return {"generator_loss": loss}
 
-    def update_both(self, images, labels, seed) -> dict[str, Any]:
+    def update_both(self, images: Tensor, labels: Tensor, seed: Tensor) -> dict[str, Tensor]:
         """Update D and G once, both from the old D's logits for the same generated images."""
         latent_seed, objective_seed = tf.unstack(tf.random.split(seed, 2, alg="philox"))
         latents = self.draw_latents(tf.shape(images)[0], latent_seed)
@@ -294,7 +299,9 @@ class Adversarial(base.GenerativeModel):
         self.generator_optimizer.apply(gradients, variables)
         return metrics | {"generator_loss": loss}
 
-    def discriminator_objective(self, images, fake, labels, seed):
+    def discriminator_objective(
+        self, images: Tensor, fake: Tensor, labels: Tensor, seed: Tensor
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Return D's loss with its penalty, its logits [B, 1] for the generated images, and its metrics for the log."""
         real_seed, fake_seed = tf.unstack(tf.random.split(seed, 2, alg="philox"))
         # Real and generated images go through D separately, so that batch statistics never mix them.
@@ -304,10 +311,10 @@ class Adversarial(base.GenerativeModel):
         metrics = {"discriminator_loss": loss} | self.scores(loss, real_logits, fake_logits)
         return loss + self.penalty(images, fake, labels, seed), fake_logits, metrics
 
-    def apply_to_discriminator(self, gradients) -> None:
+    def apply_to_discriminator(self, gradients: Sequence[Tensor]) -> None:
         """Take one step of D's optimizer, then enforce any constraint on D's weights."""
         self.discriminator_optimizer.apply(gradients, self.discriminator.trainable_variables)
 
-    def scores(self, loss, real_logits, fake_logits) -> dict[str, Any]:
+    def scores(self, loss: Tensor, real_logits: Tensor, fake_logits: Tensor) -> dict[str, Tensor]:
         """Return scalars by name to log along with D's loss."""
         return {}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar, Literal
+from collections.abc import Callable, Iterable, Sequence
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from genlab import pictures
-from genlab.backend import keras, tf
+from genlab.backend import Network, Tensor, Variable, keras, tf
 from genlab.errors import UsageError
 from genlab.models import base
 from genlab.networks import blocks, features, precision, priors
@@ -76,12 +77,14 @@ class EncoderDecoder(base.GenerativeModel):
     (Ghosh et al. 2020, "From Variational to Deterministic Autoencoders", https://arxiv.org/abs/1903.12436, section 4).
     """
 
+    hparams: Hparams
+    encoder: Network
     heads: ClassVar[tuple[str, ...]] = ("codes",)
     """The encoder's outputs; the first is the code."""
     output_activation: str
     """Activation that maps the trained decoder's raw output to images."""
 
-    def build_networks(self, output_activation: str, extra_variables: list[Any] | None = None) -> None:
+    def build_networks(self, output_activation: str, extra_variables: Sequence[Variable] = ()) -> None:
         """Build the networks, their averages and the optimizer. `extra_variables` are trained with the networks."""
         self.output_activation = output_activation
         self.trained_encoder = self._build_encoder(averaged=False)
@@ -98,14 +101,14 @@ class EncoderDecoder(base.GenerativeModel):
         self.trained_variables = [
             *self.trained_encoder.trainable_variables,
             *self.trained_decoder.trainable_variables,
-            *(extra_variables or []),
+            *extra_variables,
         ]
         self.optimizer = self.make_optimizer(self.hparams.learning_rate, self.trained_variables)
-        self._distance: Any = None
+        self._distance: Callable[[Tensor, Tensor], Tensor] | None = None
         components, size = self.hparams.components, self.hparams.latent_size
         self.prior = priors.Mixture.to_fit(components, size) if components else priors.Normal(size)
 
-    def _build_encoder(self, *, averaged: bool):
+    def _build_encoder(self, *, averaged: bool) -> Network:
         hparams = self.hparams
         return blocks.encoder(
             self.spec.shape,
@@ -117,7 +120,7 @@ class EncoderDecoder(base.GenerativeModel):
             hidden_units=hparams.hidden_units,
         )
 
-    def _build_decoder(self, activation: str, *, averaged: bool):
+    def _build_decoder(self, activation: str, *, averaged: bool) -> Network:
         hparams = self.hparams
         return blocks.generator(
             self.spec.shape,
@@ -143,24 +146,24 @@ class EncoderDecoder(base.GenerativeModel):
         )
 
     @property
-    def feature_network(self) -> Any:
+    def feature_network(self) -> Network:
         return self.averaged_encoder
 
-    def update(self, tape, scaled_loss) -> None:
+    def update(self, tape: tf.GradientTape, scaled_loss: Tensor) -> None:
         """Take one step of the optimizer and update the averages."""
         self.optimizer.apply(tape.gradient(scaled_loss, self.trained_variables), self.trained_variables)
         self.weight_average.update()
 
-    def codes(self, images, number: int):
+    def codes(self, images: Tensor, number: int) -> Tensor:
         """Return codes [B, latent] of a batch, as the decoder sees them in training. `number` seeds any noise."""
         return self.encoder(images, training=False)
 
-    def fit_prior(self, batches) -> None:
+    def fit_prior(self, batches: Iterable[Tensor]) -> None:
         """Fit the mixture of Gaussians to the codes of batches of images [N, H, W, C] in [-1, 1]."""
         assert isinstance(self.prior, priors.Mixture)
         self.prior.fit(np.concatenate([self.codes(images, number) for number, images in enumerate(batches)]))
 
-    def _borrowed_discriminator(self) -> Any:
+    def _borrowed_discriminator(self) -> Network:
         name = self.hparams.discriminator
         if self.open_run is None:
             raise UsageError(f"--discriminator {name}: the model was built outside a run and cannot open another run.")
@@ -176,14 +179,14 @@ class EncoderDecoder(base.GenerativeModel):
             )
         return other.discriminator
 
-    def discriminator_distance(self, images, reconstructions):
+    def discriminator_distance(self, images: Tensor, reconstructions: Tensor) -> Tensor:
         """Return the mean squared distance [B] between a trained discriminator's features. Its run is opened on first use."""
         if self._distance is None:
             with tf.init_scope():  # the first step is traced; networks and checkpoints must live outside its graph
                 self._distance = features.feature_distance(self._borrowed_discriminator())
         return self._distance(images, reconstructions)
 
-    def pictures(self, images, labels) -> dict[str, Any]:
+    def pictures(self, images: Tensor, labels: np.ndarray | None) -> dict[str, np.ndarray]:
         drawn = {"reconstructions": pictures.reconstructions(images, self.reconstruct(images[:32]))}
         if self.latent_size == 2 and self.spec.is_image:
             codes = self.encoder(images, training=False)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeAlias
 
-from genlab.backend import tf
-from genlab.models import _encoder_decoder, base
+from genlab.backend import Tensor, tf
+from genlab.data.spec import DataSpec
+from genlab.models import _encoder_decoder
 from genlab.networks import losses
 
 
@@ -38,7 +39,8 @@ class Autoencoder(_encoder_decoder.EncoderDecoder):
     that, with decay.
     """
 
-    Hparams: ClassVar[type[base.Hparams]] = Hparams
+    Hparams: TypeAlias = Hparams
+    hparams: Hparams
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "book": {
             "latent_size": 20,
@@ -67,11 +69,11 @@ class Autoencoder(_encoder_decoder.EncoderDecoder):
     }
     default_steps = 2500
 
-    def __init__(self, hparams: Any, spec: base.DataSpec, *, seed: int = 0, schedule_steps: int | None = None):
+    def __init__(self, hparams: Hparams, spec: DataSpec, *, seed: int = 0, schedule_steps: int | None = None):
         super().__init__(hparams, spec, seed=seed, schedule_steps=schedule_steps)
         self.build_networks(hparams.output if spec.is_image else "linear")
 
-    def train_step(self, batches, seed) -> dict[str, Any]:
+    def train_step(self, batches: list[tuple[Tensor, Tensor]], seed: Tensor) -> dict[str, Tensor]:
         ((images, _),) = batches
         with tf.GradientTape() as tape:
             raw = self.trained_decoder(self.trained_encoder(images, training=True), training=True)

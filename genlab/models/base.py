@@ -5,12 +5,13 @@ from __future__ import annotations
 import abc
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
-from typing import Any, ClassVar, Literal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
-from genlab.backend import LazyModule, keras, tf
+from genlab.backend import LazyModule, Network, Optimizer, Tensor, Variable, keras, tf
 from genlab.data.spec import DataSpec
 from genlab.errors import UsageError
 from genlab.networks import replicas
@@ -92,7 +93,9 @@ class GenerativeModel(abc.ABC):
     TensorFlow for `--help`, and tf.Module finds no variables in Keras 3 networks.
     """
 
-    Hparams: ClassVar[type[Hparams]]
+    Hparams: TypeAlias = Hparams
+    hparams: Hparams
+    """Hyper-parameters. A model repeats these two lines with the `Hparams` of its own file, which gives them its type."""
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     """Named presets: `paper`, `book`, `points` (used for vectors). Each lists the hyper-parameters that differ from the
     default."""
@@ -101,13 +104,13 @@ class GenerativeModel(abc.ABC):
     preset_steps: ClassVar[dict[str, int]] = {}
     """Default steps of presets that need a different number."""
 
-    decoder: Any
+    decoder: Network
     """Keras model in float32 with averaged weights: latents [B, latent] -> images [B, H, W, C] in [-1, 1]."""
-    discriminator: Any = None
+    discriminator: Network | None = None
     """Keras model images [, labels] -> ... trained to tell real from generated images; None if there is none."""
     open_run: Callable[[str], GenerativeModel] | None = None
     """Opens the model of another run by folder or number, for models that learn from one. Set by the run that builds this."""
-    encoder: Any = None
+    encoder: Network | None = None
     """Keras model images -> codes [B, latent]; None if there is none."""
     prior: Prior
     """Distribution of the latents."""
@@ -120,7 +123,7 @@ class GenerativeModel(abc.ABC):
     exact_likelihood: ClassVar[bool] = False
     """Whether `likelihood_metrics` computes log p(x) itself, not an estimate by importance sampling."""
 
-    def __init__(self, hparams: Any, spec: DataSpec, *, seed: int = 0, schedule_steps: int | None = None) -> None:
+    def __init__(self, hparams: Hparams, spec: DataSpec, *, seed: int = 0, schedule_steps: int | None = None) -> None:
         """Build the networks: `seed` sets the initial weights, `schedule_steps` the length of learning-rate schedules."""
         self.hparams = hparams
         self.spec = spec
@@ -131,11 +134,11 @@ class GenerativeModel(abc.ABC):
         penalties follow it, not an optimizer's own count."""
         self.rate_factor = tf.Variable(1.0, name="rate_factor")
         """Factor on every learning rate, on top of its schedule."""
-        self._compiled_decode: Any = None
-        self._compiled_draw: Any = None
+        self._compiled_decode: Callable[[Tensor, Tensor], Tensor] | None = None
+        self._compiled_draw: Callable[[Tensor], Tensor] | None = None
 
     @abc.abstractmethod
-    def train_step(self, batches, seed) -> dict[str, Any]:
+    def train_step(self, batches: list[tuple[Tensor, Tensor]], seed: Tensor) -> dict[str, Tensor]:
         """Take one training step in replica context. Return metrics by name: scalar float32 tensors, losses and others.
 
         `batches` is a list of `hparams.batches_per_step` pairs: images [B, H, W, C] float32 in [-1, 1], and labels [B] int32
@@ -143,7 +146,7 @@ class GenerativeModel(abc.ABC):
         depends only on the weights, the batches and the seed.
         """
 
-    def sample_latents(self, seeds):
+    def sample_latents(self, seeds: Tensor) -> Tensor:
         """Draw one latent vector from the prior for each seed: [N] integers -> [N, latent].
 
         Each row depends only on its own seed.
@@ -153,10 +156,10 @@ class GenerativeModel(abc.ABC):
             self._compiled_draw = tf.function(self._draw_each, input_signature=signature, autograph=False)
         return self._compiled_draw(tf.cast(tf.convert_to_tensor(seeds), tf.int64))
 
-    def _draw_each(self, seeds):
+    def _draw_each(self, seeds: Tensor) -> Tensor:
         return self.prior.draw_each(tf.stack([seeds, tf.zeros_like(seeds)], axis=1))
 
-    def draw_latents(self, count, seed):
+    def draw_latents(self, count: Tensor, seed: Tensor) -> Tensor:
         """Draw latents [count, latent] from the prior with one seed, for a training step."""
         return replicas.own_rows(lambda rows: self.prior.draw(rows, seed), count)
 
@@ -166,11 +169,11 @@ class GenerativeModel(abc.ABC):
         return self.prior.size
 
     @property
-    def feature_network(self) -> Any:
+    def feature_network(self) -> Network | None:
         """Keras model images [, labels] -> ... to use as a backbone (`genlab.transfer`); None if there is none."""
         return None
 
-    def default_labels(self, seeds):
+    def default_labels(self, seeds: npt.ArrayLike) -> np.ndarray | None:
         """Return default labels [N]: each seed modulo the number of classes; None if the model is not conditional."""
         return np.asarray(seeds) % self.spec.num_classes if self.conditional else None
 
@@ -181,34 +184,36 @@ class GenerativeModel(abc.ABC):
         """
         return {}
 
-    def fit_prior(self, batches) -> None:  # noqa: B027  most models have nothing to fit
+    def fit_prior(self, batches: Iterable[Tensor]) -> None:  # noqa: B027  most models have nothing to fit
         """Fit the prior to batches of training images [N, H, W, C] in [-1, 1], if the model has a fitted prior."""
 
-    def pictures(self, images, labels) -> dict[str, Any]:
+    def pictures(self, images: Tensor, labels: np.ndarray | None) -> dict[str, np.ndarray]:
         """Return pictures to draw in addition to samples: uint8 [height, width, C] by name.
 
         `images` [N, H, W, C] in [-1, 1] are held out; `labels` are [N] or None.
         """
         return {}
 
-    def reconstruct(self, images):
+    def reconstruct(self, images: Tensor) -> Tensor:
         """Encode and decode images [N, H, W, C] in [-1, 1]. Raises UsageError if the model has no encoder."""
         if self.encoder is None:
             raise UsageError(f"{type(self).__name__} has no encoder: it cannot reconstruct images.")
         return self.decode(self.encoder(images, training=False))
 
-    def decode(self, latents, labels=None):
+    def decode(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         """Decode a batch: latents [B, latent], and labels [B] if conditional, -> images in [-1, 1], or vectors."""
         return self.decoder([latents, labels] if self.conditional else latents, training=False)
 
-    def likelihood_metrics(self, images, importance_samples: int, seed: int) -> dict[str, tuple[float, float | None]]:
+    def likelihood_metrics(
+        self, images: Tensor, importance_samples: int, seed: int
+    ) -> dict[str, tuple[float, float | None]]:
         """Return metrics of log p(x) by name, (value, standard error or None), if the model has a likelihood.
 
         `images` [N, H, W, C] in [-1, 1] are held out.
         """
         return {}
 
-    def sample(self, latents, labels=None):
+    def sample(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return samples for latents [N, latent]: images [N, H, W, C], float32 in [-1, 1], or vectors [N, D].
 
         `labels`, [N] integers from 0 up, are required for conditional models and not allowed otherwise. All batches have
@@ -229,8 +234,8 @@ class GenerativeModel(abc.ABC):
         labels = tf.zeros(tf.shape(latents)[:1], tf.int32) if labels is None else tf.cast(labels, tf.int32)
         return self._compiled_decode(latents, labels)
 
-    def _compile_decode(self):
-        def decode(latents, labels):
+    def _compile_decode(self) -> Callable[[Tensor, Tensor], Tensor]:
+        def decode(latents: Tensor, labels: Tensor) -> Tensor:
             count = tf.shape(latents)[0]
             missing = -count % SAMPLE_BATCH
             batches = (
@@ -244,7 +249,7 @@ class GenerativeModel(abc.ABC):
             tf.TensorSpec([None, self.latent_size]), tf.TensorSpec([None], tf.int32)
         )
 
-    def make_optimizer(self, learning_rate: float, variables) -> Any:
+    def make_optimizer(self, learning_rate: float, variables: Sequence[Variable]) -> Optimizer:
         """Return a built Keras optimizer for these variables, with the learning-rate schedule of the hyper-parameters.
 
         It is built at once: an optimizer without slots would silently restore nothing from a checkpoint.
@@ -263,25 +268,25 @@ class GenerativeModel(abc.ABC):
         optimizer.build(variables)
         return optimizer
 
-    def scaled(self, optimizer: Any, loss: Any) -> Any:
+    def scaled(self, optimizer: Optimizer, loss: Tensor) -> Tensor:
         """Return a replica's share of the mean loss, to differentiate for `optimizer.apply`, which sums over replicas."""
         return optimizer.scale_loss(loss / replicas.count())
 
-    def _schedule(self, rate: float) -> Any:
+    def _schedule(self, rate: float) -> keras.optimizers.schedules.LearningRateSchedule:
         """Return the learning rate as a Keras schedule that follows training steps."""
         schedule, factor, training_step = self._rate_by_step(rate), self.rate_factor, self.step
 
         class Schedule(keras.optimizers.schedules.LearningRateSchedule):
-            def __call__(self, updates):
+            def __call__(self, updates: Tensor) -> Tensor:
                 # Keras passes the optimizer's updates, and a training step may take several.
                 return factor * schedule(tf.cast(training_step, tf.float32))
 
-            def get_config(self):
+            def get_config(self) -> dict[str, Any]:
                 raise NotImplementedError("runs store their hyper-parameters, not their schedules")
 
         return Schedule()
 
-    def _rate_by_step(self, rate: float) -> Callable[[Any], Any]:
+    def _rate_by_step(self, rate: float) -> Callable[[Tensor], Tensor]:
         schedules = keras.optimizers.schedules
         start = int(self.hparams.decay_start * self.schedule_steps)
         rest = max(1, self.schedule_steps - start)
@@ -296,7 +301,7 @@ class GenerativeModel(abc.ABC):
         # Keras has no "hold, then decay": a warm-up from the rate to itself does that.
         return schedules.CosineDecay(rate, rest, alpha=self.hparams.final_rate, warmup_target=rate, warmup_steps=start)
 
-    def average(self, *pairs) -> WeightAverage:
+    def average(self, *pairs: tuple[Network, Network]) -> WeightAverage:
         """Return a moving average of weights for pairs of networks (averaged, trained)."""
         return WeightAverage(pairs, self.hparams.average_decay, self.step)
 
@@ -317,7 +322,7 @@ class GenerativeModel(abc.ABC):
         return found
 
     @property
-    def networks(self) -> dict[str, Any]:
+    def networks(self) -> dict[str, Network]:
         """The model's Keras networks by name."""
         return {name: value for name, value in self._parts() if isinstance(value, keras.Model)}
 
@@ -334,6 +339,6 @@ class GenerativeModel(abc.ABC):
                 yield name, value
 
     @property
-    def weights(self) -> list[Any]:
+    def weights(self) -> list[Variable]:
         """All weights of all networks."""
         return [weight for network in self.networks.values() for weight in network.weights]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 
 from genlab import pictures
-from genlab.backend import keras, tf
+from genlab.backend import Network, Tensor, keras, tf
+from genlab.data.spec import DataSpec
 from genlab.models import base
 from genlab.networks import blocks, losses, precision, priors, replicas
 
@@ -89,7 +90,9 @@ class BEGAN(base.GenerativeModel):
     convolutions with one layer per resolution; tanh outputs; a learning-rate schedule; samples from averaged weights.
     """
 
-    Hparams: ClassVar[type[base.Hparams]] = Hparams
+    Hparams: TypeAlias = Hparams
+    hparams: Hparams
+    discriminator: Network
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": {
             "batch_size": 16,
@@ -113,7 +116,7 @@ class BEGAN(base.GenerativeModel):
     }
     default_steps = 5000
 
-    def __init__(self, hparams: Any, spec: base.DataSpec, *, seed: int = 0, schedule_steps: int | None = None):
+    def __init__(self, hparams: Hparams, spec: DataSpec, *, seed: int = 0, schedule_steps: int | None = None):
         super().__init__(hparams, spec, seed=seed, schedule_steps=schedule_steps)
         self.prior = priors.make(hparams.prior, hparams.latent_size)
         self.generator = self._build_decoder(hparams.latent_size, seed, "generator")
@@ -144,7 +147,7 @@ class BEGAN(base.GenerativeModel):
             seed=seed,
         )
 
-    def _build_decoder(self, size: int, seed: int, name: str, *, fused: bool = True):
+    def _build_decoder(self, size: int, seed: int, name: str, *, fused: bool = True) -> Network:
         hparams = self.hparams
         generator = name == "generator"
         normalization = hparams.generator_normalization if generator else hparams.discriminator_normalization
@@ -153,7 +156,7 @@ class BEGAN(base.GenerativeModel):
             self.spec.shape, size, hparams.generator_widths, style, network=hparams.network, name=name
         )
 
-    def _build_discriminator(self):
+    def _build_discriminator(self) -> Network:
         hparams = self.hparams
         encoder = blocks.encoder(
             self.spec.shape,
@@ -166,16 +169,16 @@ class BEGAN(base.GenerativeModel):
         codes = encoder.outputs[0]
         return keras.Model(encoder.inputs[0], [decoder(codes), codes], name="discriminator")
 
-    def reconstruction(self, images):
+    def reconstruction(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return L(v) = mean |v - D(v)|^eta, a scalar, and the codes [B, code] of images v [B, H, W, C]."""
         rebuilt, codes = self.discriminator(images, training=True)
         return tf.reduce_mean(tf.abs(images - rebuilt) ** self.hparams.exponent), codes
 
     @property
-    def feature_network(self) -> Any:
+    def feature_network(self) -> Network:
         return self.discriminator
 
-    def train_step(self, batches, seed) -> dict[str, Any]:
+    def train_step(self, batches: list[tuple[Tensor, Tensor]], seed: Tensor) -> dict[str, Tensor]:
         ((images, _),) = batches
         discriminator_seed, generator_seed = tf.unstack(tf.random.split(seed, 2, alg="philox"))
         count = tf.shape(images)[0]
@@ -213,7 +216,7 @@ class BEGAN(base.GenerativeModel):
             "convergence": convergence,
         }
 
-    def halve_rates_on_a_stall(self, convergence) -> None:
+    def halve_rates_on_a_stall(self, convergence: Tensor) -> None:
         """Halve both learning rates if the running mean of M has made no new low for `patience` steps."""
         if not self.hparams.patience:
             return
@@ -234,6 +237,6 @@ class BEGAN(base.GenerativeModel):
             "or --pull-away."
         }
 
-    def pictures(self, images, labels) -> dict[str, Any]:
+    def pictures(self, images: Tensor, labels: np.ndarray | None) -> dict[str, np.ndarray]:
         rebuilt, _ = self.discriminator(images[:32], training=False)
         return {"reconstructions": pictures.reconstructions(images, rebuilt)}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeAlias
 
-from genlab.models import _adversarial, base, dcgan, gan
+from genlab.models import _adversarial, dcgan, gan
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +28,8 @@ class CGAN(gan.GAN):
     D the label's embedding as an extra channel. In both, G receives the label's embedding concatenated to z.
     """
 
-    Hparams: ClassVar[type[base.Hparams]] = Hparams
+    Hparams: TypeAlias = Hparams
+    hparams: Hparams
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "book": gan.GAN.presets["book"] | {"network": "mlp", "conditioning": "concatenate", "beta1": 0.5},
         # Section 4.1 of the paper: 100 dimensions of uniform noise, minibatches of 100, momentum 0.5, dropout 0.5 and

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
-from genlab.models import _adversarial, base, gan
+from genlab.models import _adversarial, gan
 
 
 @dataclasses.dataclass(frozen=True)
-class Hparams(gan.Loss, _adversarial.ConvolutionalHparams):
+class Hparams(_adversarial.ConvolutionalHparams, gan.Hparams):
     """Hyper-parameters of `dcgan`."""
 
 
@@ -28,7 +28,8 @@ class DCGAN(gan.GAN):
     settings.
     """
 
-    Hparams: ClassVar[type[base.Hparams]] = Hparams
+    Hparams: TypeAlias = Hparams
+    hparams: Hparams
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": {
             "batch_size": 128,

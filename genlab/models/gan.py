@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeAlias
 
-from genlab.backend import tf
-from genlab.models import _adversarial, base
+from genlab.backend import Tensor, tf
+from genlab.models import _adversarial
 from genlab.networks import losses
 
 DISCRIMINATOR_LOSSES = {
@@ -22,16 +22,11 @@ GENERATOR_LOSSES = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Loss:
-    """Hyper-parameter that selects one of these losses."""
+class Hparams(_adversarial.Hparams):
+    """Hyper-parameters of `gan`."""
 
     loss: Literal["non_saturating", "minimax", "hinge"] = "non_saturating"
     """Adversarial loss: non_saturating and minimax (Goodfellow et al. 2014), hinge (Miyato et al. 2018)."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Hparams(Loss, _adversarial.Hparams):
-    """Hyper-parameters of `gan`."""
 
 
 class GAN(_adversarial.Adversarial):
@@ -47,7 +42,8 @@ class GAN(_adversarial.Adversarial):
     https://arxiv.org/abs/1801.04406), minibatch standard deviation in D, and samples from averaged weights.
     """
 
-    Hparams: ClassVar[type[base.Hparams]] = Hparams
+    Hparams: TypeAlias = Hparams
+    hparams: Hparams
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "book": {
             "latent_size": 100,
@@ -88,13 +84,13 @@ class GAN(_adversarial.Adversarial):
     default_steps = 4000
     preset_steps: ClassVar[dict[str, int]] = {"points": 25_000}
 
-    def discriminator_loss(self, real_logits, fake_logits):
+    def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         return DISCRIMINATOR_LOSSES[self.hparams.loss](real_logits, fake_logits)
 
-    def generator_loss(self, fake_logits):
+    def generator_loss(self, fake_logits: Tensor) -> Tensor:
         return GENERATOR_LOSSES[self.hparams.loss](fake_logits)
 
-    def scores(self, loss, real_logits, fake_logits) -> dict[str, Any]:
+    def scores(self, loss: Tensor, real_logits: Tensor, fake_logits: Tensor) -> dict[str, Tensor]:
         return {
             "real_score": tf.reduce_mean(tf.sigmoid(real_logits)),
             "fake_score": tf.reduce_mean(tf.sigmoid(fake_logits)),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
-from genlab.models import _adversarial, base, dcgan, gan
+from genlab.models import _adversarial, dcgan, gan
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +28,8 @@ class MinibatchGAN(gan.GAN):
     standard deviation, which this layer replaces.
     """
 
-    Hparams: ClassVar[type[base.Hparams]] = Hparams
+    Hparams: TypeAlias = Hparams
+    hparams: Hparams
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": {
             "batch_size": 100,

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 
-from genlab.backend import keras, tf, tfp
+from genlab.backend import Network, Tensor, keras, tf, tfp
+from genlab.data.spec import DataSpec
 from genlab.errors import UsageError
-from genlab.models import _encoder_decoder, base
+from genlab.models import _encoder_decoder
 from genlab.networks import losses, replicas
 
 CODES_AT_ONCE = 2000
@@ -73,7 +74,8 @@ class VAE(_encoder_decoder.EncoderDecoder):
     the KL over the batch, which causes posterior collapse; `--preset book` uses its networks with the loss above.
     """
 
-    Hparams: ClassVar[type[base.Hparams]] = Hparams
+    Hparams: TypeAlias = Hparams
+    hparams: Hparams
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "book": {
             "latent_size": 20,
@@ -113,7 +115,7 @@ class VAE(_encoder_decoder.EncoderDecoder):
     default_steps = 3000
     heads = ("mean", "log_variance")
 
-    def __init__(self, hparams: Any, spec: base.DataSpec, *, seed: int = 0, schedule_steps: int | None = None):
+    def __init__(self, hparams: Hparams, spec: DataSpec, *, seed: int = 0, schedule_steps: int | None = None):
         super().__init__(hparams, spec, seed=seed, schedule_steps=schedule_steps)
         image = spec.is_image
         self.likelihood = hparams.likelihood
@@ -146,7 +148,7 @@ class VAE(_encoder_decoder.EncoderDecoder):
         """
         return self.likelihood in ("bernoulli", "discretized_logistic")
 
-    def train_step(self, batches, seed) -> dict[str, Any]:
+    def train_step(self, batches: list[tuple[Tensor, Tensor]], seed: Tensor) -> dict[str, Tensor]:
         ((images, _),) = batches
         noise_seed, pixel_seed = tf.unstack(tf.random.split(seed, 2, alg="philox"))
         images = self.observed(images, pixel_seed)
@@ -184,21 +186,21 @@ class VAE(_encoder_decoder.EncoderDecoder):
             "--warm-up-steps or --free-bits."
         }
 
-    def codes(self, images, number: int):
+    def codes(self, images: Tensor, number: int) -> Tensor:
         # With the same noise in every batch, the codes would form clusters that the mixture picks up.
         pixel_seed, noise_seed = tf.unstack(tf.random.split(tf.constant([0, number]), 2, alg="philox"))
         mean, log_variance = self.averaged_encoder(self.observed(images, pixel_seed), training=False)
         noise = tf.random.stateless_normal(tf.shape(mean), noise_seed, alg="philox")
         return mean + tf.exp(0.5 * log_variance) * noise
 
-    def kl_weight(self):
+    def kl_weight(self) -> Tensor:
         """Return the weight of the KL divergence at this step: beta, after the warm-up."""
         if self.hparams.warm_up_steps == 0:
             return self.hparams.beta
         share = tf.cast(self.step, tf.float32) / self.hparams.warm_up_steps
         return self.hparams.beta * tf.minimum(1.0, share)
 
-    def observed(self, images, seed):
+    def observed(self, images: Tensor, seed: Tensor) -> Tensor:
         """Return the images that the likelihood describes: as they are, or for `bernoulli` randomly binarized to -1 and 1."""
         if self.likelihood != "bernoulli":
             return images
@@ -208,7 +210,7 @@ class VAE(_encoder_decoder.EncoderDecoder):
         )
         return tf.where(uniform < images, 1.0, -1.0)
 
-    def log_likelihood(self, images, raw):
+    def log_likelihood(self, images: Tensor, raw: Tensor) -> Tensor:
         """Return log p(x|z) in nats, [B], summed over the dimensions of an example; `raw` is the trained decoder's output.
 
         For `discriminator` it is not a density: minus half the mean squared distance between features, times the number of
@@ -227,10 +229,10 @@ class VAE(_encoder_decoder.EncoderDecoder):
                 return -0.5 * math.prod(self.spec.shape) * self.discriminator_distance(images, image)
         return tf.reduce_sum(log_probability, axis=list(range(1, len(images.shape))))
 
-    def _bits_per_dimension(self, nats):
+    def _bits_per_dimension(self, nats: Tensor) -> Tensor:
         return nats / (math.prod(self.spec.shape) * math.log(2))
 
-    def _discretized_logistic(self, image):
+    def _discretized_logistic(self, image: Tensor) -> tfp.distributions.Distribution:
         """Return p(x|z) over pixel values 0 to 255 (Salimans et al. 2017, https://arxiv.org/abs/1701.05517, equation 2, one
         component)."""
         tfd = tfp.distributions
@@ -238,7 +240,7 @@ class VAE(_encoder_decoder.EncoderDecoder):
         logistic = tfd.Logistic((image + 1.0) * 127.5 - 0.5, 127.5 * tf.exp(self.log_scale))
         return tfd.QuantizedDistribution(logistic, low=0.0, high=255.0)
 
-    def importance_weighted_bound(self, images, samples: int, seed):
+    def importance_weighted_bound(self, images: Tensor, samples: int, seed: Tensor) -> Tensor:
         """Return log 1/K sum p(x, z_k) / q(z_k|x), z_k ~ q: a lower bound of log p(x) in nats, [B], tight as K grows.
 
         Burda, Grosse & Salakhutdinov 2016, "Importance Weighted Autoencoders" (https://arxiv.org/abs/1509.00519),
@@ -248,7 +250,7 @@ class VAE(_encoder_decoder.EncoderDecoder):
         """
         return tf.reduce_logsumexp(self.log_importance_weights(images, samples, seed), axis=0) - math.log(samples)
 
-    def log_importance_weights(self, images, samples: int, seed):
+    def log_importance_weights(self, images: Tensor, samples: int, seed: Tensor) -> Tensor:
         """Return log p(x, z_k) / q(z_k|x) in nats, [K, B], for K samples z_k ~ q per observed image [B, ...]."""
         if not self.has_density:
             raise UsageError("--likelihood discriminator is not a density of images: log p(x) is undefined.")
@@ -262,7 +264,9 @@ class VAE(_encoder_decoder.EncoderDecoder):
         likelihood = self.log_likelihood(tf.tile(images, [samples, *[1] * (len(images.shape) - 1)]), raw)
         return tf.reshape(likelihood, [samples, -1]) + prior.log_prob(codes) - posterior.log_prob(codes)
 
-    def likelihood_metrics(self, images, importance_samples: int, seed: int) -> dict[str, tuple[float, float | None]]:
+    def likelihood_metrics(
+        self, images: Tensor, importance_samples: int, seed: int
+    ) -> dict[str, tuple[float, float | None]]:
         """Return (mean, standard error over images) by name for held-out images [N, H, W, C] in [-1, 1], in nats per image.
 
         `nll` by importance sampling with that many samples, `negative_elbo` with as many, its parts `reconstruction`
@@ -292,7 +296,7 @@ class VAE(_encoder_decoder.EncoderDecoder):
         }
         return metrics | {"active_units": (float((np.var(mean, axis=0) > ACTIVE).sum()), None)}
 
-    def _all_log_weights(self, observed, importance_samples: int, seed) -> np.ndarray:
+    def _all_log_weights(self, observed: Tensor, importance_samples: int, seed: Tensor) -> np.ndarray:
         """Return `log_importance_weights` [K, N] for any number of images and samples, computed in chunks."""
         weights = tf.function(self.log_importance_weights, autograph=False)
         sizes = [min(CODES_AT_ONCE, importance_samples - done) for done in range(0, importance_samples, CODES_AT_ONCE)]
@@ -305,10 +309,10 @@ class VAE(_encoder_decoder.EncoderDecoder):
             columns.append(np.concatenate(parts))
         return np.concatenate(columns, axis=1)
 
-    def _feature_distances(self, images) -> np.ndarray:
+    def _feature_distances(self, images: Tensor) -> np.ndarray:
         parts = (images[start : start + IMAGES_AT_ONCE] for start in range(0, len(images), IMAGES_AT_ONCE))
         return np.concatenate([self.discriminator_distance(part, self.reconstruct(part)) for part in parts])
 
-    def raw_decoder(self):
+    def raw_decoder(self) -> Network:
         """Return the averaged decoder without its last activation."""
         return keras.Model(self.decoder.inputs[0], self.decoder.layers[-1].input)

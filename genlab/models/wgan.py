@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar, Literal
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal, TypeAlias
 
-from genlab.backend import tf
-from genlab.models import _adversarial, base
+from genlab.backend import Tensor, tf
+from genlab.models import _adversarial
 from genlab.networks import losses
 
 
@@ -59,7 +60,8 @@ class WGAN(_adversarial.Adversarial):
     scale is unknown.
     """
 
-    Hparams: ClassVar[type[base.Hparams]] = Hparams
+    Hparams: TypeAlias = Hparams
+    hparams: Hparams
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": {
             "latent_size": 100,
@@ -96,22 +98,22 @@ class WGAN(_adversarial.Adversarial):
     }
     default_steps = 2000
 
-    def discriminator_loss(self, real_logits, fake_logits):
+    def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         return losses.critic(real_logits, fake_logits)
 
-    def generator_loss(self, fake_logits):
+    def generator_loss(self, fake_logits: Tensor) -> Tensor:
         return losses.hinge_generator(fake_logits)  # -E D(G(z)), as in the hinge loss
 
-    def penalty(self, images, fake, labels, seed):
+    def penalty(self, images: Tensor, fake: Tensor, labels: Tensor, seed: Tensor) -> Tensor:
         if self.hparams.penalty == "clip":
             return 0.0
         score = lambda x: self.discriminate(x, labels, seed)  # noqa: E731
         return self.hparams.gradient_penalty * losses.gradient_penalty(score, images, fake, seed)
 
-    def scores(self, loss, real_logits, fake_logits) -> dict[str, Any]:
+    def scores(self, loss: Tensor, real_logits: Tensor, fake_logits: Tensor) -> dict[str, Tensor]:
         return {"wasserstein_estimate": -loss}
 
-    def apply_to_discriminator(self, gradients) -> None:
+    def apply_to_discriminator(self, gradients: Sequence[Tensor]) -> None:
         super().apply_to_discriminator(gradients)
         if self.hparams.penalty == "clip":
             for weight in self.discriminator.trainable_variables:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from genlab.backend import keras, tf
+from genlab.backend import Network, Tensor, keras, tf
+from genlab.data.spec import DataSpec
 from genlab.models import base
 from genlab.networks import precision, priors, replicas
 
@@ -53,10 +55,11 @@ class CouplingFlow(base.GenerativeModel):
     number instead of a learned one, samples from averaged weights.
     """
 
-    Hparams: ClassVar[type[base.Hparams]] = Hparams
+    Hparams: TypeAlias = Hparams
+    hparams: Hparams
     exact_likelihood = True
 
-    def __init__(self, hparams: Any, spec: base.DataSpec, *, seed: int = 0, schedule_steps: int | None = None):
+    def __init__(self, hparams: Hparams, spec: DataSpec, *, seed: int = 0, schedule_steps: int | None = None):
         super().__init__(hparams, spec, seed=seed, schedule_steps=schedule_steps)
         self.prior = priors.Normal(math.prod(spec.shape))
         self.trained_couplings = self._build_couplings()
@@ -79,14 +82,14 @@ class CouplingFlow(base.GenerativeModel):
         mask = ((places + number) % 2 == 0).astype(np.float32)
         return np.broadcast_to(mask[..., None], self.spec.shape).copy() if self.spec.is_image else mask
 
-    def _build_couplings(self) -> list[Any]:
+    def _build_couplings(self) -> list[Network]:
         return [self._build_coupling(number) for number in range(self.hparams.couplings)]
 
-    def _build_coupling(self, number: int):
+    def _build_coupling(self, number: int) -> Network:
         """The network of one coupling: m y -> log-scales s and shifts t, each of the shape of y."""
         random = np.random.default_rng([self.seed, number])
 
-        def layer(x, size: int, name: str, deviation: float, **keywords):
+        def layer(x: Tensor, size: int, name: str, deviation: float, **keywords: Any) -> Tensor:
             initializer = keras.initializers.RandomNormal(stddev=deviation, seed=int(random.integers(2**31)))
             keywords |= {"kernel_initializer": initializer, "name": name}
             if self.spec.is_image:
@@ -103,7 +106,7 @@ class CouplingFlow(base.GenerativeModel):
         shift = layer(x, self.spec.shape[-1], "shift", 1e-3, dtype="float32")
         return keras.Model(masked, [log_scale, shift], name=f"coupling{number + 1}")
 
-    def flow(self, images, couplings):
+    def flow(self, images: Tensor, couplings: Sequence[Network]) -> tuple[Tensor, Tensor]:
         """Images [B, H, W, C] -> codes f(x) [B, latent] and log |det df/dx| [B]; tensors or Keras' symbolic ones."""
         ops = keras.ops
         axes = tuple(range(1, 1 + len(self.spec.shape)))
@@ -121,7 +124,7 @@ class CouplingFlow(base.GenerativeModel):
             log_determinant = log_determinant + ops.sum(log_scale, axis=axes)
         return ops.reshape(y, (-1, self.latent_size)), log_determinant
 
-    def inverse(self, latents, couplings):
+    def inverse(self, latents: Tensor, couplings: Sequence[Network]) -> Tensor:
         """Codes [B, latent] -> images [B, H, W, C] in [-1, 1], or vectors."""
         ops = keras.ops
         y = ops.reshape(latents, (-1, *self.spec.shape))
@@ -134,13 +137,13 @@ class CouplingFlow(base.GenerativeModel):
         share = (ops.sigmoid(y) - ALPHA) / (1 - 2 * ALPHA)  # v / 256
         return ops.clip((2.0 * share - 1.0) * (256 / 255), -1.0, 1.0)
 
-    def log_density(self, images, couplings):
+    def log_density(self, images: Tensor, couplings: Sequence[Network]) -> Tensor:
         """log p(x) in nats, [B]: of continuous pixel values, or of vectors."""
         codes, log_determinant = self.flow(images, couplings)
         normal = -0.5 * tf.reduce_sum(tf.square(codes) + math.log(2 * math.pi), axis=1)
         return normal + log_determinant
 
-    def dequantized(self, images, seed):
+    def dequantized(self, images: Tensor, seed: Tensor) -> Tensor:
         """Images with noise over the unit of each pixel value; vectors as they are."""
         if not self.spec.is_image:
             return images
@@ -150,7 +153,7 @@ class CouplingFlow(base.GenerativeModel):
         )
         return images + noise / 255.0
 
-    def train_step(self, batches, seed) -> dict[str, Any]:
+    def train_step(self, batches: list[tuple[Tensor, Tensor]], seed: Tensor) -> dict[str, Tensor]:
         ((images, _),) = batches
         with tf.GradientTape() as tape:
             loss = -tf.reduce_mean(self.log_density(self.dequantized(images, seed), self.trained_couplings))
@@ -160,7 +163,9 @@ class CouplingFlow(base.GenerativeModel):
         self.weight_average.update()
         return {"loss": loss} | ({"bits_per_dimension": self._bits(loss)} if self.spec.is_image else {})
 
-    def likelihood_metrics(self, images, importance_samples: int, seed: int) -> dict[str, tuple[float, float | None]]:
+    def likelihood_metrics(
+        self, images: Tensor, importance_samples: int, seed: int
+    ) -> dict[str, tuple[float, float | None]]:
         """`nll` in nats per image and, for images, `bits_per_dimension`, each with its standard error over images."""
         noisy = self.dequantized(tf.convert_to_tensor(images), tf.constant([seed, 0]))
         log_density = tf.function(lambda part: self.log_density(part, self.couplings), autograph=False)
@@ -169,5 +174,5 @@ class CouplingFlow(base.GenerativeModel):
         values = {"nll": nll} | ({"bits_per_dimension": self._bits(nll)} if self.spec.is_image else {})
         return {name: (float(each.mean()), float(each.std() / math.sqrt(len(each)))) for name, each in values.items()}
 
-    def _bits(self, nats):
+    def _bits(self, nats: Tensor) -> Tensor:
         return nats / (self.latent_size * math.log(2))

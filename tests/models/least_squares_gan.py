@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import TypeAlias
 
-from genlab.backend import tf
+from genlab.backend import Network, Tensor, tf
+from genlab.data.spec import DataSpec
 from genlab.models import base
 from genlab.networks import blocks, precision, priors
 
@@ -44,9 +45,11 @@ class LeastSquaresGAN(base.GenerativeModel):
     samples from averaged weights.
     """
 
-    Hparams: ClassVar[type[base.Hparams]] = Hparams
+    Hparams: TypeAlias = Hparams
+    hparams: Hparams
+    discriminator: Network
 
-    def __init__(self, hparams: Any, spec: base.DataSpec, *, seed: int = 0, schedule_steps: int | None = None):
+    def __init__(self, hparams: Hparams, spec: DataSpec, *, seed: int = 0, schedule_steps: int | None = None):
         super().__init__(hparams, spec, seed=seed, schedule_steps=schedule_steps)
         self.conditional = hparams.conditional
         if self.conditional and not spec.num_classes:
@@ -70,7 +73,7 @@ class LeastSquaresGAN(base.GenerativeModel):
             hparams.discriminator_learning_rate, self.discriminator.trainable_variables
         )
 
-    def _build_generator(self):
+    def _build_generator(self) -> Network:
         hparams = self.hparams
         return blocks.generator(
             self.spec.shape,
@@ -81,24 +84,24 @@ class LeastSquaresGAN(base.GenerativeModel):
         )
 
     @property
-    def feature_network(self) -> Any:
+    def feature_network(self) -> Network:
         return self.discriminator
 
-    def discriminator_loss(self, real, fake):
+    def discriminator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
         """L_D by the outputs [B, 1] for real and generated images."""
         a, b, _ = self.hparams.targets
         return 0.5 * tf.reduce_mean(tf.square(real - b)) + 0.5 * tf.reduce_mean(tf.square(fake - a))
 
-    def generator_loss(self, fake):
+    def generator_loss(self, fake: Tensor) -> Tensor:
         """L_G by the outputs [B, 1] for generated images."""
         return 0.5 * tf.reduce_mean(tf.square(fake - self.hparams.targets[2]))
 
-    def train_step(self, batches, seed) -> dict[str, Any]:
+    def train_step(self, batches: list[tuple[Tensor, Tensor]], seed: Tensor) -> dict[str, Tensor]:
         ((images, labels),) = batches
         seeds = tf.unstack(tf.random.split(seed, 2, alg="philox"))
         count = tf.shape(images)[0]
 
-        def with_labels(inputs):
+        def with_labels(inputs: Tensor) -> Tensor | list[Tensor]:
             return [inputs, labels] if self.conditional else inputs
 
         fake = self.generator(with_labels(self.draw_latents(count, seeds[0])), training=True)

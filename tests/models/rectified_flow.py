@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any, ClassVar
+from typing import TypeAlias
 
 import numpy as np
 
-from genlab.backend import keras, tf
+from genlab.backend import Network, Tensor, keras, tf
+from genlab.data.spec import DataSpec
 from genlab.models import base
 from genlab.networks import blocks, precision, priors, replicas
 
@@ -47,10 +48,11 @@ class RectifiedFlow(base.GenerativeModel):
     Differs from the paper: a small U-Net without attention, no reflow, Euler steps instead of RK45, averaged weights.
     """
 
-    Hparams: ClassVar[type[base.Hparams]] = Hparams
+    Hparams: TypeAlias = Hparams
+    hparams: Hparams
     feature_layers = "features"
 
-    def __init__(self, hparams: Any, spec: base.DataSpec, *, seed: int = 0, schedule_steps: int | None = None):
+    def __init__(self, hparams: Hparams, spec: DataSpec, *, seed: int = 0, schedule_steps: int | None = None):
         super().__init__(hparams, spec, seed=seed, schedule_steps=schedule_steps)
         self.prior = priors.Normal(math.prod(spec.shape))
         self.velocity = self._build_velocity()
@@ -61,7 +63,7 @@ class RectifiedFlow(base.GenerativeModel):
         self.weight_average = self.average((self.averaged_velocity, self.velocity))
         self.optimizer = self.make_optimizer(hparams.learning_rate, self.velocity.trainable_variables)
 
-    def _build_velocity(self):
+    def _build_velocity(self) -> Network:
         """x_t [B, ...] and t [B] -> v(x_t, t) of the shape of x_t, float32."""
         ops = keras.ops
         images = keras.Input(self.spec.shape, name="images")
@@ -74,10 +76,10 @@ class RectifiedFlow(base.GenerativeModel):
         network = self._unet if self.spec.is_image else self._dense
         return keras.Model([images, times], network(images, embedding), name="velocity")
 
-    def _initializer(self, number: int) -> Any:
+    def _initializer(self, number: int) -> keras.initializers.Initializer:
         return keras.initializers.GlorotUniform(seed=1000 * self.seed + number)
 
-    def _stage(self, x, embedding, width: int, name: str, number: int, strides: int = 1):
+    def _stage(self, x: Tensor, embedding: Tensor, width: int, name: str, number: int, strides: int = 1) -> Tensor:
         """A convolution, or a dense layer for vectors, with the time added: x [B, ...] -> [B, ..., width]."""
         dense, conv = keras.layers.Dense, keras.layers.Conv2D
         if self.spec.is_image:
@@ -92,7 +94,7 @@ class RectifiedFlow(base.GenerativeModel):
         summed = keras.layers.Add(name=f"{name}_sum")([layer(x), time])
         return keras.layers.Activation("gelu", name=f"{name}_act")(summed)
 
-    def _unet(self, images, embedding):
+    def _unet(self, images: Tensor, embedding: Tensor) -> Tensor:
         # A resolution for each halving that the image takes; the last width repeats.
         sizes = blocks.resolutions(self.spec.shape)
         widths = [self.hparams.widths[min(level, len(self.hparams.widths) - 1)] for level in range(len(sizes))]
@@ -112,14 +114,14 @@ class RectifiedFlow(base.GenerativeModel):
         )
         return output(x)
 
-    def _dense(self, vectors, embedding):
+    def _dense(self, vectors: Tensor, embedding: Tensor) -> Tensor:
         x = vectors
         for index, width in enumerate(self.hparams.widths):
             x = self._stage(x, embedding, width, f"down{index}", 10 * index + 10)
         initializer = self._initializer(1)
         return keras.layers.Dense(self.spec.shape[0], kernel_initializer=initializer, dtype="float32", name="v")(x)
 
-    def _build_decoder(self):
+    def _build_decoder(self) -> Network:
         """Latents [B, latent] -> the end of the ODE [B, ...], images in [-1, 1]."""
         ops = keras.ops
         latents = keras.Input((self.latent_size,), name="latents")
@@ -130,7 +132,7 @@ class RectifiedFlow(base.GenerativeModel):
             x = x + self.averaged_velocity([x, times]) * (1.0 / count)
         return keras.Model(latents, ops.clip(x, -1.0, 1.0) if self.spec.is_image else x, name="decoder")
 
-    def _build_noiseless(self):
+    def _build_noiseless(self) -> Network:
         """Images [B, ...] -> the features of the coarsest resolution at t = 1, where x_t is the image itself."""
         network = self.averaged_velocity
         coarsest = [layer for layer in network.layers if layer.name.startswith("down")][-1]
@@ -140,10 +142,10 @@ class RectifiedFlow(base.GenerativeModel):
         return keras.Model(images, features([images, times]), name="noiseless")
 
     @property
-    def feature_network(self) -> Any:
+    def feature_network(self) -> Network:
         return self.noiseless
 
-    def train_step(self, batches, seed) -> dict[str, Any]:
+    def train_step(self, batches: list[tuple[Tensor, Tensor]], seed: Tensor) -> dict[str, Tensor]:
         ((images, _),) = batches
         noise_seed, time_seed = tf.unstack(tf.random.split(seed, 2, alg="philox"))
         count = tf.shape(images)[0]
