@@ -18,7 +18,7 @@ import tyro
 
 from genlab import data as sources
 from genlab import files, models
-from genlab.backend import tf
+from genlab.backend import Network, tf
 from genlab.config import Config
 from genlab.data import Dataset
 from genlab.data.spec import DataSpec
@@ -206,7 +206,7 @@ class Run:
         return str(self.checkpoints / f"step-{int(self.checkpoint)}")
 
     @property
-    def decoder(self):
+    def decoder(self) -> Network:
         """Keras model latents -> images in [-1, 1]."""
         return self.model.decoder
 
@@ -249,7 +249,7 @@ class State:
             raise GenlabError(f"the checkpoint {path} is damaged or from another version: {reason}") from error
 
 
-def create(out: str | os.PathLike, config: Config) -> Run:
+def create(out: str | os.PathLike[str], config: Config) -> Run:
     """Create a run folder `00003-model-data[-description]` in `out` with config.json, with the next free number.
 
     Safe if several runs start at once: the number is taken under a lock on `out`.
@@ -268,8 +268,8 @@ def create(out: str | os.PathLike, config: Config) -> Run:
 
 
 def open(
-    run: str | os.PathLike = "latest",
-    out: str | os.PathLike = "runs",
+    run: str | os.PathLike[str] = "latest",
+    out: str | os.PathLike[str] = "runs",
     model: str | None = None,
     checkpoint: str | int = "latest",
 ) -> Run:
@@ -330,6 +330,6 @@ def _complete_lines(path: pathlib.Path) -> list[dict[str, Any]]:
     return lines
 
 
-def to_floats(values: Mapping[str, Any]) -> dict[str, float]:
+def to_floats(values: Mapping[str, float]) -> dict[str, float]:
     """Round metrics to six significant digits, for JSON."""
     return {name: float(f"{value:.6g}") for name, value in values.items()}

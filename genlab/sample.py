@@ -6,14 +6,14 @@ import dataclasses
 import pathlib
 import re
 import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import tyro
 
 from genlab import files, grids, pictures
 from genlab.errors import UsageError, closest, reported
-from genlab.run import FolderOptions
+from genlab.run import FolderOptions, Run
 
 PROGRAM = "python -m genlab.sample"
 
@@ -96,7 +96,7 @@ def draw(arguments: Arguments) -> list[pathlib.Path]:
     ]
 
 
-def class_number(run: Any, text: str) -> int:
+def class_number(run: Run, text: str) -> int:
     """Return the number of a class, given by name or by number from 0. Raises UsageError for an unknown class."""
     names = run.config.dataset["class_names"]
     if not run.model.conditional:
@@ -109,17 +109,14 @@ def class_number(run: Any, text: str) -> int:
 
 
 def _animation(
-    run: Any, seeds: tuple[int, int], label: int | None, suffix: str, arguments: Arguments, out: pathlib.Path
+    run: Run, seeds: tuple[int, int], label: int | None, suffix: str, arguments: Arguments, out: pathlib.Path
 ) -> pathlib.Path:
     model = run.model
     start, end = np.asarray(model.sample_latents(seeds))
     latents = grids.interpolate(start, end, arguments.frames, model.prior.is_spherical)
     # All frames have one class: an animation between classes would jump.
-    labels = (
-        None
-        if not model.conditional
-        else np.full(arguments.frames, model.default_labels(seeds)[0] if label is None else label)
-    )
+    own = model.default_labels(seeds)
+    labels = None if own is None else np.full(arguments.frames, own[0] if label is None else label)
     frames = [grids.to_grid(image[np.newaxis]) for image in model.sample(latents, labels).numpy()]
     name = f"{run.name}{suffix}-seeds{seeds[0]}to{seeds[1]}.{arguments.format}"
     return grids.save_animation(frames, out / name, frames_per_second=20)

@@ -7,6 +7,7 @@ import sys
 
 import tyro
 
+from genlab.backend import Network
 from genlab.errors import Harmful, UsageError, console_log, reported
 from genlab.run import RunOptions
 
@@ -68,7 +69,6 @@ def _study(arguments: Arguments, counts: list[int | None]) -> None:
     from genlab.augment import study
     from genlab.augment.augmenter import Augmenter
     from genlab.augment.decoders import TrainedDecoder
-    from genlab.backend import keras
     from genlab.evaluate import comparison
 
     run = arguments.open()
@@ -85,7 +85,8 @@ def _study(arguments: Arguments, counts: list[int | None]) -> None:
     augment = Augmenter([source], candidates=arguments.candidates, select=arguments.select)
     count = min(study.POOL, arguments.steps * study.BATCH)
 
-    def selected(scorer: keras.Model) -> study.Arrays:
+    def selected(scorer: Network) -> study.Arrays:
+        assert source.scorer is not None
         source.scorer.set_weights(scorer.get_weights())
         return augment.generate(count)
 

@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from genlab.augment import conversion
 from genlab.augment.decoders import SELECTIONS, TrainedDecoder
-from genlab.backend import keras, tf
+from genlab.backend import Network, Shape, Tensor, keras, tf
 from genlab.errors import UsageError, closest
 
 if TYPE_CHECKING:  # with an exported decoder, no training code is imported
@@ -86,7 +87,7 @@ class Augmenter(keras.layers.Layer):
             raise UsageError("candidates above 1 and select (discriminator or classifier) go together; one is missing.")
         if classes is None:
             classes = {label: (0, label) for label in range(decoders[0].num_classes)}
-        encoder: Any = decoders[0].encoder if len(decoders) == 1 else None
+        encoder: Network | None = decoders[0].encoder if len(decoders) == 1 else None
         if mode in ENCODED and encoder is None:
             raise UsageError(f"mode {mode!r} needs a run with an encoder: an autoencoder or a vae.")
         if mode not in ENCODED and not classes:
@@ -121,7 +122,7 @@ class Augmenter(keras.layers.Layer):
 
     @classmethod
     def from_run(
-        cls, run: str | os.PathLike | runs.Run, *, checkpoint: str | int = "latest", **settings: Any
+        cls, run: str | os.PathLike[str] | runs.Run, *, checkpoint: str | int = "latest", **settings: Any
     ) -> Augmenter:
         """Create from a trained run: folder, number or `latest`. `settings` are those of the class.
 
@@ -131,7 +132,7 @@ class Augmenter(keras.layers.Layer):
         return cls([TrainedDecoder.of_run(_opened(run, checkpoint), settings.get("select", "none"))], **settings)
 
     @classmethod
-    def from_export(cls, folder: str | os.PathLike, **settings: Any) -> Augmenter:
+    def from_export(cls, folder: str | os.PathLike[str], **settings: Any) -> Augmenter:
         """Create from a folder written by `python -m genlab.export` with the format `keras`; the run is not needed.
 
         Raises UsageError if the folder is not such an export.
@@ -141,7 +142,7 @@ class Augmenter(keras.layers.Layer):
         return cls([TrainedDecoder.of_export(folder)], **settings)
 
     @classmethod
-    def from_runs(cls, by_label: Mapping[int, Any], **settings: Any) -> Augmenter:
+    def from_runs(cls, by_label: Mapping[int, str | os.PathLike[str] | runs.Run], **settings: Any) -> Augmenter:
         """Create from one run per class: {7: "runs/00004-dcgan-sevens", 9: ...}. Each draws only images of its label.
 
         A conditional run draws the class of that number. Raises UsageError if the runs' images differ in shape.
@@ -160,13 +161,15 @@ class Augmenter(keras.layers.Layer):
 
     # -- use -----------------------------------------------------------------------------------------------------------
 
-    def __call__(self, *inputs: Any, **keywords: Any) -> Any:
+    def __call__(self, *inputs: Tensor, **keywords: Any) -> Tensor | tuple[Tensor, Tensor]:
         # Dataset.map passes (images, labels) as two arguments, and a pipeline is always for training.
         if len(inputs) == 2 and not isinstance(inputs[1], bool | type(None)):
             return self.augment(*inputs)
         return super().__call__(*inputs, **keywords)
 
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
+    def call(
+        self, inputs: Tensor | tuple[Tensor, Tensor], training: bool | None = None
+    ) -> Tensor | tuple[Tensor, Tensor]:
         """Return images, or (images, labels): augmented in training, else unchanged."""
         if not training:
             return inputs
@@ -179,10 +182,10 @@ class Augmenter(keras.layers.Layer):
             )
         return self.augment(inputs)
 
-    def compute_output_shape(self, input_shape: Any) -> Any:
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return input_shape
 
-    def augment(self, images: Any, labels: Any = None) -> Any:
+    def augment(self, images: Tensor, labels: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
         """Augment a batch. Return (images, labels), or only images if there are no labels (`perturb`).
 
         Works on arrays, and on tensors in a tf.function. Raises UsageError for labels of an unknown shape, and in eager mode
@@ -212,7 +215,9 @@ class Augmenter(keras.layers.Layer):
         images = tf.tensor_scatter_nd_update(images, rows[:, None], made)
         return images if labels is None else (images, labels)
 
-    def generate(self, count: int, labels: Any = None, *, seed: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    def generate(
+        self, count: int, labels: npt.ArrayLike | None = None, *, seed: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return generated images, uint8 [count, H, W, C] (floats with a `value_range`), and their labels, int64 [count].
 
         `labels`, one or several, are repeated in turn; the default is all labels. Another `seed` gives other images.
@@ -239,7 +244,7 @@ class Augmenter(keras.layers.Layer):
 
     # -- parts ---------------------------------------------------------------------------------------------------------
 
-    def _batch_seed(self, scaled: Any) -> Any:
+    def _batch_seed(self, scaled: Tensor) -> Tensor:
         """Return a seed for the batch, derived from the Augmenter's seed and the pixels."""
         bits = tf.bitcast(tf.reduce_sum(scaled, axis=[1, 2, 3]), tf.int32)
         places = tf.range(1, tf.size(bits) + 1, dtype=tf.int32)
@@ -247,14 +252,14 @@ class Augmenter(keras.layers.Layer):
             tf.constant([self.seed, BATCH_STREAM], tf.int32), tf.reduce_sum(bits * places), alg="philox"
         )
 
-    def _chosen_rows(self, scaled: Any, seed: Any) -> Any:
+    def _chosen_rows(self, scaled: Tensor, seed: Tensor) -> Tensor:
         count = tf.shape(scaled)[0]
         chosen = tf.cast(tf.round(self.fraction * tf.cast(count, tf.float32)), tf.int32)
         return tf.random.experimental.stateless_shuffle(tf.range(count), tf.random.fold_in(seed, 1, alg="philox"))[
             :chosen
         ]
 
-    def _added_labels(self, numbers: Any, seed: Any) -> Any:
+    def _added_labels(self, numbers: Tensor, seed: Tensor) -> Tensor:
         """Return the labels of the images to add to a batch."""
         if self.mode == "append":
             count = tf.cast(tf.round(self.fraction * tf.cast(tf.size(numbers), tf.float32)), tf.int32)
@@ -264,7 +269,7 @@ class Augmenter(keras.layers.Layer):
         counts = tf.reduce_sum(tf.cast(numbers[:, None] == known[None], tf.int32), axis=0)
         return tf.repeat(known, tf.maximum(0, tf.reduce_max(counts) - counts))
 
-    def _drawn(self, numbers: Any, seed: Any, like: Any) -> Any:
+    def _drawn(self, numbers: Tensor, seed: Tensor, like: Tensor) -> Tensor:
         """Generate images [n, H, W, C] for the labels [n], with the size and channels of `like`."""
         known = tf.constant(sorted(self.classes))
         unknown = tf.reduce_any(tf.reduce_all(numbers[:, None] != known[None], axis=1))
@@ -280,8 +285,9 @@ class Augmenter(keras.layers.Layer):
             made = tf.tensor_scatter_nd_update(made, rows, part)
         return conversion.fitted(made, like)
 
-    def _moved(self, scaled: Any, numbers: Any, rows: Any, seed: Any) -> Any:
+    def _moved(self, scaled: Tensor, numbers: Tensor, rows: Tensor, seed: Tensor) -> Tensor:
         """Return new versions of the images in `rows`, decoded from perturbed or interpolated codes."""
+        assert self.encoder is not None
         height, width, channels = self.encoder.input_shape[1:]
         codes = self.encoder(conversion.fitted(scaled, tf.zeros([1, height, width, channels])), training=False)
         chosen = tf.gather(codes, rows)
@@ -298,7 +304,7 @@ class Augmenter(keras.layers.Layer):
         return conversion.fitted(self.networks[0](chosen, training=False), scaled)
 
     @staticmethod
-    def partners(numbers: Any, rows: Any, seed: Any) -> Any:
+    def partners(numbers: Tensor, rows: Tensor, seed: Tensor) -> Tensor:
         """Draw a partner of the same label for each row: another row if there is one, else itself."""
         same = tf.gather(numbers, rows)[:, None] == numbers[None]  # [n, B]
         own = rows[:, None] == tf.range(tf.size(numbers))[None]
@@ -344,7 +350,7 @@ def _upgraded(config: dict[str, Any]) -> dict[str, Any]:
     return config
 
 
-def _opened(run: Any, checkpoint: str | int = "latest") -> runs.Run:
+def _opened(run: str | os.PathLike[str] | runs.Run, checkpoint: str | int = "latest") -> runs.Run:
     from genlab import run as runs
 
     return run if isinstance(run, runs.Run) else runs.open(run, checkpoint=checkpoint)

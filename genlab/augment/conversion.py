@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from genlab.backend import tf
+from genlab.backend import Tensor, tf
 from genlab.errors import UsageError
 
 
-def usual_range(images: Any) -> tuple[float, float]:
+def usual_range(images: Tensor) -> tuple[float, float]:
     """Return the default values of black and white for images of that dtype."""
     return (0.0, 255.0) if images.dtype.is_integer else (0.0, 1.0)
 
 
-def to_model_range(images: Any, low: float, high: float) -> Any:
+def to_model_range(images: Tensor, low: float, high: float) -> Tensor:
     """Convert images [B, H, W, C] or [B, H, W] between `low` and `high` to [B, H, W, C] float32 in [-1, 1].
 
     Raises UsageError for another rank, and for values out of range (in a graph: tf.errors.InvalidArgumentError).
@@ -27,7 +25,7 @@ def to_model_range(images: Any, low: float, high: float) -> Any:
     return (required(inside, message, values) - low) * (2.0 / (high - low)) - 1.0
 
 
-def from_model_range(scaled: Any, like: Any, low: float, high: float) -> Any:
+def from_model_range(scaled: Tensor, like: Tensor, low: float, high: float) -> Tensor:
     """Convert images [B, H, W, C] in [-1, 1] to the range from `low` to `high`, with the dtype and rank of `like`."""
     values = (scaled + 1.0) * (0.5 * (high - low)) + low
     if like.dtype.is_integer:
@@ -36,7 +34,7 @@ def from_model_range(scaled: Any, like: Any, low: float, high: float) -> Any:
     return values[..., 0] if like.shape.rank == 3 else values
 
 
-def fitted(images: Any, like: Any) -> Any:
+def fitted(images: Tensor, like: Tensor) -> Tensor:
     """Convert images [B, H, W, C] to the height, width and channels of `like`.
 
     Raises UsageError if the channels differ, unless they are 1 and 3.
@@ -57,7 +55,7 @@ def fitted(images: Any, like: Any) -> Any:
     return images
 
 
-def label_numbers(labels: Any) -> Any:
+def label_numbers(labels: Tensor) -> Tensor:
     """Convert labels [B], [B, 1] or one-hot [B, K] to integers [B]. Raises UsageError for any other shape."""
     labels = tf.convert_to_tensor(labels)
     if labels.shape.rank == 1:
@@ -69,7 +67,7 @@ def label_numbers(labels: Any) -> Any:
     raise UsageError(f"labels have the shape {labels.shape}; it must be [B] or [B, 1] (integers), or [B, K] (one-hot).")
 
 
-def labels_like(numbers: Any, like: Any) -> Any:
+def labels_like(numbers: Tensor, like: Tensor) -> Tensor:
     """Convert integers [n] to the format of the labels `like`."""
     like = tf.convert_to_tensor(like)
     if like.shape.rank == 1:
@@ -79,7 +77,7 @@ def labels_like(numbers: Any, like: Any) -> Any:
     return tf.one_hot(numbers, like.shape[1], dtype=like.dtype)
 
 
-def required(condition: Any, message: str, values: Any) -> Any:
+def required(condition: Tensor, message: str, values: Tensor) -> Tensor:
     """Return the values if the condition holds; else raise UsageError (in a graph: tf.errors.InvalidArgumentError)."""
     if tf.executing_eagerly():
         if not bool(condition):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from genlab.backend import keras, tf
+from genlab.backend import Network, Tensor, keras, tf
 from genlab.errors import UsageError
 from genlab.networks import priors
 
@@ -25,15 +25,15 @@ SELECTIONS = ("none", "discriminator", "classifier")
 class TrainedDecoder:
     """A decoder with the prior of its latents and, optionally, an encoder and a scorer of its images."""
 
-    network: Any
+    network: Network
     """Keras model latents [B, latent], or [latents, labels [B]], -> images [B, H, W, C] in [-1, 1]."""
     prior: priors.Prior
     """Distribution of its latents."""
-    encoder: Any = None
+    encoder: Network | None = None
     """Keras model images -> latents, or None."""
     num_classes: int = 0
     """Number of classes that it draws by label; 0: it is unconditional."""
-    scorer: Any = None
+    scorer: Network | None = None
     """Scorer for `select`: a discriminator, images or [images, labels] -> logits [B, 1], or a classifier, images -> logits
     [B, K]."""
 
@@ -51,12 +51,13 @@ class TrainedDecoder:
             id(each) for each in model.decoder.weights
         }:
             # Saved in one file, weights that two networks share would be written once and be missing from the other.
+            weights = encoder.get_weights()
             encoder = keras.models.clone_model(encoder)
-            encoder.set_weights(model.encoder.get_weights())
+            encoder.set_weights(weights)
         return cls(model.decoder, prior, encoder, classes, _scorer(run, select))
 
     @classmethod
-    def of_export(cls, folder: str | os.PathLike) -> TrainedDecoder:
+    def of_export(cls, folder: str | os.PathLike[str]) -> TrainedDecoder:
         """Create from a folder written by `python -m genlab.export`. Raises UsageError if it is not such an export."""
         path = pathlib.Path(folder)
         if not (path / "metadata.json").exists() or not (path / "decoder.keras").exists():
@@ -80,7 +81,7 @@ class TrainedDecoder:
         """(height, width, channels) of its images."""
         return tuple(self.network.output_shape[1:])
 
-    def draw(self, labels: Any, seed: Any, candidates: int = 1, select: str = "none") -> Any:
+    def draw(self, labels: Tensor, seed: Tensor, candidates: int = 1, select: str = "none") -> Tensor:
         """Draw images [n, H, W, C] in [-1, 1] for the labels [n], each the candidate with the highest score.
 
         `seed` is an int32 pair. Any two seeds give independent latents, including neighbours such as [0, 1] and [0, 2].
@@ -93,6 +94,7 @@ class TrainedDecoder:
         images = self.network([codes, repeated] if len(self.network.inputs) == 2 else codes, training=False)
         if select == "none":
             return images
+        assert self.scorer is not None
         scores = self.scorer([images, repeated] if len(self.scorer.inputs) == 2 else images, training=False)
         if select == "classifier":
             scores = tf.gather(tf.nn.log_softmax(scores), repeated, axis=1, batch_dims=1)
@@ -119,7 +121,7 @@ class TrainedDecoder:
         return cls(prior=prior, num_classes=config["num_classes"], **loaded)
 
 
-def _scorer(run: runs.Run, select: str) -> Any:
+def _scorer(run: runs.Run, select: str) -> Network | None:
     """Return the scorer of `select`: the run's discriminator, or a classifier of its data (for digits, MNIST's).
 
     That classifier has seen all labels, so a study with fewer must not use it: study.predictions_by_condition trains its own.

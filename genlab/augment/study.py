@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
-from genlab.backend import keras, tf
+from genlab.backend import Network, Tensor, keras, tf
 from genlab.data.spec import to_model_range
 from genlab.errors import UsageError
 from genlab.evaluate import classifier, comparison
@@ -29,7 +28,7 @@ Arrays = tuple[np.ndarray, np.ndarray]
 
 
 def study(
-    generated: Arrays | Callable[[Any], Arrays],
+    generated: Arrays | Callable[[Network], Arrays],
     real: Arrays,
     test: Arrays,
     num_classes: int,
@@ -67,7 +66,7 @@ def study(
 
 
 def predictions_by_condition(
-    generated: Arrays | Callable[[Any], Arrays],
+    generated: Arrays | Callable[[Network], Arrays],
     real: Arrays,
     test: np.ndarray,
     num_classes: int,
@@ -110,7 +109,7 @@ def trained(
     fraction: float,
     steps: int,
     seed: int,
-) -> Any:
+) -> Network:
     """Train a classifier, images in [-1, 1] -> logits [B, K], for `steps` steps."""
     keras.utils.set_random_seed(seed)
     made = 0 if generated is None else round(BATCH * fraction)
@@ -118,7 +117,7 @@ def trained(
     if generated is not None and made:
         parts.append(classifier.batches(*generated, made, seed + 1))
 
-    def changed(number: Any, batch: Any) -> Any:
+    def changed(number: Tensor, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         images, labels = batch
         seeds = tf.stack([tf.cast(number, tf.int32), seed])
         return augmentation.augmented(images, seeds, CLASSICAL), labels
@@ -131,7 +130,7 @@ def trained(
     return model
 
 
-def untrained(shape: tuple[int, ...], num_classes: int) -> Any:
+def untrained(shape: tuple[int, ...], num_classes: int) -> Network:
     """Return the classifier with initial weights, for images of shape (H, W, C)."""
     network = classifier.build(shape, num_classes)
     return keras.Model(network.inputs[0], network.outputs[1])

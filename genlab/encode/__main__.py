@@ -6,14 +6,18 @@ import dataclasses
 import json
 import pathlib
 import sys
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import tyro
 
 from genlab import files, plots
 from genlab.errors import UsageError, aligned, reported
-from genlab.run import RunOptions
+from genlab.run import Run, RunOptions
+
+if TYPE_CHECKING:
+    from genlab.encode.codec import Row
 
 PROGRAM = "python -m genlab.encode"
 PLOTTED = 5000
@@ -58,7 +62,7 @@ def main(argv: list[str] | None = None) -> None:
             _encode(run, arguments)
 
 
-def _decode(run: Any, arguments: Arguments) -> pathlib.Path:
+def _decode(run: Run, arguments: Arguments) -> pathlib.Path:
     from genlab.encode import codec
 
     codes, more = codec.load(arguments.decode)
@@ -74,7 +78,7 @@ def _decode(run: Any, arguments: Arguments) -> pathlib.Path:
     return files.write_arrays(out, arrays)
 
 
-def _encode(run: Any, arguments: Arguments) -> None:
+def _encode(run: Run, arguments: Arguments) -> None:
     from genlab.data.dataset import FIELDS
     from genlab.encode import codec
 
@@ -114,7 +118,7 @@ def _encode(run: Any, arguments: Arguments) -> None:
         print(f"tensorboard --logdir {folder}")
 
 
-def table(rows: list[Any], raw_bytes: int, pixels: int) -> str:
+def table(rows: Sequence[Row], raw_bytes: int, pixels: int) -> str:
     """Return a table of size and reconstruction error by encoding; errors are on the scale 0 to 1."""
     cells = [["", "bytes per image", "ratio", "bits per pixel", "mse", "psnr, dB", "ssim"]]
     for row in rows:
@@ -124,7 +128,9 @@ def table(rows: list[Any], raw_bytes: int, pixels: int) -> str:
     return aligned(cells)
 
 
-def plot(codes: np.ndarray, labels: Any, names: tuple[str, ...], projection: str, path: pathlib.Path) -> None:
+def plot(
+    codes: np.ndarray, labels: np.ndarray | None, names: tuple[str, ...], projection: str, path: pathlib.Path
+) -> None:
     """Plot codes [N, latent] as points in two dimensions, one colour per class."""
     axes_names = ("dimension 1", "dimension 2")
     if codes.shape[1] > 2 and projection == "pca":
@@ -151,7 +157,9 @@ def plot(codes: np.ndarray, labels: Any, names: tuple[str, ...], projection: str
         axes.set(xlabel=axes_names[0], ylabel=axes_names[1])
 
 
-def project(codes: np.ndarray, images: np.ndarray, labels: Any, names: tuple[str, ...], folder: pathlib.Path) -> None:
+def project(
+    codes: np.ndarray, images: np.ndarray, labels: np.ndarray | None, names: tuple[str, ...], folder: pathlib.Path
+) -> None:
     """Write vectors, labels and a sprite of the images for TensorBoard's projector."""
     from tensorboard.plugins import projector
 

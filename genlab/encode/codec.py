@@ -5,15 +5,16 @@ from __future__ import annotations
 import dataclasses
 import io
 import os
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from genlab import files
-from genlab.backend import in_parts
+from genlab.backend import Network, in_parts
 from genlab.data.spec import to_model_range, to_pixels
 from genlab.errors import GenlabError, UsageError
 from genlab.evaluate.metrics.reconstruction import reconstruction_metrics
+from genlab.models.base import GenerativeModel
 
 FLOAT_BITS = 32
 """Bits that stand for no quantization: float32 as it is."""
@@ -56,7 +57,7 @@ class Codes:
         share = levels.reshape(self.count, self.size) / (2**self.bits - 1)
         return (self.low + share * (self.high - self.low)).astype(np.float32)
 
-    def save(self, path: str | os.PathLike, **more: Any) -> None:
+    def save(self, path: str | os.PathLike[str], **more: npt.ArrayLike) -> None:
         """Write an .npz with these fields and `more`."""
         files.write_arrays(path, dataclasses.asdict(self) | more, compressed=False)
 
@@ -79,7 +80,7 @@ def quantize(values: np.ndarray, bits: int) -> Codes:
     return Codes(np.packbits(planes.astype(np.uint8)), count, size, bits, low, high)
 
 
-def load(path: str | os.PathLike) -> tuple[Codes, dict[str, np.ndarray]]:
+def load(path: str | os.PathLike[str]) -> tuple[Codes, dict[str, np.ndarray]]:
     """Read a file of `Codes.save`: the codes, and the other arrays by name. Raises GenlabError for any other file."""
     names = [field.name for field in dataclasses.fields(Codes)]
     try:
@@ -92,12 +93,12 @@ def load(path: str | os.PathLike) -> tuple[Codes, dict[str, np.ndarray]]:
     return Codes(**fields | numbers), content
 
 
-def encode(encoder: Any, images: np.ndarray) -> np.ndarray:
+def encode(encoder: Network, images: np.ndarray) -> np.ndarray:
     """Encode images, uint8 [N, H, W, C], with a network that takes images in [-1, 1] -> float32 [N, ...]."""
     return in_parts(lambda part: encoder(to_model_range(part), training=False), images)
 
 
-def decode(model: Any, codes: np.ndarray) -> np.ndarray:
+def decode(model: GenerativeModel, codes: np.ndarray) -> np.ndarray:
     """Decode codes [N, latent] to images, uint8 [N, H, W, C]."""
     return in_parts(lambda part: to_pixels(model.decode(part)), codes)
 
@@ -112,7 +113,7 @@ class Row:
     """mse, psnr in dB, ssim; see genlab.evaluate.metrics.reconstruction."""
 
 
-def compare(model: Any, images: np.ndarray, training: np.ndarray, codes: Codes) -> list[Row]:
+def compare(model: GenerativeModel, images: np.ndarray, training: np.ndarray, codes: Codes) -> list[Row]:
     """Compare codes with principal components of the same dimensions and bits, and with JPEG of the same size.
 
     Images are uint8 [N, H, W, C]. The components are fitted to the training images.

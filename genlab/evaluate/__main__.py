@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from genlab.errors import aligned, console_log, reported
 from genlab.run import FolderOptions
+
+if TYPE_CHECKING:
+    from genlab.evaluate.evaluation import Evaluation, Metric
 
 PROGRAM = "python -m genlab.evaluate"
 
@@ -57,7 +61,7 @@ def main(argv: list[str] | None = None) -> None:
             print(f"{run.path / 'evaluation.json'} has these metrics and their protocol")
 
 
-def table(evaluations: list[Any]) -> str:
+def table(evaluations: Sequence[Evaluation]) -> str:
     """Return a table of metrics by row and runs by column, with real images last; * marks the best of several runs."""
     from genlab.evaluate.evaluation import LOWER_IS_BETTER, NEITHER_IS_BETTER
 
@@ -81,7 +85,7 @@ def table(evaluations: list[Any]) -> str:
     return f"{aligned(rows)}\n\n{summary}"
 
 
-def _cell(metric: Any, best: bool) -> str:
+def _cell(metric: Metric, best: bool) -> str:
     spread = "" if metric.spread is None else f" ± {metric.spread:.2g}"
     return f"{metric.value:.4g}{spread}{' *' if best else ''}"
 

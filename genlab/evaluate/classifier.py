@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 import numpy as np
 
-from genlab.backend import in_parts, keras, tf
+from genlab.backend import Network, Stream, Tensor, in_parts, keras, tf
 from genlab.data.spec import to_model_range
 from genlab.networks import blocks
 
@@ -25,7 +24,7 @@ def train(
     shift: int = 0,
     learning_rate: float = 2e-3,
     seed: int = 0,
-):
+) -> Network:
     """Train on uint8 images. Return a Keras model, images [B, H, W, C] in [-1, 1] -> (features [B, 64], logits [B, K]).
 
     `shift` moves each batch as a whole by up to so many pixels, see `shifted`. Small data sets get more passes: 12 epochs are
@@ -36,7 +35,7 @@ def train(
     steps = max(1, round(epochs * max(len(images) / batch_size, 1000 / 12)))
     stream = batches(images, labels, batch_size, seed)
 
-    def prepared(batch, classes):
+    def prepared(batch: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
         batch = to_model_range(batch)
         return shifted(batch, shift) if shift else batch, classes
 
@@ -46,7 +45,7 @@ def train(
     return network
 
 
-def shifted(images: Any, most: int) -> Any:
+def shifted(images: Tensor, most: int) -> Tensor:
     """Shift images [B, H, W, C] by up to `most` pixels along each axis, with mirrored edges: one shift for the whole batch.
 
     `augmentation.augmented` shifts each image separately. digits.keras was trained with this function, and stored metrics
@@ -56,25 +55,25 @@ def shifted(images: Any, most: int) -> Any:
     return tf.image.random_crop(padded, tf.shape(images))
 
 
-def batches(images: np.ndarray, labels: np.ndarray, size: int, seed: int) -> Any:
+def batches(images: np.ndarray, labels: np.ndarray, size: int, seed: int) -> Stream:
     """Return an endless shuffled tf.data stream of batches (images, labels)."""
     stream = tf.data.Dataset.from_tensor_slices((images, labels.astype(np.int32)))
     return stream.shuffle(len(images), seed=seed).repeat().batch(size)
 
 
-def stream(images: np.ndarray, labels: np.ndarray, size: int, seed: int) -> Any:
+def stream(images: np.ndarray, labels: np.ndarray, size: int, seed: int) -> Stream:
     """Return the same stream with images in [-1, 1], for training."""
     return batches(images, labels, size, seed).map(lambda batch, classes: (to_model_range(batch), classes)).prefetch(4)
 
 
-def mixed(*streams: Any) -> Any:
+def mixed(*streams: Stream) -> Stream:
     """Concatenate the batches (images [B, H, W, C], labels [B]) of one or more streams."""
     return tf.data.Dataset.zip(streams).map(
         lambda *batches: tuple(tf.concat(parts, axis=0) for parts in zip(*batches, strict=True))
     )
 
 
-def fit(model: Any, stream: Any, steps: int, learning_rate: float) -> None:
+def fit(model: Network, stream: Stream, steps: int, learning_rate: float) -> None:
     """Train a model images -> logits for `steps` batches of the stream, using Adam with cosine decay to 0."""
     model.compile(
         keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(learning_rate, steps)),
@@ -89,12 +88,12 @@ def fit(model: Any, stream: Any, steps: int, learning_rate: float) -> None:
         logger.setLevel(level)
 
 
-def predicted(model: Any, images: np.ndarray) -> np.ndarray:
+def predicted(model: Network, images: np.ndarray) -> np.ndarray:
     """Return the predicted class of each image, [N]."""
     return in_parts(lambda part: model(to_model_range(part), training=False), images, size=500).argmax(axis=1)
 
 
-def build(shape: tuple[int, ...], num_classes: int):
+def build(shape: tuple[int, ...], num_classes: int) -> Network:
     """Build the classifier: two or more strided convolutions and two dense layers."""
     images = keras.Input(tuple(shape), name="images")
     x = images

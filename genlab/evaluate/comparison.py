@@ -8,12 +8,17 @@ import datetime
 import json
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from genlab import plots
+from genlab.data import Dataset
 from genlab.errors import UsageError, aligned
+from genlab.run import Run
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 SIGNIFICANT = 0.05
 """Highest p-value, after Holm's correction, of a significant difference."""
@@ -186,13 +191,13 @@ def spread(values: Sequence[float]) -> str:
     return f"{np.mean(values):.2%}" + (f" ± {np.std(values, ddof=1):.2%}" if len(values) > 1 else "")
 
 
-def plot(settings: Sequence[Setting], images: str, path: str | os.PathLike) -> None:
+def plot(settings: Sequence[Setting], images: str, path: str | os.PathLike[str]) -> None:
     """Plot accuracy against the number of real images, one line with error bars per condition."""
     conditions = list(settings[0].accuracy)
     with plots.axes(path, 6, 4) as axes:
         for index, condition in enumerate(conditions):
             values = [setting.accuracy[condition] for setting in settings]
-            deviations = [100 * np.std(each, ddof=1) if len(each) > 1 else 0.0 for each in values]
+            deviations = [float(100 * np.std(each, ddof=1)) if len(each) > 1 else 0.0 for each in values]
             places = np.arange(len(settings)) + 0.04 * (index - (len(conditions) - 1) / 2)  # side by side
             means = [100 * np.mean(each) for each in values]
             axes.errorbar(places, means, deviations, marker="o", capsize=3, label=condition)
@@ -210,7 +215,7 @@ def chosen_rows(labels: np.ndarray, per_class: int | None, seed: int) -> np.ndar
     return np.concatenate([order[labels[order] == label][:per_class] for label in np.unique(labels)])
 
 
-def parts(dataset: Any) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+def parts(dataset: Dataset) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
     """Return training images and labels, and held-out ones. Raises UsageError for data without them."""
     if dataset.labels is None or dataset.test_images is None or dataset.test_labels is None:
         raise UsageError(
@@ -220,14 +225,14 @@ def parts(dataset: Any) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray
 
 
 def report(
-    run: Any,
-    dataset: Any,
+    run: Run,
+    dataset: Dataset,
     settings: Sequence[Setting],
     *,
     name: str,
     images: str,
     pair: tuple[str, str],
-    arguments: Any,
+    arguments: DataclassInstance,
     **facts: Any,
 ) -> None:
     """Write `name`.json and `name`.png to the run's folder and print the table.
@@ -236,6 +241,7 @@ def report(
     """
     from genlab import files
 
+    assert dataset.test_images is not None  # see `parts`
     kept = {
         "date": datetime.date.today().isoformat(),
         "run": run.name,

@@ -11,12 +11,13 @@ import functools
 import hashlib
 import logging
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from genlab import files
-from genlab.backend import in_parts, keras, tf
+from genlab.backend import Network, Tensor, in_parts, keras, tf
 from genlab.data.dataset import Dataset, Images
 from genlab.data.spec import to_model_range
 from genlab.errors import GenlabError, UsageError
@@ -38,7 +39,7 @@ class Extractor:
     """Maps images to features, and to logits if it is a classifier."""
 
     name: str
-    network: Any
+    network: Network
     """Keras model: images [B, H, W, C] in [-1, 1] -> features [B, F], or (features, logits [B, K])."""
     shape: tuple[int, ...]
     """(height, width, channels) of the network's input, in pixels."""
@@ -66,12 +67,12 @@ class Extractor:
         return features.reshape(len(features), -1), logits[0] if logits else None
 
     @functools.cached_property
-    def _compiled(self):
+    def _compiled(self) -> Callable[[tuple[int, ...]], Callable[[Tensor], Tensor]]:
         """Function that returns the network as one graph, for a shape of images."""
 
         # Twice as fast as the network itself: convolution, bias, normalization and activation are fused.
         @functools.cache
-        def compiled(shape: tuple[int, ...]) -> Any:
+        def compiled(shape: tuple[int, ...]) -> Callable[[Tensor], Tensor]:
             signature = [tf.TensorSpec((None, *shape), tf.uint8)]
             return tf.function(lambda images: self.network(self._fitted(images), training=False), signature)
 
@@ -83,7 +84,7 @@ class Extractor:
         assert logits is not None
         return float((logits.argmax(axis=1) == labels).mean())
 
-    def _fitted(self, images):
+    def _fitted(self, images: Tensor) -> Tensor:
         """Convert images to [-1, 1] and to the network's size and channels."""
         images = to_model_range(images)
         if images.shape[1:3] != self.shape[:2]:
@@ -136,7 +137,7 @@ def _digits(dataset: Dataset) -> Extractor:
     return Extractor("digits of each channel", _stacked(network), shape)
 
 
-def _stacked(network):
+def _stacked(network: Network) -> Network:
     """Apply the network to each of three channels: concatenated features, and logits of the three-digit number."""
     images = keras.Input((28, 28, 3))
     channels = [network(images[..., index : index + 1]) for index in range(3)]

@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import tempfile
+import types
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, get_args
 
@@ -17,7 +18,7 @@ import numpy as np
 
 from genlab import __version__, files, grids, pictures
 from genlab import run as runs
-from genlab.backend import keras, quiet, tf
+from genlab.backend import Layer, Network, Tensor, keras, quiet, tf
 from genlab.errors import GenlabError, UsageError, closest
 from genlab.export import model_card
 
@@ -53,7 +54,7 @@ class Exported:
 
 
 def export(
-    run: runs.Run, formats: Sequence[str] = ("keras", "savedmodel"), out: str | os.PathLike | None = None
+    run: runs.Run, formats: Sequence[str] = ("keras", "savedmodel"), out: str | os.PathLike[str] | None = None
 ) -> tuple[pathlib.Path, list[Exported]]:
     """Write the formats to `out`, by default `export` in the run's folder, with `metadata.json` and `MODEL_CARD.md`.
 
@@ -112,7 +113,7 @@ def _write(run: runs.Run, format_: str, folder: pathlib.Path) -> Iterator[Export
         yield _compared(run, path, format_, runtime, [(got, expected)])
 
 
-def _keras(network: Any, feed: dict[str, np.ndarray], path: pathlib.Path) -> tuple[Any, str]:
+def _keras(network: Network, feed: dict[str, np.ndarray], path: pathlib.Path) -> tuple[Tensor, str]:
     own = sorted({type(each).__name__ for each in _layers(network) if type(each).__module__.startswith("genlab")})
     if own:
         raise UsageError(
@@ -125,7 +126,7 @@ def _keras(network: Any, feed: dict[str, np.ndarray], path: pathlib.Path) -> tup
     return loaded(inputs if len(inputs) > 1 else inputs[0], training=False), f"keras {keras.__version__}"
 
 
-def _layers(network: Any) -> Iterator[Any]:
+def _layers(network: Network) -> Iterator[Layer]:
     """Yield the layers of a network and of the models within it."""
     for layer in network.layers:
         yield layer
@@ -146,10 +147,12 @@ def write_saved_model(run: runs.Run, path: pathlib.Path) -> None:
     labels = [tf.TensorSpec([None], tf.int32, name="labels")] if model.conditional else []
     images = tf.TensorSpec([None, *model.spec.shape], tf.float32, name="images")
 
-    def decode(codes, *labels):
+    def decode(codes: Tensor, *labels: Tensor) -> dict[str, Tensor]:
         return {"images": model.decode(codes, *labels)}
 
-    def signature(function, *specs):
+    def signature(
+        function: Callable[..., dict[str, Tensor]], *specs: tf.TensorSpec
+    ) -> Callable[..., dict[str, Tensor]]:
         return tf.function(function, input_signature=specs, autograph=False)
 
     module = tf.Module()
@@ -161,8 +164,8 @@ def write_saved_model(run: runs.Run, path: pathlib.Path) -> None:
     module.sample = signature(decode, latents, *labels)
     module.sample_seeds = signature(lambda seeds, *labels: decode(model.sample_latents(seeds), *labels), seeds, *labels)
     signatures = {"sample": module.sample, "sample_seeds": module.sample_seeds, "serving_default": module.sample}
-    if model.encoder is not None:
-        module.encode = signature(lambda images: {"codes": model.encoder(images, training=False)}, images)
+    if (encoder := model.encoder) is not None:
+        module.encode = signature(lambda images: {"codes": encoder(images, training=False)}, images)
         module.reconstruct = signature(lambda images: {"images": model.reconstruct(images)}, images)
         signatures |= {"encode": module.encode, "reconstruct": module.reconstruct}
     with quiet():
@@ -201,7 +204,7 @@ def _calibration(run: runs.Run, name: str, key: str) -> Callable[[], Iterator[tu
     return examples
 
 
-def _onnx(network: Any, feed: dict[str, np.ndarray], path: pathlib.Path) -> tuple[np.ndarray, str]:
+def _onnx(network: Network, feed: dict[str, np.ndarray], path: pathlib.Path) -> tuple[np.ndarray, str]:
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it would write to the home folder
     onnxruntime = _library("onnxruntime", "onnxruntime", "onnx")
     tf2onnx = _library("tf2onnx", "tf2onnx", "onnx")
@@ -228,7 +231,7 @@ def _erfc_to_onnx(context: Any, node: Any, name: str, _: Any) -> None:
     context.replace_inputs(difference, [one.output[0], node.output[0]])
 
 
-def _library(module: str, package: str, extra: str) -> Any:
+def _library(module: str, package: str, extra: str) -> types.ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError:
@@ -262,7 +265,7 @@ def _examples(run: runs.Run) -> Iterator[tuple[str, dict[str, np.ndarray], np.nd
 
 
 def _compared(
-    run: runs.Run, path: pathlib.Path, format_: str, runtime: str, pairs: Sequence[tuple[Any, np.ndarray]]
+    run: runs.Run, path: pathlib.Path, format_: str, runtime: str, pairs: Sequence[tuple[Tensor, np.ndarray]]
 ) -> Exported:
     """Compare pairs of outputs, of the file and of the run. Raises GenlabError if a float32 file differs."""
     scaled = [np.abs(np.asarray(got) - expected) / max(1.0, float(np.abs(expected).max())) for got, expected in pairs]

@@ -5,14 +5,17 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from genlab import __version__, models
 from genlab import run as runs
 from genlab.evaluate import comparison, evaluation
 
+if TYPE_CHECKING:
+    from genlab.export.formats import Exported
 
-def text(run: runs.Run, exported: Sequence[Any] = ()) -> str:
+
+def text(run: runs.Run, exported: Sequence[Exported] = ()) -> str:
     """Return the card as Markdown. `exported` are the files in its folder (genlab.export.formats.Exported), with `grid.png`."""
     sections = [
         _model(run),
@@ -89,7 +92,7 @@ def _use(run: runs.Run) -> str:
     )
 
 
-def _files(exported: Sequence[Any]) -> str:
+def _files(exported: Sequence[Exported]) -> str:
     if not exported:
         return ""
     head = ["file", "runtime", "largest difference from the run", "SHA-256"]
@@ -100,7 +103,7 @@ def _files(exported: Sequence[Any]) -> str:
     return f"## Files\n\n{_table(head, rows)}"
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 

@@ -7,7 +7,7 @@ import dataclasses
 import json
 import logging
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -16,6 +16,10 @@ from genlab.config import Options
 from genlab.data import points
 from genlab.data.options import DataOptions
 from genlab.errors import UsageError, console_log, reported
+from genlab.models.base import Hparams
+
+if TYPE_CHECKING:
+    from genlab.run import Run
 
 log = logging.getLogger("genlab")
 
@@ -90,8 +94,8 @@ def _peek(arguments: list[str], flag: str, default: str) -> str:
 
 
 def _parse(
-    model: str, arguments: list[str], options: Options, data_options: DataOptions, hparams: Any, command: Command
-):
+    model: str, arguments: list[str], options: Options, data_options: DataOptions, hparams: Hparams, command: Command
+) -> tuple[Options, DataOptions, Hparams, Command]:
     """Parse the arguments, with the given options, hyper-parameters and command as defaults."""
     presets = ", ".join(models.presets(model))
     kind = dataclasses.make_dataclass(
@@ -113,7 +117,7 @@ def _parse(
     return parsed.training, parsed.data_options, parsed.model, parsed.command
 
 
-def _train(model: str, options: Options, data_options: DataOptions, hparams: Any, command: Command) -> None:
+def _train(model: str, options: Options, data_options: DataOptions, hparams: Hparams, command: Command) -> None:
     from genlab import data
     from genlab.train import distribution
     from genlab.train import fit as training
@@ -164,7 +168,7 @@ def _resume(early: argparse.Namespace, rest: list[str]) -> None:
         _farewell(run)
 
 
-def _farewell(run: Any) -> None:
+def _farewell(run: Run) -> None:
     log.info(
         f"done    animation in {run.samples / 'progress.gif'}, grids in {run.samples}, checkpoints in {run.checkpoints}"
     )

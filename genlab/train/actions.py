@@ -6,12 +6,11 @@ import abc
 import logging
 import math
 import time
-from typing import Any
 
 import numpy as np
 
 from genlab import grids, pictures
-from genlab.backend import tf
+from genlab.backend import Tensor, tf
 from genlab.data.spec import to_model_range
 from genlab.evaluate.evaluation import QuickEvaluation
 from genlab.evaluate.metrics.modes import mode_metrics
@@ -192,7 +191,7 @@ class Draw(Action):
         if training.watched:
             training.warn(training.watch.samples(drawn))
 
-    def _shown_inputs(self) -> dict[str, Any]:
+    def _shown_inputs(self) -> dict[str, Tensor | None]:
         """Return the inputs for histograms of activations: the grid's latents, and as many training images and labels."""
         latents = self.training.grid_latents
         images, labels = self.training.dataset.examples(len(latents))

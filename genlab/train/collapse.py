@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from genlab.backend import Tensor
 from genlab.models.base import GenerativeModel
 
 BEGIN = 0.2
@@ -18,7 +17,7 @@ COVERAGE = 0.5
 """Smallest fraction of the real images' classes that samples must cover."""
 
 
-def diversity(images: Any) -> float:
+def diversity(images: Tensor) -> float:
     """Return the mean Euclidean distance between pairs of images (or vectors) [N, ...]; 0 for a single one."""
     from scipy.spatial.distance import pdist
 
@@ -28,7 +27,7 @@ def diversity(images: Any) -> float:
 class Watch:
     """Collects warnings and returns each once, after it was found PATIENCE times in a row."""
 
-    def __init__(self, model: GenerativeModel, real: Any) -> None:
+    def __init__(self, model: GenerativeModel, real: Tensor) -> None:
         """Measure the diversity of `real` images in [-1, 1], or vectors: as many as the samples to compare."""
         self.model = model
         self.real_diversity = diversity(real)
@@ -39,7 +38,7 @@ class Watch:
         """Return the warnings about a log line's metrics."""
         return self._persistent("metrics", self.model.warnings(metrics))
 
-    def samples(self, drawn: Any) -> list[str]:
+    def samples(self, drawn: Tensor) -> list[str]:
         """Return the warnings about samples [N, ...] in [-1, 1] of the fixed latents."""
         if not self.real_diversity > 0:  # one real image, or identical ones: there is no diversity to lose
             return []

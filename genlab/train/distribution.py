@@ -10,13 +10,17 @@ import pathlib
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 from genlab import backend
-from genlab.backend import tf
+from genlab.backend import Tensor, tf
 from genlab.config import Options
+from genlab.data.dataset import Batch
 from genlab.errors import GenlabError, UsageError
 from genlab.networks import replicas
+
+TrainStep: TypeAlias = Callable[[list[Batch], Tensor], dict[str, Tensor]]
+"""`train_step` of a model: batches and a seed -> metrics by name."""
 
 
 class Distribution:
@@ -73,24 +77,22 @@ class Distribution:
             ) from None
 
     @functools.cached_property
-    def _agreement(self) -> Any:
-        def on_replica(count, stop):
+    def _agreement(self) -> Callable[[Tensor, Tensor], Tensor]:
+        def on_replica(count: Tensor, stop: Tensor) -> Tensor:
             reduce = tf.distribute.get_replica_context().all_reduce
             sums = reduce(tf.distribute.ReduceOp.SUM, tf.stack([count, stop]))
             return tf.stack([sums[0] // self.replicas, sums[1]])
 
-        def agreement(count, stop):
+        def agreement(count: Tensor, stop: Tensor) -> Tensor:
             return self.strategy.experimental_local_results(self.strategy.run(on_replica, args=(count, stop)))[0]
 
         return tf.function(agreement, autograph=False)
 
-    def scope(self) -> Any:
+    def scope(self) -> contextlib.AbstractContextManager[object]:
         """Return the context to create variables in."""
         return contextlib.nullcontext() if self.strategy is None else self.strategy.scope()
 
-    def run(
-        self, step: Callable[[list[Any], Any], dict[str, Any]], batches: list[tuple[Any, Any]], seed: Any
-    ) -> dict[str, Any]:
+    def run(self, step: TrainStep, batches: list[Batch], seed: Tensor) -> dict[str, Tensor]:
         """Run `step` on the batches [B, ...] and a seed; with several replicas, on each one's share.
 
         Its metrics are means over the batch, so they are averaged over the replicas.
@@ -98,7 +100,7 @@ class Distribution:
         if self.strategy is None:
             return step(batches, seed)
 
-        def share() -> dict[str, Any]:
+        def share() -> dict[str, Tensor]:
             own = [(replicas.share(images), replicas.share(labels)) for images, labels in batches]
             return {name: replicas.mean(tf.cast(value, tf.float32)) for name, value in step(own, seed).items()}
 
@@ -159,7 +161,7 @@ sys.stdin.read()
 
 
 @functools.cache
-def _multiworker(limit: int) -> Any:
+def _multiworker(limit: int) -> tf.distribute.Strategy:
     """Connect to the other workers, which must start within `limit` seconds."""
     workers, index = _task()
     message = (
@@ -178,7 +180,7 @@ def _multiworker(limit: int) -> Any:
 
 
 @functools.cache
-def _mirrored(devices: tuple[str, ...]) -> Any:
+def _mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
     """Return the process' only strategy: a second one would number its reductions from 0 and mix them up with the first's."""
     return tf.distribute.MirroredStrategy(list(devices))
 

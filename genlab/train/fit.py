@@ -16,14 +16,17 @@ from collections.abc import Iterator
 from importlib import metadata
 from typing import Any
 
+import numpy.typing as npt
+
 from genlab import config, models
 from genlab import run as runs
 from genlab.backend import keras, tf
 from genlab.config import Config, Options
-from genlab.data import Dataset
+from genlab.data import Dataset, Source
 from genlab.data import load as load_data
 from genlab.data.options import DataOptions
 from genlab.errors import UsageError, closest
+from genlab.models.base import Hparams
 from genlab.networks import precision
 from genlab.train import distribution
 from genlab.train import loop as engine
@@ -32,7 +35,12 @@ log = logging.getLogger("genlab")
 
 
 def fit(
-    model: str, data: Any = "digits", labels: Any = None, *, preset: str | None = None, **settings: Any
+    model: str,
+    data: Source = "digits",
+    labels: npt.ArrayLike | None = None,
+    *,
+    preset: str | None = None,
+    **settings: Any,
 ) -> runs.Run:
     """Train a model and return its run, as `python -m genlab.train MODEL` does.
 
@@ -63,7 +71,7 @@ def fit(
 
 
 def resolve(
-    model: str, preset: str, hparams: Any, options: Options, dataset: Dataset, data_options: DataOptions
+    model: str, preset: str, hparams: Hparams, options: Options, dataset: Dataset, data_options: DataOptions
 ) -> Config:
     """Return the resolved settings. Raises UsageError if they do not fit the data."""
     count = len(dataset.images)
@@ -163,7 +171,7 @@ def _check_profile(options: Options, begin: int, end: int) -> None:
             raise UsageError(f"--profile {options.profile}: this training runs from step {begin:,} to {end:,}.")
 
 
-def _steps(model: str, preset: str, hparams: Any, options: Options, count: int) -> int:
+def _steps(model: str, preset: str, hparams: Hparams, options: Options, count: int) -> int:
     """Return the length of a run in steps, for `count` training images."""
     if options.epochs is None:
         return options.steps or models.steps(model, preset)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
 
-from genlab.backend import keras, tf
+from genlab.backend import Network, Tensor, keras, tf
 
 
-def write(networks: dict[str, Any], inputs: dict[str, Any]) -> None:
+def write(networks: Mapping[str, Network], inputs: Mapping[str, Tensor | None]) -> None:
     """Write histograms of every weight and of every layer's output to the current summary writer.
 
     `networks` are functional Keras models by name. `inputs` holds values by the names of the networks' inputs: `latents`

@@ -7,6 +7,7 @@ import logging
 import signal
 import threading
 import time
+import types
 from collections.abc import Iterator
 
 from genlab.data.dataset import Dataset
@@ -101,7 +102,7 @@ def _signals() -> Iterator[_Signals]:
         yield signals
         return
 
-    def note(number, frame):
+    def note(number: int, frame: types.FrameType | None) -> None:
         signals.received = number
         for each, handler in previous.items():
             signal.signal(each, handler)

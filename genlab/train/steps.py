@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
 
 import numpy as np
 
-from genlab.backend import tf
+from genlab.backend import Tensor, tf
 from genlab.config import Config
-from genlab.data.dataset import Dataset
+from genlab.data.dataset import Batch, Dataset
 from genlab.data.spec import to_model_range
 from genlab.models.base import GenerativeModel
 from genlab.networks import augmentation
 from genlab.run import State
-from genlab.train.distribution import Distribution
+from genlab.train.distribution import Distribution, TrainStep
 
 WAITING = "data_waiting"
 """Metric added to every step: seconds spent waiting for its batches."""
+OneStep: TypeAlias = Callable[[list[Batch], Tensor], tuple[Tensor, Tensor]]
+"""`_step` of a training: batches and end time of the step before -> metrics and end time."""
 
 
 class Steps:
@@ -56,14 +59,14 @@ class Steps:
 
 def _step(
     config: Config,
-    train_step: Any,
+    train_step: TrainStep,
     state: State,
     distribution: Distribution,
-    seed: Any,
+    seed: Tensor,
     names: list[str],
-    batches: list[tuple[Any, Any]],
-    free: Any,
-) -> tuple[Any, Any]:
+    batches: list[Batch],
+    free: Tensor,
+) -> tuple[Tensor, Tensor]:
     """Run one step. Return its stacked metrics and its end time; `free` is the end time of the step before.
 
     The names of the metrics are written to `names`.
@@ -89,7 +92,9 @@ def _step(
     return tf.stack([tf.cast(value, tf.float32) for value in metrics.values()]), ended
 
 
-def _run_eagerly(one_step: Any, iterator: Any, ahead: list[Any], count: Any) -> tuple[Any, list[Any]]:
+def _run_eagerly(
+    one_step: OneStep, iterator: Iterator[Batch], ahead: list[Batch], count: Tensor
+) -> tuple[Tensor, list[Batch]]:
     rows = []
     for _ in range(int(count)):
         rows.append(one_step(ahead, tf.timestamp())[0])
@@ -97,13 +102,17 @@ def _run_eagerly(one_step: Any, iterator: Any, ahead: list[Any], count: Any) -> 
     return tf.stack(rows), ahead
 
 
-def _compiled(one_step: Any, config: Config, dataset: Dataset) -> Any:
-    def turn(iterator, index, history, free, batches):
+def _compiled(
+    one_step: OneStep, config: Config, dataset: Dataset
+) -> Callable[[Iterator[Batch], list[Batch], Tensor], tuple[Tensor, list[Batch]]]:
+    def turn(
+        iterator: Iterator[Batch], index: Tensor, history: tf.TensorArray, free: Tensor, batches: list[Batch]
+    ) -> tuple[Tensor, tf.TensorArray, Tensor, list[Batch]]:
         ahead = [next(iterator) for _ in batches]  # for the next step, fetched while this one is computed
         row, ended = one_step(batches, free)
         return index + 1, history.write(index, row), ended, ahead
 
-    def run(iterator, ahead, count):
+    def run(iterator: Iterator[Batch], ahead: list[Batch], count: Tensor) -> tuple[Tensor, list[Batch]]:
         # Every step, including the first, runs in the loop: the same arithmetic wherever a call starts.
         _, history, _, ahead = tf.while_loop(
             lambda index, *_: index < count,
@@ -121,7 +130,7 @@ def _compiled(one_step: Any, config: Config, dataset: Dataset) -> Any:
     return tf.function(run, input_signature=signature, autograph=False)
 
 
-def _updates() -> list[Any]:
+def _updates() -> list[tf.Operation]:
     """Return the operations of the current graph that change a variable."""
     if tf.executing_eagerly():
         return []

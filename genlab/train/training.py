@@ -6,7 +6,6 @@ import functools
 import logging
 import math
 import sys
-from typing import Any
 
 import numpy as np
 import tqdm
@@ -184,7 +183,7 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
-def scalars(board: Any, step: int, values: dict[str, float]) -> None:
+def scalars(board: tf.summary.SummaryWriter, step: int, values: dict[str, float]) -> None:
     """Write values by name to TensorBoard."""
     with board.as_default(step=step):
         for name, value in values.items():

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import fnmatch
 import math
-from typing import Any
+import os
+from typing import TYPE_CHECKING
 
+from genlab.backend import Layer, Network
 from genlab.errors import UsageError, closest
+
+if TYPE_CHECKING:
+    from genlab import run as runs
 
 
 def classifier(
-    run: Any,
+    run: str | os.PathLike[str] | runs.Run,
     num_classes: int | None = None,
     *,
     layers: str = "",
     trainable: str = "*",
     pretrained: bool = True,
     seed: int = 0,
-) -> Any:
+) -> Network:
     """Return a Keras model, images [B, H, W, C] in [-1, 1] -> logits [B, num_classes], with a trained backbone.
 
     `run` is a Run, or its folder, number or `latest`. The backbone is the run's encoder (autoencoder, vae) or discriminator,
@@ -42,6 +47,7 @@ def classifier(
     # A separate model: training it must not change the run's.
     fresh = type(opened.model)(opened.config.hparams, spec, seed=seed)
     network = fresh.feature_network
+    assert network is not None
     if pretrained:
         network.set_weights(trained.get_weights())
     images = network.inputs[0]
@@ -65,7 +71,7 @@ def classifier(
     return model
 
 
-def freeze(model: Any, pattern: str = "*") -> int:
+def freeze(model: Network, pattern: str = "*") -> int:
     """Freeze the layers whose names match the comma-separated patterns. Return the number of weights still trained.
 
     Raises UsageError if nothing matches. Compile the model again if it was compiled before.
@@ -73,23 +79,23 @@ def freeze(model: Any, pattern: str = "*") -> int:
     return _set_trainable(model, pattern, False)
 
 
-def unfreeze(model: Any, pattern: str = "*") -> int:
+def unfreeze(model: Network, pattern: str = "*") -> int:
     """Unfreeze the layers whose names match, see `freeze`. Return the number of weights trained."""
     return _set_trainable(model, pattern, True)
 
 
-def _set_trainable(model: Any, pattern: str, value: bool) -> int:
+def _set_trainable(model: Network, pattern: str, value: bool) -> int:
     for layer in _matching(model, pattern):
         layer.trainable = value
     return weights_trained(model)
 
 
-def weights_trained(model: Any) -> int:
+def weights_trained(model: Network) -> int:
     """Return the number of trainable parameters."""
     return sum(math.prod(weight.shape) for weight in model.trainable_variables)
 
 
-def _matching(network: Any, pattern: str) -> list[Any]:
+def _matching(network: Network, pattern: str) -> list[Layer]:
     """Return the layers whose names match, in order. Raises UsageError, listing the names, if none does."""
     patterns = [each.strip() for each in pattern.split(",") if each.strip()]
     found = [layer for layer in network.layers if any(fnmatch.fnmatchcase(layer.name, each) for each in patterns)]
@@ -101,7 +107,7 @@ def _matching(network: Any, pattern: str) -> list[Any]:
     return found
 
 
-def feature_network(run: Any) -> Any:
+def feature_network(run: runs.Run) -> Network:
     """Return the network that the backbone is cut from. Raises UsageError if the run has none."""
     if not run.model.spec.is_image:
         raise UsageError(f"{run.path} was trained on points, not images.")
