@@ -17,6 +17,8 @@ from genlab import run as runs
 from genlab.backend import tf
 from genlab.data.spec import DataSpec
 
+PATIENCE = 600
+"""Seconds after which a process counts as stuck: many, since a machine may be slow and busy."""
 TINY = {"batch_size": 16, "latent_size": 8, "generator_widths": (4, 8), "discriminator_widths": (4, 8)}
 TINY |= {"generator_units": 8, "discriminator_units": 8}
 TINY_FLAGS = ["--batch-size", "16", "--latent-size", "8", "--generator-widths", "4", "8"]

@@ -16,7 +16,7 @@ import imageio.v3 as imageio
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import TINY, TINY_FLAGS, build, fails, state_of
+from conftest import PATIENCE, TINY, TINY_FLAGS, build, fails, state_of
 
 import genlab
 from genlab import run as runs
@@ -220,7 +220,7 @@ def test_a_full_disk_keeps_the_earlier_checkpoint(own_run):
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest // 2, largest // 2))
 
     process = command("--resume", "--steps", "4", preexec_fn=limited)
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1, errors
     assert "the disk is full" in errors and "Traceback" not in errors
     after = state_of(run)
@@ -231,11 +231,11 @@ def test_a_full_disk_keeps_the_earlier_checkpoint(own_run):
 def test_a_signal_saves_and_says_how_to_go_on(number, tmp_path):
     process = command("dcgan", "--steps", "100000", "--log-every", "2", *TINY_FLAGS)
     metrics = tmp_path / "runs/00000-dcgan-digits/metrics.jsonl"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE
     while not metrics.exists() and time.monotonic() < deadline:
         time.sleep(0.1)
     process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 128 + number, errors
     assert "--resume" in errors and "Traceback" not in errors
     run = genlab.load("latest")
@@ -247,7 +247,7 @@ def test_a_signal_saves_and_says_how_to_go_on(number, tmp_path):
 def test_two_that_start_at_once_get_two_folders():
     processes = [command("dcgan", "--steps", "1", *TINY_FLAGS) for _ in range(2)]
     for process in processes:
-        _, errors = process.communicate(timeout=180)
+        _, errors = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, errors
         assert errors == ""  # no noise of TensorFlow's
     assert [path.name for path in runs.all_runs(pathlib.Path("runs"))] == ["00000-dcgan-digits", "00001-dcgan-digits"]

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
-import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 
 import pytest
-from conftest import TINY, TINY_FLAGS, fails
+from conftest import PATIENCE, TINY, TINY_FLAGS, fails
 
 import genlab
 from genlab.train import __main__ as train
@@ -26,8 +27,9 @@ def free_port() -> int:
         return free.getsockname()[1]
 
 
-def workers(arguments: list[str], count: int = 2, started: int = 2) -> list[subprocess.Popen]:
-    """So many of the cluster's workers, each with its TF_CONFIG."""
+@contextlib.contextmanager
+def workers(arguments: list[str], count: int = 2, started: int = 2) -> Iterator[list[subprocess.Popen]]:
+    """So many of the cluster's workers, each with its TF_CONFIG. None outlives the test."""
     addresses = [f"127.0.0.1:{free_port()}" for _ in range(count)]
     processes = []
     for index in range(started):
@@ -41,7 +43,12 @@ def workers(arguments: list[str], count: int = 2, started: int = 2) -> list[subp
                 text=True,
             )
         )
-    return processes
+    try:
+        yield processes
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
 
 
 def metrics(path: pathlib.Path) -> list[list[float]]:
@@ -51,9 +58,10 @@ def metrics(path: pathlib.Path) -> list[list[float]]:
 
 def test_two_workers_train_and_resume_as_one_process_does():
     for arguments in ([*COMMAND, "--steps", "6", "--schedule-steps", "10"], ["--resume", "--steps", "10"]):
-        for process in workers(arguments):
-            _, errors = process.communicate(timeout=120)
-            assert process.returncode == 0, errors
+        with workers(arguments) as processes:
+            for process in processes:
+                _, errors = process.communicate(timeout=PATIENCE)
+                assert process.returncode == 0, errors
     assert [path.name for path in pathlib.Path("runs").glob("0*")] == ["00000-gan-digits"]  # the chief's alone
     alone = genlab.fit("gan", steps=10, seed=5, log_every=2, checkpoint_every=4, out="alone", **TINY)
     for both, single in zip(metrics(pathlib.Path("runs/00000-gan-digits")), metrics(alone.path), strict=True):
@@ -61,24 +69,23 @@ def test_two_workers_train_and_resume_as_one_process_does():
 
 
 def test_a_lost_worker_ends_the_other_with_a_message_and_a_checkpoint():
-    chief, other = workers([*COMMAND, "--steps", "1000000"])
-    log = pathlib.Path("runs/00000-gan-digits/metrics.jsonl")
-    deadline = time.time() + 90
-    while not (log.exists() and log.read_text().count("\n") > 3):
-        assert time.time() < deadline and chief.poll() is None, chief.stderr.read()
-        time.sleep(0.5)
-    other.send_signal(signal.SIGKILL)
-    _, errors = chief.communicate(timeout=60)
-    assert chief.returncode == 1 and "another worker was lost" in errors
-    assert "start all workers again with --resume" in errors and "Traceback" not in errors
-    assert genlab.load().step >= 4
-    other.communicate()
+    with workers([*COMMAND, "--steps", "1000000"]) as (chief, other):
+        log = pathlib.Path("runs/00000-gan-digits/metrics.jsonl")
+        deadline = time.monotonic() + PATIENCE
+        while not (log.exists() and log.read_text().count("\n") > 3):
+            assert time.monotonic() < deadline and chief.poll() is None
+            time.sleep(0.5)
+        other.kill()
+        _, errors = chief.communicate(timeout=PATIENCE)
+        assert chief.returncode == 1 and "another worker was lost" in errors
+        assert "start all workers again with --resume" in errors and "Traceback" not in errors
+        assert genlab.load().step >= 4
 
 
 def test_a_worker_that_never_comes_is_not_waited_for_without_end():
-    (process,) = workers([*COMMAND, "--steps", "2", "--worker-timeout", "8"], started=1)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode != 0 and "did not all connect within 8 s; this is number 0" in errors
+    with workers([*COMMAND, "--steps", "2", "--worker-timeout", "8"], started=1) as (process,):
+        _, errors = process.communicate(timeout=PATIENCE)
+        assert process.returncode != 0 and "did not all connect within 8 s; this is number 0" in errors
     assert not pathlib.Path("runs").exists()
 
 
