@@ -13,8 +13,6 @@ from genlab.augment import __main__ as augment
 from genlab.augment import study as benefit
 from genlab.evaluate import comparison, extractors
 
-PAIR = ("generated", "real")
-
 
 def test_accuracy_and_recall_are_counted_by_hand():
     setting = comparison.Setting(1)
@@ -41,10 +39,8 @@ def test_good_images_help_and_mislabelled_ones_harm():
     assert setting.accuracy["generated"][0] > setting.accuracy["real"][0] + 0.1
     np.testing.assert_allclose(setting.accuracy["generated"], np.mean(setting.recall["generated"], axis=1), atol=1e-6)
     wrong = good[0], (good[1] + 1) % 3
-    (setting,) = benefit.study(wrong, patterns(300, 90, 3), test, 3, seeds=3, steps=60, fraction=0.75, conditions=pair)
-    (found,) = comparison.differences([setting], *PAIR)
-    assert found.verdict == "harm"
-    assert f"{100 * found.gain:+.2f}" in comparison.table([setting], "images a class", *PAIR)
+    (setting,) = benefit.study(wrong, patterns(300, 90, 3), test, 3, seeds=1, steps=60, fraction=0.75, conditions=pair)
+    assert setting.accuracy["generated"][0] < setting.accuracy["real"][0] - 0.1
     assert comparison.spread([0.5, 0.7]) == "60.00% ± 14.14%" and comparison.spread([0.5]) == "50.00%"
     with pytest.raises(genlab.UsageError, match="a class has only 2 training images"):
         benefit.study(good, real, test, 3, per_class=[3])

@@ -12,7 +12,6 @@ import sys
 import pytest
 from conftest import TINY_FLAGS, fails
 
-from genlab import models
 from genlab.train import __main__ as train
 
 BEGIN = """
@@ -36,13 +35,12 @@ def distance(first, second):
     return float(np.concatenate([np.abs(a - b).ravel() for a, b in pairs]).mean())
 """
 SETTINGS = {
+    # One model of each kind of step; their siblings share it.
     # Between the images of a batch alone: each replica's own.
     "began": {"pull_away": 0.0},
-    "minibatch_gan": {"minibatch_discrimination": 0},
     "wgan": {"differentiable_augmentation": ("translation", "cutout")},
     "dcgan": {"discriminator_normalization": "batch", "r1_penalty": 0.0},
-    "gan": {"r1_interval": 2},
-    "cgan": {"spectral_normalization": True},
+    "cgan": {"spectral_normalization": True, "r1_interval": 2},
     "vae": {"likelihood": "bernoulli"},
 }
 
@@ -53,12 +51,12 @@ def process(code: str) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize("names", [models.names()[:4], models.names()[4:]], ids=lambda names: " ".join(names))
+@pytest.mark.parametrize("names", [["began", "vae"], ["cgan", "dcgan", "wgan"]], ids=" ".join)
 def test_two_replicas_train_as_one_device_does(names):
-    settings = {name: SETTINGS.get(name, {}) for name in names}
+    chosen = {name: SETTINGS[name] for name in names}
     code = f"""
 found = {{}}
-for name, settings in {settings!r}.items():
+for name, settings in {chosen!r}.items():
     two = fit(name, "two", steps=4, **TWO, **settings)
     one = fit(name, "one", steps=4, **settings)
     timing = ("seconds", "images_per_second", "data_waiting", "code_similarity")  # the last is of each replica

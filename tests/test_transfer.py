@@ -85,23 +85,23 @@ def test_a_good_trunk_helps_and_conditions_are_paired(encoding):
     for image, label in zip(images, labels, strict=True):
         image[9 * label : 9 * label + 9] += 150
     (few, every) = few_labels.study(
-        encoding, (images, labels), (images, labels), 3, counts=[6, None], seeds=2, steps=40
+        encoding, (images, labels), (images, labels), 3, counts=[6, None], seeds=1, steps=40
     )
     assert (few.images, every.images) == (6, None)
     for condition in few_labels.CONDITIONS:
-        assert len(few.accuracy[condition]) == 2 and np.shape(few.recall[condition]) == (2, 3)
+        assert len(few.accuracy[condition]) == 1 and np.shape(few.recall[condition]) == (1, 3)
     assert np.mean(every.accuracy["scratch"]) > 0.9 and np.mean(every.accuracy["probe"]) > 0.9
     with pytest.raises(genlab.UsageError, match="from 3 to 60 can be drawn"):
         few_labels.study(encoding, (images, labels), (images, labels), 3, counts=[61])
 
 
 def test_the_command_writes_metrics_and_plot(encoding, capsys):
-    main([str(encoding.path), "--labels", "20,40", "--seeds", "2", "--steps", "4"])
+    main([str(encoding.path), "--labels", "20", "--seeds", "2", "--steps", "4"])
     text = capsys.readouterr().out
     assert "up to down2_act" in text and "trained    3,930 weights with the backbone frozen" in text
     assert "fine-tuned - scratch" in text and "No verdict from 2 seeds: 3 are needed" in text
     kept = json.loads((encoding.path / "transfer.json").read_text())
-    assert [each["images"] for each in kept["settings"]] == [20, 40] and kept["tested_on"] == 360
+    assert [each["images"] for each in kept["settings"]] == [20] and kept["tested_on"] == 360
     assert kept["trained_weights"]["frozen"] == 7 * 7 * 8 * 10 + 10
     assert (encoding.path / "transfer.png").stat().st_size > 5000
 
