@@ -8,9 +8,15 @@ import errno
 import logging
 import signal
 import sys
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 
 import tqdm
+
+LONGEST_NAME = 80
+"""Characters of a name that a list in a message shows."""
+LONGEST_REASON = 300
+"""Characters of an error's text that a message quotes."""
 
 
 def printable(text: object) -> str:
@@ -21,6 +27,11 @@ def printable(text: object) -> str:
     return "".join(
         each if each.isprintable() or each in "\n\t" else each.encode("unicode_escape").decode() for each in str(text)
     )
+
+
+def one_line(text: object) -> str:
+    """Return text as one line of what can be printed, for the name of anything: see `printable`."""
+    return printable(text).replace("\n", " ").replace("\t", " ")
 
 
 def say(text: object = "", *, to_stderr: bool = False) -> None:
@@ -69,12 +80,54 @@ def closest(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {' or '.join(matches)}?" if matches else "."
 
 
+def listed(names: Iterable[object], most: int = 20) -> str:
+    """Return names separated by commas: at most the first `most` of them, shortened, and how many there are besides."""
+    shown = [str(name) for name in names]
+    words = [name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}…" for name in shown[:most]]
+    return ", ".join(words) + (f" and {len(shown) - most:,} more" if len(shown) > most else "")
+
+
+def reason(error: BaseException) -> str:
+    """Return what an error says, as part of a sentence: its first line without full stop, at most LONGEST_REASON characters."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    first = next((line.strip() for line in text.splitlines() if line.strip()), "")
+    return first[:LONGEST_REASON].rstrip(".") or type(error).__name__
+
+
+@contextlib.contextmanager
+def decoding() -> Iterator[None]:
+    """Turn whatever decoders raise on damaged bytes into ValueError, with one line that says why.
+
+    Decoders of images, archives and messages meet damage with struct.error, KeyError, SyntaxError, zlib.error and more, and
+    no list of these is complete. Errors of genlab pass.
+    """
+    try:
+        yield
+    except GenlabError:
+        raise
+    except MemoryError as error:
+        raise ValueError("it takes more memory than there is") from error
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(reason(error)) from error
+    except Exception as error:
+        raise ValueError(f"it is damaged ({type(error).__name__}: {reason(error)})") from error
+
+
+def disk_is_full(error: BaseException) -> bool:
+    """Whether a write failed because there is no more room."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    signs = ("No space left", "File too large", "Disk quota")
+    return type(error).__module__.startswith("tensorflow") and any(sign in str(error) for sign in signs)
+
+
 def explain(error: BaseException) -> str | None:
     """Return one line about a system error with a known cause; None if the cause is unknown."""
+    if disk_is_full(error):
+        where = f": {error.filename}" if isinstance(error, OSError) and error.filename else ""
+        return f"the disk is full{where}. Free some space, then type --resume; earlier checkpoints are kept."
     if isinstance(error, OSError):
         where = f": {error.filename}" if error.filename else ""
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            return f"the disk is full{where}. Free some space, then type --resume; earlier checkpoints are kept."
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             return f"no permission to write{where}. Choose another folder with --out."
         return f"{error.strerror or error}{where}"
@@ -82,8 +135,6 @@ def explain(error: BaseException) -> str | None:
         text = str(error)
         if "UsageError: " in text:  # raised in TensorFlow's threads, while reading data
             return text.partition("UsageError: ")[2].splitlines()[0]
-        if any(sign in text for sign in ("No space left", "File too large", "Disk quota")):
-            return "the disk is full. Free some space, then type --resume; earlier checkpoints are kept."
         if type(error).__name__ == "ResourceExhaustedError":
             return "memory ran out. Use a smaller --batch-size or smaller networks."
     if isinstance(error, MemoryError):
@@ -98,7 +149,10 @@ def reported(program: str) -> Iterator[None]:
     Unexpected errors keep their traceback: they are bugs of genlab.
     """
     try:
-        yield
+        with warnings.catch_warnings():
+            # Of damaged images. Those that cannot be read are named anyway.
+            warnings.filterwarnings("ignore", module="PIL")
+            yield
     except Interrupted as error:
         say(error, to_stderr=True)
         raise SystemExit(error.status) from None

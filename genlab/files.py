@@ -9,7 +9,7 @@ import re
 import stat
 import uuid
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +18,19 @@ from genlab.errors import GenlabError
 
 LARGEST_JSON = 100_000_000
 """Bytes above which a JSON file is not read."""
+LARGEST_RATIO = 1032
+"""Bytes that one deflated byte can stand for, at most."""
+CHUNK = 1 << 20
+"""Bytes that are unpacked at a time."""
 LONGEST_NAME = 80
 """Characters of a name that `file_name` keeps."""
 Content = TypeVar("Content")
+
+
+class Readable(Protocol):
+    """An open file, perhaps within an archive."""
+
+    def read(self, size: int, /) -> bytes: ...
 
 
 def replace(path: str | os.PathLike[str], write: Callable[[pathlib.Path], object]) -> pathlib.Path:
@@ -58,6 +68,37 @@ def check_regular(path: str | os.PathLike[str]) -> None:
     """Raise ValueError if the path is no regular file: a pipe or a device may block for ever, or never end."""
     if not stat.S_ISREG(pathlib.Path(path).stat().st_mode):
         raise ValueError("it is not a regular file")
+
+
+def memory() -> int:
+    """Return the size of this machine's memory, in bytes; if the system does not tell, 1 TiB."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return 2**40
+
+
+def read_exactly(file: Readable, size: int, stored: int, *, compressed: bool = False) -> np.ndarray:
+    """Read the rest of a file: the bytes that its header promises, uint8 [size].
+
+    `stored` are the bytes on disk that hold them, deflated if `compressed`. Raises ValueError if these cannot make as many,
+    if memory cannot hold them, before any is taken, and if there turn out to be fewer or more.
+    """
+    if size > stored * (LARGEST_RATIO if compressed else 1):
+        raise ValueError(
+            f"it is damaged: its header promises {size:,} bytes, and {stored:,} {'compressed ' * compressed}bytes are there"
+        )
+    if size > memory():
+        raise ValueError(f"its header promises {size:,} bytes, and this machine has {memory():,} bytes of memory")
+    content = np.empty(size, np.uint8)  # takes no memory before it is filled
+    end = 0
+    while end < size and (part := file.read(min(CHUNK, size - end))):
+        content[end : end + len(part)] = np.frombuffer(part, np.uint8)
+        end += len(part)
+    if end < size or file.read(1):
+        found = f"{end:,}" if end < size else "more"
+        raise ValueError(f"it is damaged: its header promises {size:,} bytes, and it holds {found}")
+    return content
 
 
 def read_json(path: str | os.PathLike[str], kind: type[Content]) -> Content:

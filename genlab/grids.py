@@ -12,11 +12,14 @@ import numpy as np
 
 from genlab import files
 from genlab.backend import Tensor
+from genlab.data import image_files
 from genlab.data.spec import to_pixels
-from genlab.errors import UsageError
+from genlab.errors import GenlabError, UsageError
 
 GAP = 2
 BACKGROUND = 127
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+"""Suffixes of the formats in which images are written."""
 
 
 def to_grid(images: Tensor, columns: int | None = None, scale: int | None = None) -> np.ndarray:
@@ -51,7 +54,7 @@ def save_image(image: Tensor, path: str | os.PathLike[str]) -> pathlib.Path:
     """Write one image [H, W, C], uint8 or floats in [-1, 1]."""
     picture = _drop_grey_axis(as_pixels(image))
     # Encode in memory first, so that a full disk fails only in the write.
-    encoded = imageio.imwrite("<bytes>", picture, extension=pathlib.Path(path).suffix)
+    encoded = imageio.imwrite("<bytes>", picture, extension=suffix_of(path))
     return files.replace(path, lambda temporary: temporary.write_bytes(encoded))
 
 
@@ -84,9 +87,21 @@ def save_animation(
     )
 
 
+def suffix_of(path: str | os.PathLike[str]) -> str:
+    """Return the suffix that an image is written by. Raises UsageError if it names no format."""
+    suffix = pathlib.Path(path).suffix.lower()
+    if suffix not in SUFFIXES:
+        raise UsageError(f"an image cannot be written as {path}; the suffix must be one of {', '.join(SUFFIXES)}.")
+    return suffix
+
+
 def load_image(path: str | os.PathLike[str]) -> np.ndarray:
-    """Read an image file as uint8 [H, W, C]."""
-    image = imageio.imread(pathlib.Path(path))
+    """Read an image file as uint8 [H, W, C] with 1 to 4 channels. Raises GenlabError if it cannot be read."""
+    try:
+        with image_files.opened(path) as picture:
+            image = np.asarray(picture if picture.mode in ("L", "LA", "RGB", "RGBA") else picture.convert("RGB"))
+    except ValueError as error:
+        raise GenlabError(f"{path} cannot be read: {error}.") from error
     return image[..., np.newaxis] if image.ndim == 2 else image
 
 

@@ -166,3 +166,17 @@ def fails(call, capsys) -> tuple[int, str]:
 
 def replaced(settings, **changes):
     return dataclasses.replace(settings, **changes)
+
+
+def write_records(path, rows, options=None):
+    """A TFRecord file of examples: dictionaries of bytes and integers."""
+
+    def feature(value):
+        if isinstance(value, bytes):
+            return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+        return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
+
+    with tf.io.TFRecordWriter(str(path), options) as writer:
+        for row in rows:
+            features = tf.train.Features(feature={name: feature(value) for name, value in row.items()})
+            writer.write(tf.train.Example(features=features).SerializeToString())

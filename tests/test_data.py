@@ -65,6 +65,25 @@ def test_without_a_network_every_way_is_named(monkeypatch):
         assert way in str(error.value)
 
 
+@pytest.mark.parametrize("name", ["fashion_mnist", "kmnist"])
+def test_downloads_are_checked(idx_folder, name, monkeypatch):
+    asked = []
+
+    def download(file, address, *, cache_subdir, file_hash, hash_algorithm):
+        asked.append((address, len(file_hash), hash_algorithm))
+        path = idx_folder / file.removeprefix("kmnist-")
+        if not path.exists():
+            path.write_bytes(gzip.compress(path.with_suffix("").read_bytes()))
+        return path
+
+    write_idx(idx_folder / "t10k-labels-idx1-ubyte", np.arange(5, dtype=np.uint8))
+    monkeypatch.setattr(named.keras.utils, "get_file", download)
+    dataset = genlab.data.load(name)
+    assert (len(dataset.images), len(dataset.test_images), len(dataset.class_names)) == (30, 5, 10)
+    assert len(asked) == 4 and all(address.startswith("https://") for address, _, _ in asked)
+    assert {facts[1:] for facts in asked} == {(64, "sha256")}
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
@@ -136,6 +155,10 @@ def test_float_arrays_are_taken_in_both_plain_ranges(small_images):
         (np.zeros((4, 9, 9), np.uint8), [0, 1], "one for each image"),
         (np.zeros((4, 9, 9), np.uint8), [0, 1, 2, -1], "from 0 up"),
         (np.zeros((0, 9, 9), np.uint8), None, "no images"),
+        (np.zeros((10**15, 0, 9), np.uint8), None, "shape"),
+        (np.full((4, 9, 9), 1j), None, "complex128"),
+        (np.full((4, 9, 9), "a"), None, "<U1"),
+        (np.zeros((4, 9, 9), np.uint8), [[0], [1, 2]], "labels are not an array"),
     ],
 )
 def test_arrays_that_do_not_fit(images, labels, words):
@@ -143,7 +166,7 @@ def test_arrays_that_do_not_fit(images, labels, words):
         genlab.data.load(images, labels)
 
 
-def test_tf_data_is_read_into_memory(small_images):
+def test_tf_data_is_read_into_memory(small_images, monkeypatch):
     import tensorflow as tf
 
     dataset = genlab.data.load(tf.data.Dataset.from_tensor_slices(small_images))
@@ -151,6 +174,12 @@ def test_tf_data_is_read_into_memory(small_images):
     np.testing.assert_array_equal(dataset.labels, small_images[1])
     with pytest.raises(genlab.UsageError, match="endless"):
         genlab.data.load(tf.data.Dataset.from_tensor_slices(small_images).repeat())
+    with pytest.raises(genlab.UsageError, match="elements of 3 parts"):
+        genlab.data.load(tf.data.Dataset.from_tensor_slices((*small_images, small_images[1])))
+    endless = tf.data.Dataset.from_tensor_slices(small_images).repeat().filter(lambda *_: True)  # it does not tell
+    monkeypatch.setattr("genlab.files.memory", lambda: 100_000)
+    with pytest.raises(genlab.UsageError, match="larger than memory, after 782 images"):
+        genlab.data.load(endless)
 
 
 def test_a_run_notices_that_its_data_changed(idx_folder, capsys):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
+import os
 import pathlib
 import resource
 import sys
@@ -11,7 +13,7 @@ import types
 
 import numpy as np
 import pytest
-from conftest import TINY, fails, state_of
+from conftest import TINY, fails, state_of, write_records
 from PIL import Image
 
 import genlab
@@ -36,6 +38,10 @@ def write_folder(root, images, labels=None, suffix=".png"):
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(folder / f"{index:04d}{suffix}")
     return root
+
+
+def fail(error):
+    raise error
 
 
 @pytest.fixture
@@ -144,6 +150,84 @@ def test_grey_folders_stay_grey_and_channels_can_be_chosen(tmp_path, pictures):
     Image.fromarray(pictures[0][0]).save(tmp_path / "grey" / "colour.png")
     assert load(tmp_path / "grey").spec.shape == (12, 10, 3)
     assert load(tmp_path / "grey", options=DataOptions(channels="1")).spec.shape == (12, 10, 1)
+
+
+def test_links_to_folders_are_followed_once(tmp_path, pictures):
+    images, labels = pictures
+    elsewhere = write_folder(tmp_path / "elsewhere", images, labels)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name in ("class0", "class2"):
+        (folder / name).symlink_to(elsewhere / name)
+    dataset = load(folder)
+    assert dataset.class_names == ("class0", "class2") and len(dataset.images) == 16
+    (folder / "class2" / "around").symlink_to(folder)
+    with pytest.raises(genlab.UsageError, match=r"around and .*folder are the same folder. Remove the link"):
+        load(folder)
+    (folder / "class2" / "around").unlink()
+    (folder / "twice").symlink_to(elsewhere / "class0")
+    with pytest.raises(genlab.UsageError, match=r"twice and .*class0 are the same folder"):
+        load(folder)
+
+
+def test_a_class_folder_without_permission_is_named(tmp_path, pictures, monkeypatch):
+    folder, scandir = write_folder(tmp_path, *pictures), os.scandir
+
+    def refuse(path):
+        if pathlib.Path(path).name == "class1":  # permissions do not stop the superuser
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(genlab.UsageError, match=r"class1 cannot be read: Permission denied"):
+        load(folder)
+
+
+def test_pipes_are_not_waited_for(tmp_path, pictures):
+    folder = write_folder(tmp_path / "folder", pictures[0])
+    os.mkfifo(folder / "pipe.png")
+    with pytest.raises(genlab.UsageError, match=r"pipe\.png: it is not a regular file"):
+        load(folder)
+    os.mkfifo(tmp_path / "pipe.npz")
+    with pytest.raises(genlab.UsageError, match="neither a folder nor a regular file"):
+        load(tmp_path / "pipe.npz")
+    (tmp_path / "shards").mkdir()
+    os.mkfifo(tmp_path / "shards" / "a.tfrecord")
+    with pytest.raises(genlab.UsageError, match="not a regular file"):
+        load(tmp_path / "shards")
+    with pytest.raises(genlab.GenlabError, match="not a regular file"):
+        genlab.grids.load_image(folder / "pipe.png")
+
+
+def test_names_that_are_no_text(tmp_path, pictures, capsys):
+    images, labels = pictures
+    folder = write_folder(tmp_path / "folder", images, labels)
+    (folder / "class2").rename(folder / os.fsdecode(b"\xff\x1b[31m\n"))
+    command.main(["inspect", str(folder), "--preview", ""])
+    assert "class0: 8, class1: 8, \\udcff\\x1b[31m : 8" in capsys.readouterr().out
+    bad = folder / "class0" / os.fsdecode(b"\xfe.png")
+    bad.write_text("no image")
+    code, message = fails(lambda: command.main(["inspect", str(folder), "--preview", ""]), capsys)
+    assert code == 2 and "1 images cannot be read" in message
+    dataset = load(folder, options=DataOptions(skip_bad=True, memory=1e-6))
+    assert dataset.facts()["skipped"] == ["class0/\udcfe.png"] and json.dumps(dataset.facts())
+    for file in (folder / dataset.images.name(20)).parent.iterdir():
+        file.unlink()
+    with pytest.raises(tf.errors.OpError) as error:
+        list(dataset.stream(8, seed=0).take(3))
+    assert "\\udcff" in explain(error.value) and "can no longer be read" in explain(error.value)
+
+
+def test_a_turned_photograph_has_its_size_in_every_source(tmp_path):
+    exif, grey = Image.Exif(), DataOptions(channels="1")
+    exif[0x0112] = 6
+    for suffix in ("jpg", "webp", "tiff"):
+        Image.fromarray(RAMP).save(tmp_path / f"a.{suffix}", exif=exif)
+        write_records(tmp_path / "a.tfrecord", [{"image": (tmp_path / f"a.{suffix}").read_bytes()}])
+        assert load(tmp_path / "a.tfrecord", options=grey).images.shape == (1, 10, 12, 1)
+        (tmp_path / "a.tfrecord").unlink()
+        assert load(tmp_path, options=grey).images.shape == (1, 10, 12, 1)
+        (tmp_path / f"a.{suffix}").unlink()
 
 
 # -- sizes -------------------------------------------------------------------------------------------------------------
@@ -328,6 +412,24 @@ def test_sharding_goes_on_where_it_was_cut_off(tmp_path, pictures):
     np.testing.assert_array_equal(load(tmp_path / "out").images, images)
 
 
+def test_a_full_disk_and_a_killed_command_are_made_up_for(tmp_path, pictures, monkeypatch, capsys):
+    images, _ = pictures
+    folder, out = write_folder(tmp_path / "folder", images), tmp_path / "out"
+    arguments = ["shard", str(folder), str(out), "--images-per-shard", "10"]
+    with monkeypatch.context() as patch:
+        patch.setattr("genlab.data.shards._png", lambda image: fail(OSError(errno.ENOSPC, "No space left on device")))
+        code, message = fails(lambda: command.main(arguments), capsys)
+    assert code == 1 and "type the same command again" in message and "--resume" not in message
+    (out / ".0123.tfrecord").write_bytes(b"what a killed process leaves")
+    command.main(arguments)
+    shard = out / "train-00001.tfrecord"
+    content = bytearray(shard.read_bytes())
+    content[100] ^= 1
+    shard.write_bytes(content)  # of the right size, but not what was written
+    command.main(arguments)
+    np.testing.assert_array_equal(load(out).images, images)
+
+
 def test_there_may_be_more_shards_than_files_that_can_be_open(tmp_path, pictures):
     images, labels = pictures
     facts = {"name": "many", "shape": [12, 10, 3], "class_names": ["a", "b", "c"]}
@@ -362,19 +464,6 @@ def test_damaged_shards_are_named(tmp_path, pictures):
         load(folder)
     with pytest.raises(genlab.UsageError, match="not empty"):
         shards.write(folder.parent, facts, parts)
-
-
-def _feature(value):
-    if isinstance(value, bytes):
-        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
-    return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
-
-
-def write_records(path, rows, options=None):
-    with tf.io.TFRecordWriter(str(path), options) as writer:
-        for row in rows:
-            features = tf.train.Features(feature={name: _feature(value) for name, value in row.items()})
-            writer.write(tf.train.Example(features=features).SerializeToString())
 
 
 def test_tfrecords_of_others(tmp_path, pictures):
@@ -457,6 +546,15 @@ def test_a_stream_from_disk_resumes_where_it_stood(tmp_path, pictures):
 # -- which images, and how often ---------------------------------------------------------------------------------------
 
 
+def test_classes_of_parts_without_labels(small_images):
+    images, labels = small_images
+    dataset = genlab.data.from_arrays(images, labels, held_out=(images, None))
+    with pytest.raises(genlab.UsageError, match="the images for test have no labels"):
+        load(dataset, options=DataOptions(classes="1"))
+    with pytest.raises(genlab.UsageError, match="the classes of array are 0, 1, 2"):
+        load(images, labels, DataOptions(classes="\u00b2"))  # a digit for str.isdigit, but not for int
+
+
 def test_classes_by_name_or_number():
     dataset = load("digits", options=DataOptions(classes="7,3"))
     assert dataset.class_names == ("3", "7") and set(dataset.labels) == {0, 1}
@@ -521,6 +619,38 @@ def test_balance_needs_labels(small_images):
         load(small_images[0], options=DataOptions(balance="weight"))
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("memory", float("nan")),
+        ("memory", float("inf")),
+        ("memory", "2"),
+        ("limit", 2.5),
+        ("limit", float("nan")),
+        ("value_range", "nan,1"),
+        ("value_range", "0,inf"),
+        ("value_range", "0,1e-300"),
+        ("split", "nan/1"),
+        ("split", "\u0660.9/0.1"),
+        ("size", "\u0661\u0662"),
+        ("size", "1" * 5000),
+        ("tfrecord_shape", "0x28x1"),
+        ("background", "rgb(999,0,0)"),
+        ("background", "hsl(" + "9" * 400 + ",100%,50%)"),
+        ("augment", ("shift", "shear")),
+        ("augment", "shift"),
+        ("resize", "fill"),
+        ("flip", "yes"),
+        ("split_seed", 1.5),
+    ],
+)
+def test_options_that_mean_nothing(name, value):
+    with pytest.raises(ValueError, match=rf"^{name} is .*") as refused:
+        DataOptions(**{name: value})
+    assert len(str(refused.value)) < 400
+    assert DataOptions(augment=["shift"]).augment == ("shift",)
+
+
 # -- tensorflow-datasets, the command line -----------------------------------------------------------------------------
 
 
@@ -548,6 +678,13 @@ def test_inspect_says_what_is_there(tmp_path, pictures, capsys):
     for words in ("train        17 images, labelled", "12x10 (17)", "RGB (17)", "class0: 8, class1: 8, class2: 1"):
         assert words in text
     assert "--balance" in text and "17 images 12x10x3" in text and (tmp_path / "preview.png").exists()
+
+
+def test_inspect_refuses_a_preview_without_a_format(tmp_path, pictures, capsys):
+    folder = write_folder(tmp_path / "folder", pictures[0])
+    for name in ("preview", "preview.xyz"):
+        code, message = fails(lambda name=name: command.main(["inspect", str(folder), "--preview", name]), capsys)
+        assert code == 2 and f"cannot be written as {name}" in message
 
 
 def test_inspect_names_broken_files(broken, capsys):

@@ -76,6 +76,12 @@ def test_what_is_seen_three_times_in_a_row_is_said_once():
     assert [len(eye.classes(4, 10)) for _ in range(3)] == [0, 0, 1]
 
 
+@pytest.mark.parametrize("count", [1, 20])
+def test_identical_images_have_no_diversity_to_lose(count):
+    eye = watch.Watch(small_model(), np.zeros((count, 12, 10, 1)))
+    assert [eye.samples(np.zeros((count, 12, 10, 1))) for _ in range(4)] == [[], [], [], []]
+
+
 @pytest.mark.parametrize(
     ("name", "healthy", "ill", "word"),
     [

@@ -9,8 +9,7 @@ import os
 import pathlib
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from genlab import npy
 from genlab.backend import Network, Tensor, keras, tf
 from genlab.errors import UsageError
 from genlab.networks import priors
@@ -69,8 +68,7 @@ class TrainedDecoder:
             raise UsageError(f"{path} draws points, not images.")
         described, mixture = facts["latents"], None
         if "mixture" in described:
-            with np.load(path / described["mixture"]) as arrays:
-                mixture = dict(arrays)
+            mixture = npy.read(path / described["mixture"])
         load = functools.partial(keras.saving.load_model, compile=False)
         encoder = load(path / "encoder.keras") if facts["has_encoder"] else None
         prior = priors.make(described["prior"], described["size"], mixture)

@@ -13,7 +13,7 @@ from genlab.data.arrays import from_arrays, from_tf_data
 from genlab.data.dataset import Dataset
 from genlab.data.options import DataOptions
 from genlab.data.records import Records
-from genlab.errors import UsageError, closest
+from genlab.errors import UsageError, closest, listed, reason
 
 __all__ = ["DataOptions", "Dataset", "Records", "from_arrays", "from_tf_data", "load", "names"]
 
@@ -62,10 +62,24 @@ def find(source: Source, labels: npt.ArrayLike | None = None, options: DataOptio
     if name in named.NAMES:
         return named.load(name)
     if kind == "stacked":
+        if rest.partition(":")[0] == "stacked":
+            raise UsageError("--data stacked:stacked: stacked images cannot be stacked again.")
         return stacked.stack(load(rest or "mnist"))
     if kind == "tfds" and rest:
         return tfds.load(rest)
-    path = pathlib.Path(name).expanduser()
+    try:
+        path = pathlib.Path(name).expanduser()
+    except RuntimeError as error:  # a home folder of nobody
+        raise UsageError(f"--data {listed([name])}: {reason(error)}.") from error
+    try:
+        return _at(path, options)
+    except OSError as error:  # a folder without permission, or a name that is too long
+        raise UsageError(f"--data {listed([name])} cannot be read: {reason(error)}.") from error
+
+
+def _at(path: pathlib.Path, options: DataOptions) -> Dataset:
+    """Find the source at a path."""
+    name = listed([path])
     keys = shards.Keys(options.tfrecord_image, options.tfrecord_label, options.raw_shape)
     if path.is_dir():
         if idx.is_idx_folder(path):
@@ -81,6 +95,8 @@ def find(source: Source, labels: npt.ArrayLike | None = None, options: DataOptio
         if path.name.endswith(shards.SUFFIXES):
             return shards.load(path, keys)
         raise UsageError(f"--data {name} is a file of a kind that genlab does not read. Use {SOURCES}.")
+    if path.exists():
+        raise UsageError(f"--data {name} is neither a folder nor a regular file. Use {SOURCES}.")
     raise UsageError(
         f"--data {name}: there is no such data set or path{closest(name, names())} Data sets: {', '.join(names())}; or {SOURCES}."
     )

@@ -18,7 +18,7 @@ from genlab.data import shards
 from genlab.data.dataset import Dataset, Images
 from genlab.data.options import DataOptions
 from genlab.data.records import Records
-from genlab.errors import UsageError, console_log, reported
+from genlab.errors import UsageError, console_log, reported, say
 
 PROGRAM = "python -m genlab.data"
 SHOWN = 64
@@ -78,32 +78,36 @@ def main(argv: list[str] | None = None) -> None:
 
 def inspect(command: Inspect) -> None:
     """Print splits, sizes, kinds of pixels, classes, unreadable files, and what training would use."""
+    if command.preview:
+        from genlab import grids
+
+        grids.suffix_of(command.preview)  # before minutes of reading
     options = command.options
     found = data.find(command.source, options=options)
-    print(f"{found.source}: {found.name}")
+    say(f"{found.source}: {found.name}")
     for split, (images, labels) in found.parts().items():
-        print(f"  {split:12} {len(images):,} images{'' if labels is None else ', labelled'}")
+        say(f"  {split:12} {len(images):,} images{'' if labels is None else ', labelled'}")
     heights_and_widths, modes, bad = _looked_at(found)
     if found.images.ndim != 2 if isinstance(found.images, np.ndarray) else True:
-        print(f"  sizes        {_counted(heights_and_widths)}")
-        print(f"  pixels       {_counted(modes)}")
+        say(f"  sizes        {_counted(heights_and_widths)}")
+        say(f"  pixels       {_counted(modes)}")
     if bad:
-        print(f"  unreadable   {len(bad):,} files")
+        say(f"  unreadable   {len(bad):,} files")
         for name, why in bad[:NAMED]:
-            print(f"    {name}: {why}")
+            say(f"    {name}: {why}")
         if len(bad) > NAMED:
-            print(f"    and {len(bad) - NAMED:,} more")
+            say(f"    and {len(bad) - NAMED:,} more")
     if found.class_names and found.labels is not None:
-        print(f"  classes      {found.class_counts(most=30)}")
+        say(f"  classes      {found.class_counts(most=30)}")
         counts = np.bincount(found.labels, minlength=len(found.class_names))
         if counts.max() > 1.5 * counts.min():
-            print("               unbalanced: --balance oversample or --balance weight compensates")
+            say("               unbalanced: --balance oversample or --balance weight compensates")
     _check_shards(command.source)
     if bad and not options.skip_bad:
         raise UsageError(
             f"training on {command.source} would not start: {len(bad):,} images cannot be read. Add --skip-bad to skip them."
         )
-    _print_training_data(data.load(command.source, options=options), command.preview)
+    _say_training_data(data.load(command.source, options=options), command.preview)
 
 
 def _looked_at(found: Dataset) -> tuple[list[str], list[str], list[tuple[str, str]]]:
@@ -142,24 +146,24 @@ def _check_shards(source: str) -> None:
             raise UsageError(
                 f"{folder}: the checksums of {', '.join(damaged)} do not match the index. Write the shards again."
             )
-        print("  checksums    match the index")
+        say("  checksums    match the index")
 
 
-def _print_training_data(dataset: Dataset, preview: str) -> None:
+def _say_training_data(dataset: Dataset, preview: str) -> None:
     shape = "x".join(map(str, dataset.spec.shape))
     held_out = ", ".join(
         f"{len(images):,} for {split}" for split, (images, _) in dataset.parts().items() if split != "train"
     )
     size = sum(images.nbytes for images, _ in dataset.parts().values()) / 2**20
     where = "read on demand" if isinstance(dataset.images, Records) else f"{size:,.1f} MiB in memory"
-    print(f"training would use {len(dataset.images):,} images {shape}, {where}; held out: {held_out or 'none'}")
+    say(f"training would use {len(dataset.images):,} images {shape}, {where}; held out: {held_out or 'none'}")
     if not held_out:
-        print("  --split 0.9/0.1 holds out a test set, which meaningful metrics need")
+        say("  --split 0.9/0.1 holds out a test set, which meaningful metrics need")
     if preview and dataset.spec.is_image:
         from genlab import grids
 
         path = grids.save_grid(dataset.examples(SHOWN)[0], preview)
-        print(f"  {path} shows {min(SHOWN, len(dataset.images))} of them")
+        say(f"  {path} shows {min(SHOWN, len(dataset.images))} of them")
 
 
 def shard(command: Shard) -> None:
@@ -187,8 +191,8 @@ def shard(command: Shard) -> None:
             progress=bar.update,
         )
     size = sum(each["bytes"] for each in index["shards"]) / 1e6
-    print(f"{command.out}: {bar.total:,} images in {len(index['shards']):,} shards, {size:,.1f} MB")
-    print(f"train on them: python -m genlab.train dcgan --data {command.out}")
+    say(f"{command.out}: {bar.total:,} images in {len(index['shards']):,} shards, {size:,.1f} MB")
+    say(f"train on them: python -m genlab.train dcgan --data {command.out}")
 
 
 def _of_source(command: Shard) -> tuple[dict[str, Any], dict[str, tuple[int, shards.ImagesOf]]]:

@@ -13,7 +13,7 @@ import numpy as np
 from genlab.backend import Stream, Tensor, tf
 from genlab.data.records import Records
 from genlab.data.spec import DataSpec
-from genlab.errors import UsageError
+from genlab.errors import UsageError, listed, one_line
 
 Images = np.ndarray | Records
 """Images in memory, or on disk and read on demand."""
@@ -32,7 +32,7 @@ class Dataset:
     """Training images and held-out images, with labels."""
 
     name: str
-    """Short name, part of the run's name."""
+    """Short name, part of the run's name: one line of text that can be printed."""
     source: str
     """Value of `--data` that loads it again; empty for arrays passed by a program."""
     images: Images
@@ -48,7 +48,7 @@ class Dataset:
     validation_labels: np.ndarray | None = None
     """Labels of the validation set."""
     class_names: tuple[str, ...] = ()
-    """One name per class; empty without labels."""
+    """One name per class, each one line of text that can be printed; empty without labels."""
     modes: np.ndarray | None = None
     """Centres [K, 2] of the Gaussians that vectors were drawn from, if known."""
     deviation: float = 0.0
@@ -63,6 +63,10 @@ class Dataset:
     def __post_init__(self) -> None:
         if len(self.images) == 0:
             raise UsageError(f"{self.name}: there are no images in it.")
+        # Names of folders and labels of strangers may hold anything; everything after this may write them anywhere.
+        shown = tuple(map(one_line, (self.name, *self.class_names)))
+        object.__setattr__(self, "name", shown[0])
+        object.__setattr__(self, "class_names", shown[1:])
 
     def parts(self) -> dict[str, Part]:
         """Return images and labels of the existing splits: train, validation, test."""
@@ -122,7 +126,7 @@ class Dataset:
         named = [f"{name}: {count:,}" for name, count in zip(self.class_names, counts, strict=True)]
         if len(named) > most:
             return f"{len(named):,}, with {counts.min():,} to {counts.max():,} images each"
-        return ", ".join(named)
+        return listed(named, most)
 
     def facts(self) -> dict[str, Any]:
         """Return the facts about the data that config.json stores."""

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import pathlib
 from collections.abc import Iterator
+from typing import NoReturn
 
 import numpy as np
 from PIL import Image
 
+from genlab.data import image_files
 from genlab.data.dataset import Dataset
-from genlab.data.frame import GREY
-from genlab.data.records import Header, Reader, Records
-from genlab.errors import UsageError
+from genlab.data.records import Reader, Records
+from genlab.errors import UsageError, listed, reason
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 SPLITS = {
@@ -21,9 +23,6 @@ SPLITS = {
     "validation": ("validation", "valid", "val"),
     "test": ("test", "testing"),
 }
-UPRIGHT = (1, 2, 3, 4)
-"""EXIF orientations that do not swap width and height."""
-ORIENTATION = 0x0112
 
 
 class Files(Reader):
@@ -40,17 +39,8 @@ class Files(Reader):
     def path(self, index: int) -> pathlib.Path:
         return self.root / os.fsdecode(self._names[index])
 
-    def read(self, index: int) -> Image.Image:
-        with Image.open(self.path(index)) as picture:
-            picture.load()  # the first frame, if there are several
-        return picture
-
-    def header(self, index: int) -> Header:
-        with Image.open(self.path(index)) as picture:
-            width, height = picture.size
-            if picture.getexif().get(ORIENTATION, 1) not in UPRIGHT:
-                width, height = height, width
-            return Header(height, width, picture.mode in GREY, picture.mode)
+    def opened(self, index: int) -> contextlib.AbstractContextManager[Image.Image]:
+        return image_files.opened(self.path(index))
 
     def name(self, index: int) -> str:
         return os.fsdecode(self._names[index])
@@ -85,8 +75,8 @@ def load(folder: pathlib.Path) -> Dataset:
     for split, (_, _, names) in found.items():
         if names != class_names:
             raise UsageError(
-                f"{places[split]} has the classes {', '.join(names) or 'none'}, and {places['train']} has "
-                f"{', '.join(class_names) or 'none'}; all splits must have the same classes."
+                f"{places[split]} has the classes {listed(names) or 'none'}, and {places['train']} has "
+                f"{listed(class_names) or 'none'}; all splits must have the same classes."
             )
     dataset = Dataset(folder.resolve().name, str(folder), images, labels, class_names=class_names)
     return dataset.with_parts({split: part[:2] for split, part in found.items()})
@@ -112,8 +102,21 @@ def _part(folder: pathlib.Path) -> tuple[Records, np.ndarray | None, tuple[str, 
 
 
 def _image_files(folder: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Yield image files in a folder and below it, without hidden files and folders."""
-    for root, folders, files in os.walk(folder):
+    """Yield image files in a folder and below it, also where links lead, without hidden files and folders.
+
+    Raises UsageError for a folder that cannot be read, and for one that links show twice.
+    """
+    seen: dict[tuple[int, int], str] = {}
+
+    def refuse(error: OSError) -> NoReturn:
+        raise UsageError(f"{error.filename} cannot be read: {reason(error)}. Change its permissions, or remove it.")
+
+    for root, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
+        status = pathlib.Path(root).stat()
+        place = status.st_dev, status.st_ino
+        if place in seen:  # its images would count twice; or it is around itself, and there is no end
+            raise UsageError(f"{root} and {seen[place]} are the same folder. Remove the link.")
+        seen[place] = root
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in files:
             if name.lower().endswith(SUFFIXES) and not name.startswith("."):

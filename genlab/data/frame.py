@@ -66,6 +66,7 @@ def flat(picture: Image.Image, background: tuple[int, int, int] = (255, 255, 255
 
     The picture is rotated in place and copied only if needed.
     """
+    picture.load()  # the first frame, if there are several; some formats tell the mode only now
     ImageOps.exif_transpose(picture, in_place=True)
     if picture.mode.startswith("I") or picture.mode == "F":
         picture = _of_8_bits(picture)
@@ -85,11 +86,13 @@ def _of_8_bits(picture: Image.Image) -> Image.Image:
     values = np.asarray(picture)
     low, high = float(values.min()), float(values.max())
     if picture.mode == "F":
-        if low < 0 or high > 1:
+        if not (low >= 0 and high <= 1):  # nor anything that is not a number
             raise ValueError(f"its pixels are floats from {low:g} to {high:g}; they must be in [0, 1]")
-        scaled = values * 255.0
-    else:
-        if low < 0 or high > 65535:
-            raise ValueError(f"its pixels are integers from {low:g} to {high:g}; they must be from 0 to 65535")
-        scaled = values / 257.0
-    return Image.fromarray(np.rint(scaled).astype(np.uint8))
+        return Image.fromarray(np.rint(values * 255.0).astype(np.uint8))
+    if low < 0 or high > 65535:
+        raise ValueError(f"its pixels are integers from {low:g} to {high:g}; they must be from 0 to 65535")
+    # Rounded division by 257, in integers and in place: floats would take four times the memory.
+    scaled = values.astype(np.uint32)
+    scaled += 128
+    scaled //= 257
+    return Image.fromarray(scaled.astype(np.uint8))

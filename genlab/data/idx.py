@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import gzip
+import math
 import pathlib
 import struct
 
 import numpy as np
 
-from genlab.data.arrays import from_arrays, with_held_out
+from genlab import files
+from genlab.data.arrays import from_arrays
 from genlab.data.dataset import Dataset
-from genlab.errors import UsageError
+from genlab.errors import UsageError, decoding
 
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
@@ -31,30 +33,37 @@ def load_folder(folder: pathlib.Path, name: str = "", class_names: tuple[str, ..
         raise UsageError(f"{folder} holds no training images; it must hold a file {FILES[0]} or {FILES[0]}.gz.")
     images = read(first)
     labels, test_images, test_labels = (None if path is None else read(path) for path in others)
-    name = name or folder.resolve().name
-    train = from_arrays(images, labels, name=name, source=str(folder))
-    test = None if test_images is None else from_arrays(test_images, test_labels, name=name)
-    return with_held_out(train, test, class_names)
+    return from_arrays(
+        images,
+        labels,
+        name=name or folder.resolve().name,
+        source=str(folder),
+        held_out=None if test_images is None else (test_images, test_labels),
+        class_names=class_names,
+    )
 
 
 def read(path: pathlib.Path) -> np.ndarray:
-    """Read the uint8 array of an idx file, gzipped or not. Reads no more than the header promises."""
+    """Read the uint8 array of an idx file, gzipped or not. Raises UsageError if the file is damaged."""
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            zeros, kind, rank = struct.unpack(">HBB", file.read(4))
-            if zeros != 0 or kind != 8 or not 1 <= rank <= 4:
-                raise ValueError("it does not start like an idx file of bytes")
-            shape = struct.unpack(f">{rank}I", file.read(4 * rank))
-            size = int(np.prod(shape, dtype=object))
-            if size > 2**36:
-                raise ValueError(f"its header promises {size} bytes")
-            content = file.read(size + 1)
-    except (OSError, EOFError, ValueError, struct.error) as error:
+        with decoding():
+            files.check_regular(path)
+            zipped, stored = path.suffix == ".gz", path.stat().st_size
+            with gzip.open(path) if zipped else path.open("rb") as file:
+                shape = _shape(file)
+                size = math.prod(shape)
+                content = files.read_exactly(file, size, stored if zipped else stored - file.tell(), compressed=zipped)
+    except ValueError as error:
         raise UsageError(f"{path} cannot be read as an idx file: {error}.") from error
-    if len(content) != size:
-        found = "more" if len(content) > size else f"{len(content):,}"
-        raise UsageError(f"{path} is damaged: its header promises {size:,} bytes and it holds {found}.")
-    return np.frombuffer(content, np.uint8).reshape(shape)
+    return content.reshape(shape)
+
+
+def _shape(file: files.Readable) -> tuple[int, ...]:
+    """Read the header of an idx file."""
+    begin = file.read(4)
+    if len(begin) < 4 or begin[:3] != b"\0\0\x08" or not 1 <= begin[3] <= 4:
+        raise ValueError("it does not start like an idx file of bytes")
+    return struct.unpack(f">{begin[3]}I", file.read(4 * begin[3]))
 
 
 def _find(folder: pathlib.Path, file: str) -> pathlib.Path | None:

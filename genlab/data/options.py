@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
-from typing import Annotated, Literal
+import typing
+from typing import Annotated, Any, Literal
 
 import tyro
+
+from genlab import files
+from genlab.errors import listed
+
+LARGEST_NUMBER = 1e30
+"""Maximum size of numbers in `value_range`, and the inverse of their smallest difference: float32 holds the ratio."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,11 +61,15 @@ class DataOptions:
     """Shape of raw bytes in such files, height x width x channels: 28x28x1."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError for the first value that is out of range."""
+        """Raise ValueError for the first value that is of another type or out of range."""
+        if isinstance(self.augment, list):
+            object.__setattr__(self, "augment", tuple(self.augment))
+        for name, kind in typing.get_type_hints(type(self)).items():
+            _check(name, getattr(self, name), kind)
         for name in ("limit", "memory"):
             value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ValueError(f"{name} is {value}; it must be above 0")
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"{name} is {value}; it must be a number above 0")
         if not 0 <= self.split_seed < 2**31:
             raise ValueError(f"split_seed is {self.split_seed}; it must be from 0 to {2**31 - 1}")
         for name in ("height_and_width", "low_and_high", "shares", "raw_shape", "background_colour"):
@@ -68,9 +80,9 @@ class DataOptions:
         """Height and width of `size`, in pixels; None: the images' own."""
         if not self.size:
             return None
-        match = re.fullmatch(r"(\d+)(?:x(\d+))?", self.size)
+        match = re.fullmatch(r"([0-9]{1,9})(?:x([0-9]{1,9}))?", self.size)
         if match is None:
-            raise ValueError(f"size is {self.size!r}; it must be like 64 or 48x80 (height x width)")
+            raise ValueError(f"size is {_quoted(self.size)}; it must be like 64 or 48x80 (height x width)")
         height, width = int(match[1]), int(match[2] or match[1])
         if min(height, width) < 8 or max(height, width) > 1024:
             raise ValueError(f"size is {self.size}; height and width must be from 8 to 1024")
@@ -82,11 +94,18 @@ class DataOptions:
         if not self.value_range:
             return None
         try:
-            low, high = (float(value) for value in self.value_range.split(","))
+            low, high = map(_number, self.value_range.split(","))
         except ValueError:
-            raise ValueError(f"value_range is {self.value_range!r}; it must be two numbers, like 0,255") from None
+            raise ValueError(
+                f"value_range is {_quoted(self.value_range)}; it must be two numbers, like 0,255"
+            ) from None
         if not low < high:
             raise ValueError(f"value_range is {self.value_range}; the first number must be smaller than the second")
+        if max(-low, high) > LARGEST_NUMBER or high - low < 1 / LARGEST_NUMBER:
+            raise ValueError(
+                f"value_range is {self.value_range}; its numbers must be at most {LARGEST_NUMBER:g} and differ by at least "
+                f"{1 / LARGEST_NUMBER:g}"
+            )
         return low, high
 
     @property
@@ -95,14 +114,14 @@ class DataOptions:
         if not self.split:
             return None
         try:
-            parts = [float(part) for part in self.split.split("/")]
+            parts = [_number(part) for part in self.split.split("/")]
         except ValueError:
             parts = []
         if len(parts) == 2:
             parts = [parts[0], 0.0, parts[1]]
         if len(parts) != 3 or min(parts) < 0 or parts[0] == 0 or parts[2] == 0 or abs(sum(parts) - 1) > 1e-6:
             raise ValueError(
-                f"split is {self.split!r}; it must be fractions that add up to 1, like 0.8/0.1/0.1 (train/validation/test) or 0.9/0.1"
+                f"split is {_quoted(self.split)}; it must be fractions that add up to 1, like 0.8/0.1/0.1 (train/validation/test) or 0.9/0.1"
             )
         return parts[0], parts[1], parts[2]
 
@@ -111,10 +130,10 @@ class DataOptions:
         """Shape given by `tfrecord_shape`; None: images are encoded."""
         if not self.tfrecord_shape:
             return None
-        match = re.fullmatch(r"(\d+)x(\d+)x([1-4])", self.tfrecord_shape)
+        match = re.fullmatch(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})x([1-4])", self.tfrecord_shape)
         if match is None:
             raise ValueError(
-                f"tfrecord_shape is {self.tfrecord_shape!r}; it must be like 28x28x1 (height x width x channels)"
+                f"tfrecord_shape is {_quoted(self.tfrecord_shape)}; it must be like 28x28x1 (height x width x channels)"
             )
         return int(match[1]), int(match[2]), int(match[3])
 
@@ -124,6 +143,38 @@ class DataOptions:
         from PIL import ImageColor
 
         try:
-            return ImageColor.getrgb(self.background)[:3]  # without transparency
-        except ValueError:
-            raise ValueError(f"background is {self.background!r}; it must be the name of a colour or #rrggbb") from None
+            red, green, blue = ImageColor.getrgb(self.background)[:3]  # without transparency
+            if not all(0 <= value <= 255 for value in (red, green, blue)):
+                raise ValueError
+        except (ValueError, OverflowError):
+            raise ValueError(
+                f"background is {_quoted(self.background)}; it must be the name of a colour or #rrggbb"
+            ) from None
+        return red, green, blue
+
+
+def _check(name: str, value: object, kind: Any) -> None:
+    """Raise ValueError if the value of an option is of another type."""
+    inner = typing.get_args(kind)[0] if typing.get_origin(kind) is tuple else kind
+    if typing.get_origin(inner) is Literal:
+        known = typing.get_args(inner)
+        values = (value,) if inner is kind else value
+        if not isinstance(values, tuple) or any(each not in known for each in values):
+            what = "one of" if inner is kind else "a list of any of"
+            raise ValueError(f"{name} is {_quoted(value)}; it must be {what} {listed(known)}")
+        return
+    try:
+        files.checked(value, kind)
+    except ValueError as error:
+        raise ValueError(f"{name} is {_quoted(value)}: {error}") from None
+
+
+def _quoted(value: object) -> str:
+    return listed([repr(value)])
+
+
+def _number(text: str) -> float:
+    """Parse a number in decimal notation. Raises ValueError for anything else, such as nan and digits of other scripts."""
+    if re.fullmatch(r" *[+-]?([0-9]{1,20}(\.[0-9]{0,20})?|\.[0-9]{1,20})([eE][+-]?[0-9]{1,3})? *", text) is None:
+        raise ValueError(f"{_quoted(text)} is no number")
+    return float(text)

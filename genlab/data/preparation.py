@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -16,7 +17,7 @@ from genlab.data.frame import Frame
 from genlab.data.options import DataOptions
 from genlab.data.records import Records, by_threads, refusal
 from genlab.data.selection import part_of, select
-from genlab.errors import UsageError
+from genlab.errors import GenlabError, UsageError
 
 log = logging.getLogger("genlab")
 
@@ -112,11 +113,15 @@ def _checked_once(records: dict[str, Records]) -> dict[str, dict[int, str]]:
     """Return the images that cannot be decoded, from the cache if the same files were checked before."""
     digest = hashlib.sha256("".join(each.sha256() for each in records.values()).encode()).hexdigest()
     path = files.cache_folder() / f"checked-{digest[:16]}.json"
-    if path.is_file():
-        stored = json.loads(path.read_text())
-        return {split: {int(row): why for row, why in found.items()} for split, found in stored.items()}
+    # What is no such cache is written again.
+    with contextlib.suppress(FileNotFoundError, GenlabError, KeyError, ValueError):
+        stored = files.read_json(path, dict[str, dict[str, str]])
+        bad = {split: {int(row): why for row, why in stored[split].items()} for split in records}
+        if all(0 <= row < len(records[split]) for split, rows in bad.items() for row in rows):
+            return bad
     bad = {split: each.checked() for split, each in records.items()}
-    files.replace(path, lambda temporary: temporary.write_text(json.dumps(bad)))
+    with contextlib.suppress(OSError):  # a cache that cannot be written only costs time
+        files.write_text(path, json.dumps(bad))
     return bad
 
 

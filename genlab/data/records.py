@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import concurrent.futures
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -15,10 +16,10 @@ from typing import TypeVar
 
 import numpy as np
 import tqdm
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from genlab.data.frame import Frame
-from genlab.errors import UsageError
+from genlab.data.frame import GREY, Frame
+from genlab.errors import UsageError, one_line, reason
 
 NAMED = 10
 """Maximum number of unreadable files that an error lists."""
@@ -28,6 +29,10 @@ AT_ONCE = 1024
 """Images read between two updates of the progress bar."""
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+ORIENTATION = 0x0112
+"""EXIF's entry for how the camera was held."""
+UPRIGHT = (1, 2, 3, 4)
+"""EXIF orientations that do not swap width and height."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +44,17 @@ class Header:
     grey: bool
     mode: str
 
+    @classmethod
+    def of(cls, image: Image.Image | np.ndarray) -> Header:
+        """Describe a picture that need not be decoded yet, or an array uint8 [H, W, C]."""
+        if isinstance(image, np.ndarray):
+            return cls(image.shape[0], image.shape[1], image.shape[2] < 3, f"{image.shape[2]} channels")
+        width, height = image.size
+        # Pillow turns TIFF images by itself, and its size is that of the turned image.
+        if image.format != "TIFF" and image.getexif().get(ORIENTATION, 1) not in UPRIGHT:
+            width, height = height, width
+        return cls(height, width, image.mode in GREY, image.mode)
+
 
 class Reader(abc.ABC):
     """Reads the images of a source by index; their sizes may differ."""
@@ -47,12 +63,11 @@ class Reader(abc.ABC):
     def __len__(self) -> int: ...
 
     @abc.abstractmethod
-    def read(self, index: int) -> Image.Image | np.ndarray:
-        """Read a picture, or an array uint8 [H, W, C]. Raises ValueError or OSError if it cannot be read."""
+    def opened(self, index: int) -> contextlib.AbstractContextManager[Image.Image | np.ndarray]:
+        """Open a picture, whose pixels are decoded when they are first used, or an array uint8 [H, W, C].
 
-    @abc.abstractmethod
-    def header(self, index: int) -> Header:
-        """Read the header. Raises like `read`."""
+        Raises ValueError or OSError if it cannot be read, also when that shows within the `with` statement.
+        """
 
     @abc.abstractmethod
     def name(self, index: int) -> str:
@@ -113,11 +128,20 @@ class Records:
         return images
 
     def _read(self, index: int) -> np.ndarray:
-        assert self.frame is not None
         try:
-            return self.frame.of(self.reader.read(index))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise UsageError(f"{self.reader.name(index)} can no longer be read: {reason(error)}.") from error
+            return self._decoded(index)
+        except (OSError, ValueError) as error:
+            name = one_line(self.reader.name(index))  # TensorFlow, which calls this, passes on no other text
+            raise UsageError(f"{name} can no longer be read: {reason(error)}.") from error
+
+    def _decoded(self, index: int) -> np.ndarray:
+        assert self.frame is not None
+        with self.reader.opened(index) as image:
+            return self.frame.of(image)
+
+    def _header(self, index: int) -> Header:
+        with self.reader.opened(index) as image:
+            return Header.of(image)
 
     def sha256(self) -> str:
         """Return a hash of the files' names and sizes, the rows and the frame."""
@@ -133,21 +157,16 @@ class Records:
         def keep(row: int, header: Header) -> None:
             found[row] = distinct.setdefault(header, header)
 
-        return found, self._attempt(self.reader.header, "looking at images", keep)
+        return found, self._attempt(self._header, "looking at images", keep)
 
     def checked(self, into: np.ndarray | None = None) -> dict[int, str]:
         """Decode every row, into `into` [N, H, W, C] if given. Return the reasons of failures by row."""
-        frame = self.frame
-        assert frame is not None
-
-        def decode(index: int) -> np.ndarray:
-            return frame.of(self.reader.read(index))
 
         def keep(row: int, image: np.ndarray) -> None:
             if into is not None:
                 into[row] = image
 
-        return self._attempt(decode, "reading images" if into is not None else "checking images", keep)
+        return self._attempt(self._decoded, "reading images" if into is not None else "checking images", keep)
 
     def _attempt(
         self, work: Callable[[int], Result], title: str, keep: Callable[[int, Result], None]
@@ -157,7 +176,7 @@ class Records:
         def attempt(index: int) -> Result | str:
             try:
                 return work(index)
-            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            except (OSError, ValueError) as error:
                 return reason(error)
 
         bad: dict[int, str] = {}
@@ -190,15 +209,6 @@ def by_threads(work: Callable[[Item], Result], images: Sequence[Item] | np.ndarr
         if slow:
             yield from _pool().map(work, images[done + 1 :])
             return
-
-
-def reason(error: BaseException) -> str:
-    """Describe briefly why an image cannot be read."""
-    if isinstance(error, UnidentifiedImageError):
-        return "it is not an image of a known format"
-    if isinstance(error, Image.DecompressionBombError):
-        return "it is too large to decode safely"
-    return str(error).splitlines()[0].rstrip(".")[:120] if str(error) else type(error).__name__
 
 
 def refusal(source: str, bad: Iterable[tuple[str, str]]) -> UsageError:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 
 import numpy as np
 
 from genlab.data.dataset import FIELDS, Dataset, Part
 from genlab.data.options import DataOptions
 from genlab.data.records import Records
-from genlab.errors import UsageError, closest
+from genlab.errors import UsageError, closest, listed
 
 
 def select(dataset: Dataset, options: DataOptions) -> Dataset:
@@ -46,18 +47,19 @@ def of_classes(dataset: Dataset, text: str) -> Dataset:
     for word in (word.strip() for word in text.split(",")):
         if word in names:
             chosen.add(names.index(word))
-        elif word.isdigit() and int(word) < len(names):
+        elif re.fullmatch("[0-9]{1,9}", word) and int(word) < len(names):
             chosen.add(int(word))
         else:
             raise UsageError(
-                f"--classes {text}: the classes of {dataset.name} are {', '.join(names)}{closest(word, names)}"
+                f"--classes {listed([text])}: the classes of {dataset.name} are {listed(names)}{closest(word, names)}"
             )
     numbers = np.full(len(names), -1, np.int32)
     numbers[sorted(chosen)] = np.arange(len(chosen))
 
     parts: dict[str, Part] = {}
     for split, (images, labels) in dataset.parts().items():
-        assert labels is not None
+        if labels is None:
+            raise UsageError(f"--classes {listed([text])}: the images for {split} have no labels.")
         parts[split] = part_of((images, numbers[labels]), np.flatnonzero(numbers[labels] >= 0))
     return dataset.with_parts(
         parts,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from genlab.data.arrays import from_arrays, with_held_out
+from genlab.data.arrays import from_arrays
 from genlab.data.dataset import Dataset
-from genlab.errors import GenlabError, UsageError
+from genlab.errors import GenlabError, UsageError, reason
 
 
 def load(name: str) -> Dataset:
@@ -24,12 +24,12 @@ def load(name: str) -> Dataset:
     try:
         splits, info = tfds.load(name, with_info=True)
     except Exception as error:  # its own exceptions, and network errors
-        raise GenlabError(f"tfds:{name} could not be loaded: {str(error).splitlines()[0][:200]}") from error
+        raise GenlabError(f"tfds:{name} could not be loaded: {reason(error)}.") from error
     if "image" not in info.features or "train" not in splits:
         raise UsageError(f"tfds:{name} has no training split with an `image`.")
     label = info.features.get("label")
 
-    def part(split: str) -> Dataset:
+    def part(split: str) -> tuple[np.ndarray, np.ndarray | None]:
         rows = list(tfds.as_numpy(splits[split]))
         shapes = {row["image"].shape for row in rows}
         if len(shapes) > 1:
@@ -37,7 +37,12 @@ def load(name: str) -> Dataset:
                 f"tfds:{name} has images of {len(shapes)} sizes; save them as files and use --data FOLDER."
             )
         labels = None if label is None else np.array([row["label"] for row in rows])
-        return from_arrays(np.stack([row["image"] for row in rows]), labels, name=name, source=f"tfds:{name}")
+        return np.stack([row["image"] for row in rows]), labels
 
-    test = part("test") if "test" in splits else None
-    return with_held_out(part("train"), test, () if label is None else tuple(label.names))
+    return from_arrays(
+        *part("train"),
+        name=name,
+        source=f"tfds:{name}",
+        held_out=part("test") if "test" in splits else None,
+        class_names=() if label is None else label.names,
+    )

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import io
 import os
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from genlab import files
+from genlab import files, npy
 from genlab.backend import Network, in_parts
 from genlab.data.spec import to_model_range, to_pixels
 from genlab.errors import GenlabError, UsageError
@@ -84,10 +85,9 @@ def load(path: str | os.PathLike[str]) -> tuple[Codes, dict[str, np.ndarray]]:
     """Read a file of `Codes.save`: the codes, and the other arrays by name. Raises GenlabError for any other file."""
     names = [field.name for field in dataclasses.fields(Codes)]
     try:
-        with np.load(path) as arrays:
-            content = dict(arrays)
-        fields = {name: content.pop(name) for name in names}
-    except (OSError, ValueError, KeyError) as error:
+        content = npy.read(path)
+        fields: dict[str, Any] = {name: content.pop(name) for name in names}
+    except (GenlabError, KeyError) as error:
         raise GenlabError(f"{path} is not a file of codes written by python -m genlab.encode ({error}).") from None
     numbers = {name: int(fields[name]) for name in ("count", "size", "bits")}
     return Codes(**fields | numbers), content
