@@ -12,6 +12,11 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import tqdm
 
+LONGEST_NAME = 80
+"""Characters of a name that a list in a message shows."""
+LONGEST_REASON = 300
+"""Characters of an error's text that a message quotes."""
+
 
 def printable(text: object) -> str:
     """Return text in which nothing can control a terminal, or be no Unicode: such characters are shown as escapes.
@@ -21,6 +26,11 @@ def printable(text: object) -> str:
     return "".join(
         each if each.isprintable() or each in "\n\t" else each.encode("unicode_escape").decode() for each in str(text)
     )
+
+
+def one_line(text: object) -> str:
+    """Return text as one line of what can be printed, for the name of anything: see `printable`."""
+    return printable(text).replace("\n", " ").replace("\t", " ")
 
 
 def say(text: object = "", *, to_stderr: bool = False) -> None:
@@ -67,6 +77,20 @@ def closest(word: str, known: Iterable[str]) -> str:
     """Return the end of a sentence about an unknown word: `; did you mean …?` if a known word is close, else a full stop."""
     matches = difflib.get_close_matches(word, list(known), n=3, cutoff=0.5)
     return f"; did you mean {' or '.join(matches)}?" if matches else "."
+
+
+def listed(names: Iterable[object], most: int = 20) -> str:
+    """Return names separated by commas: at most the first `most` of them, shortened, and how many there are besides."""
+    shown = [str(name) for name in names]
+    words = [name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}…" for name in shown[:most]]
+    return ", ".join(words) + (f" and {len(shown) - most:,} more" if len(shown) > most else "")
+
+
+def reason(error: BaseException) -> str:
+    """Return what an error says, as part of a sentence: its first line without full stop, at most LONGEST_REASON characters."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    first = next((line.strip() for line in text.splitlines() if line.strip()), "")
+    return first[:LONGEST_REASON].rstrip(".") or type(error).__name__
 
 
 def explain(error: BaseException) -> str | None:
