@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-from genlab.errors import UsageError, closest, reported
+from genlab.errors import UsageError, closest, reported, say
 
 COMMANDS = {
     "train": "train a model, or resume a run",
@@ -25,7 +25,7 @@ def main(argv: list[str] | None = None) -> None:
         if not arguments or arguments[0] in ("-h", "--help"):
             width = max(map(len, COMMANDS))
             lines = [f"  {name:{width}}  {summary}" for name, summary in COMMANDS.items()]
-            print("\n".join(["usage: python -m genlab COMMAND [options]", "", "Commands:", *lines]))
+            say("\n".join(["usage: python -m genlab COMMAND [options]", "", "Commands:", *lines]))
             return
         name, *rest = arguments
         if name not in COMMANDS:

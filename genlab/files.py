@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import collections
 import json
+import math
 import os
 import pathlib
 import re
 import stat
 import uuid
-from collections.abc import Callable, Mapping
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from genlab.errors import GenlabError
+from genlab.errors import GenlabError, UsageError
 
 LARGEST_JSON = 100_000_000
 """Bytes above which a JSON file is not read."""
@@ -22,8 +24,10 @@ LARGEST_RATIO = 1032
 """Bytes that one deflated byte can stand for, at most."""
 CHUNK = 1 << 20
 """Bytes that are unpacked at a time."""
+MOST_BYTES = 2 * 2**30
+"""Bytes of arrays that are drawn or decoded into memory at once."""
 LONGEST_NAME = 80
-"""Characters of a name that `file_name` keeps."""
+"""Bytes of a name that `file_name` keeps; most file systems take 255, and a file name may hold two names."""
 Content = TypeVar("Content")
 
 
@@ -57,11 +61,38 @@ def write_text(path: str | os.PathLike[str], text: str) -> pathlib.Path:
 def write_arrays(
     path: str | os.PathLike[str], arrays: Mapping[str, npt.ArrayLike], *, compressed: bool = True
 ) -> pathlib.Path:
-    """Replace an .npz file by these arrays; the suffix is added where it is missing. Return its path."""
-    path = pathlib.Path(path)
-    path = path if path.suffix == ".npz" else path.with_name(f"{path.name}.npz")
+    """Replace an .npz file by these arrays, at `arrays_path(path)`. Return that path."""
+    path = arrays_path(path)
     save = np.savez_compressed if compressed else np.savez
     return replace(path, lambda temporary: save(temporary, allow_pickle=False, **arrays))
+
+
+def arrays_path(path: str | os.PathLike[str]) -> pathlib.Path:
+    """Return a path with the suffix .npz, which is added where it is missing. Raises UsageError for a folder."""
+    path = pathlib.Path(path)
+    if path.name in ("", "..") or path.is_dir():
+        raise UsageError(f"{path} is a folder; name a file, like {path / 'arrays.npz'}.")
+    return path if path.suffix == ".npz" else path.with_name(f"{path.name}.npz")
+
+
+def write_json(path: str | os.PathLike[str], content: Any) -> pathlib.Path:
+    """Write JSON to a file atomically. Numbers that JSON lacks become the texts NaN, Infinity and -Infinity: see `Number`."""
+    return write_text(path, json.dumps(_finite(content), indent=2, allow_nan=False) + "\n")
+
+
+Number = float | Literal["NaN", "Infinity", "-Infinity"]
+"""A number in a file of `write_json`; `float` converts it. Files of early versions have it without quotes."""
+
+
+def _finite(content: Any) -> Any:
+    """Return the content with texts for numbers that are not finite."""
+    if isinstance(content, dict):
+        return {name: _finite(value) for name, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    if isinstance(content, float) and not math.isfinite(content):
+        return "NaN" if math.isnan(content) else "Infinity" if content > 0 else "-Infinity"
+    return content
 
 
 def check_regular(path: str | os.PathLike[str]) -> None:
@@ -111,12 +142,21 @@ def read_json(path: str | os.PathLike[str], kind: type[Content]) -> Content:
         check_regular(path)
         if path.stat().st_size > LARGEST_JSON:
             raise ValueError(f"it has {path.stat().st_size:,} bytes, and at most {LARGEST_JSON:,} are read")
-        return checked(json.loads(path.read_bytes()), kind)
+        return parse_json(path.read_bytes(), kind)
     except FileNotFoundError:
         raise
-    except (OSError, ValueError, RecursionError) as error:
-        reason = "its brackets are nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise GenlabError(f"{path} cannot be read: {reason.rstrip('.')}.") from error
+    except (OSError, ValueError) as error:
+        raise GenlabError(f"{path} cannot be read: {str(error).rstrip('.')}.") from error
+
+
+def parse_json(content: bytes, kind: type[Content]) -> Content:
+    """Return JSON, at most LARGEST_JSON bytes, as a value of the type `kind`. Raises ValueError with one line for any other."""
+    if len(content) > LARGEST_JSON:
+        raise ValueError(f"it has {len(content):,} bytes, and at most {LARGEST_JSON:,} are read")
+    try:
+        return checked(json.loads(content), kind)
+    except RecursionError:
+        raise ValueError("its brackets are nested too deeply") from None
 
 
 def checked(value: object, kind: type[Content]) -> Content:
@@ -135,7 +175,23 @@ def file_name(text: str) -> str:
 
     Letters, digits, `_`, `.` and `-` are kept, everything else becomes `-`; leading dots are dropped.
     """
-    return re.sub(r"[^\w.]+", "-", text).strip("-.")[:LONGEST_NAME] or "unnamed"
+    name = re.sub(r"[^\w.]+", "-", text).strip("-.")
+    return name.encode()[:LONGEST_NAME].decode(errors="ignore") or "unnamed"
+
+
+def file_names(texts: Sequence[str]) -> list[str]:
+    """Convert texts, such as the names of all classes, to file names that differ, also without regard to case.
+
+    Those that would not differ get their numbers in the list: `a/b` and `a-b` become `a-b-0` and `a-b-1`.
+    """
+    names = [file_name(text) for text in texts]
+    counts = collections.Counter(name.casefold() for name in names)
+    found = []
+    for number, name in enumerate(names):
+        while counts[name.casefold()] > (name == names[number]):
+            name = f"{name}-{number}"
+        found.append(name)
+    return found
 
 
 def cache_folder() -> pathlib.Path:

@@ -10,32 +10,33 @@ from collections.abc import Iterable
 import imageio.v3 as imageio
 import numpy as np
 
-from genlab import files
+from genlab import bounds, files
 from genlab.backend import Tensor
 from genlab.data import image_files
 from genlab.data.spec import to_pixels
 from genlab.errors import GenlabError, UsageError
 
-GAP = 2
-BACKGROUND = 127
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 """Suffixes of the formats in which images are written."""
+MOST_PIXELS = 2**28
+"""Pixels of the largest picture, or of all frames of an animation: 16,384 x 16,384."""
+GAP = 2
+BACKGROUND = 127
 
 
 def to_grid(images: Tensor, columns: int | None = None, scale: int | None = None) -> np.ndarray:
     """Arrange images [N, H, W, C] row by row in one uint8 picture [height, width, C].
 
     Images are uint8, or floats in [-1, 1]. `columns` defaults to a nearly square grid. `scale` repeats every pixel; by
-    default small images are enlarged to about 64 pixels.
+    default small images are enlarged to about 64 pixels. Raises UsageError for other images.
     """
-    images = as_pixels(images)
+    images = _checked(images, 4, "[N, H, W, C]")
     count, height, width, channels = images.shape
-    columns = columns or math.ceil(math.sqrt(count))
-    scale = scale or max(1, 64 // max(height, width))
+    picture = picture_size(count, height, width, columns, scale)
+    columns, scale = _columns_and_scale(count, height, width, columns, scale)
     images = images.repeat(scale, axis=1).repeat(scale, axis=2)
     height, width = height * scale, width * scale
-    rows = math.ceil(count / columns)
-    grid = np.full((rows * (height + GAP) + GAP, columns * (width + GAP) + GAP, channels), BACKGROUND, np.uint8)
+    grid = np.full((*picture, channels), BACKGROUND, np.uint8)
     for index, image in enumerate(images):
         row, column = divmod(index, columns)
         top, left = GAP + row * (height + GAP), GAP + column * (width + GAP)
@@ -43,18 +44,55 @@ def to_grid(images: Tensor, columns: int | None = None, scale: int | None = None
     return grid
 
 
+def picture_size(
+    count: int, height: int, width: int, columns: int | None = None, scale: int | None = None
+) -> tuple[int, int]:
+    """Return the height and width of the picture of `to_grid`, in pixels."""
+    columns, scale = _columns_and_scale(count, height, width, columns, scale)
+    return math.ceil(count / columns) * (height * scale + GAP) + GAP, columns * (width * scale + GAP) + GAP
+
+
+def check_size(count: int, height: int, width: int, columns: int | None = None, scale: int | None = None) -> None:
+    """Raise UsageError if the picture of `to_grid` would have more than MOST_PIXELS."""
+    pixels = math.prod(picture_size(count, height, width, columns, scale))
+    if pixels > MOST_PIXELS:
+        raise UsageError(
+            f"a grid of {count:,} images has {pixels:,} pixels here; at most {MOST_PIXELS:,} are drawn. Use fewer images or "
+            "columns."
+        )
+
+
+def _columns_and_scale(count: int, height: int, width: int, columns: int | None, scale: int | None) -> tuple[int, int]:
+    """Return `columns` and `scale` of `to_grid`, or their defaults."""
+    columns = math.ceil(math.sqrt(count)) if columns is None else bounds.whole("columns", columns, 1)
+    return columns, max(1, 64 // max(height, width)) if scale is None else bounds.whole("scale", scale, 1)
+
+
 def save_grid(
     images: Tensor, path: str | os.PathLike[str], columns: int | None = None, scale: int | None = None
 ) -> pathlib.Path:
-    """Write images [N, H, W, C], uint8 or floats in [-1, 1], as one picture. The suffix (.png) selects the format."""
+    """Write images [N, H, W, C], uint8 or floats in [-1, 1], as one picture; see `to_grid` and `save_image`.
+
+    Raises UsageError for NaN, and for a picture of more than MOST_PIXELS pixels.
+    """
+    images = _pixels_or_floats(images)
+    if images.dtype != np.uint8 and np.isnan(images).any():
+        raise UsageError("images hold NaN; they must be uint8, or floats in [-1, 1].")
+    if images.ndim == 4 and images.size:
+        count, height, width = images.shape[:3]
+        check_size(count, height, width, columns, scale)
     return save_image(to_grid(images, columns, scale), path)
 
 
 def save_image(image: Tensor, path: str | os.PathLike[str]) -> pathlib.Path:
-    """Write one image [H, W, C], uint8 or floats in [-1, 1]."""
-    picture = _drop_grey_axis(as_pixels(image))
+    """Write one image [H, W, C], uint8 or floats in [-1, 1]. The suffix of the path, one of SUFFIXES, selects the format.
+
+    Raises UsageError for another suffix or another image.
+    """
+    suffix = suffix_of(path)
+    picture = _drop_grey_axis(_checked(image, 3, "[H, W, C]"))
     # Encode in memory first, so that a full disk fails only in the write.
-    encoded = imageio.imwrite("<bytes>", picture, extension=suffix_of(path))
+    encoded = imageio.imwrite("<bytes>", picture, extension=suffix)
     return files.replace(path, lambda temporary: temporary.write_bytes(encoded))
 
 
@@ -66,7 +104,10 @@ def save_animation(
     MP4 needs the extra `genlab[video]`. Its codec takes only even sizes, so odd sides are padded by one pixel.
     """
     path = pathlib.Path(path)
-    pictures = [as_pixels(frame) for frame in frames]
+    bounds.real("frames_per_second", frames_per_second, 0, 1000, above=True)
+    pictures = [_checked(frame, 3, "[H, W, C]") for frame in frames]
+    if len({picture.shape for picture in pictures}) != 1:
+        raise UsageError("an animation needs frames, all of one size.")
     if path.suffix.lower() == ".gif":
         stack = [_drop_grey_axis(picture) for picture in pictures]
         encoded = imageio.imwrite("<bytes>", stack, extension=".gif", duration=1000 / frames_per_second, loop=0)
@@ -106,9 +147,28 @@ def load_image(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def as_pixels(images: Tensor) -> np.ndarray:
-    """Convert floats in [-1, 1] to uint8; return uint8 unchanged."""
-    images = np.asarray(images)
+    """Convert floats in [-1, 1] to uint8; return uint8 unchanged. Raises UsageError for other types."""
+    images = _pixels_or_floats(images)
     return images if images.dtype == np.uint8 else to_pixels(images)
+
+
+def _pixels_or_floats(images: Tensor) -> np.ndarray:
+    """Return images as an array. Raises UsageError for other types than uint8 and floats."""
+    try:
+        images = np.asarray(images)
+    except ValueError:
+        raise UsageError("images are not an array; all of them must have one shape.") from None
+    if images.dtype != np.uint8 and images.dtype.kind != "f" and images.dtype.name != "bfloat16":
+        raise UsageError(f"images are {images.dtype}; they must be uint8, or floats in [-1, 1].")
+    return images
+
+
+def _checked(images: Tensor, dimensions: int, shape: str) -> np.ndarray:
+    """Return images as uint8. Raises UsageError for another number of dimensions or channels, and for empty ones."""
+    images = as_pixels(images)
+    if images.ndim != dimensions or not images.size or images.shape[-1] not in (1, 2, 3, 4):
+        raise UsageError(f"images have the shape {list(images.shape)}; it must be {shape} with C from 1 to 4.")
+    return images
 
 
 def interpolate(start: np.ndarray, end: np.ndarray, frames: int, spherical: bool) -> np.ndarray:

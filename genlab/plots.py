@@ -15,15 +15,19 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def axes(path: str | os.PathLike[str], width: float, height: float) -> Iterator[Axes]:
-    """Yield the axes of a figure, sized in inches, which is written to `path` (.png) at the end."""
+    """Yield the axes of a figure, sized in inches, which is written to `path` (.png) at the end.
+
+    Texts are drawn as they are: a dollar sign, as a name may have, begins no formula.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, drawn = pyplot.subplots(figsize=(width, height), layout="constrained")
-    try:
-        yield drawn
-        files.replace(path, lambda temporary: figure.savefig(temporary, dpi=120))
-    finally:
-        pyplot.close(figure)
+    with matplotlib.rc_context({"text.parse_math": False}):
+        figure, drawn = pyplot.subplots(figsize=(width, height), layout="constrained")
+        try:
+            yield drawn
+            files.replace(path, lambda temporary: figure.savefig(temporary, dpi=120))
+        finally:
+            pyplot.close(figure)

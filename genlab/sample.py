@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import math
 import pathlib
-import re
-import sys
+from collections.abc import Iterator
 from typing import Annotated
 
 import numpy as np
 import tyro
 
-from genlab import files, grids, pictures
-from genlab.errors import UsageError, closest, reported
+from genlab import bounds, command_line, files, grids, pictures
+from genlab.backend import in_parts
+from genlab.errors import UsageError, closest, listed, reported, say
+from genlab.models.base import GenerativeModel
 from genlab.run import FolderOptions, Run
 
 PROGRAM = "python -m genlab.sample"
+MOST_FILES = 1_000_000
+"""Files that --individual writes."""
+AT_ONCE = 1000
+"""Images that --individual draws at once."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,50 +57,44 @@ class Arguments(FolderOptions):
 
 def main(argv: list[str] | None = None) -> None:
     with reported(PROGRAM):
-        arguments = tyro.cli(Arguments, args=argv, prog=PROGRAM)
+        arguments = command_line.parse(Arguments, argv, PROGRAM)
         for path in draw(arguments):
-            print(path)
+            say(path)
 
 
 def draw(arguments: Arguments) -> list[pathlib.Path]:
-    """Draw what the arguments ask for. Return the paths of the files written."""
-    columns, seeds = _layout(arguments)
+    """Draw what the arguments ask for. Return the paths of the files written.
+
+    Raises UsageError for arguments that do not fit, or that ask for more than fits into memory, before anything is drawn.
+    """
+    columns, spans = _layout(arguments)
     between = _two_seeds(arguments.interpolate) if arguments.interpolate else None
-    if arguments.frames < 2:
-        raise UsageError(f"--frames {arguments.frames}: an animation needs at least 2.")
+    bounds.whole("--frames", arguments.frames, 2)
     if arguments.format not in ("gif", "mp4"):
-        raise UsageError(f"--format {arguments.format}: it must be gif or mp4.")
+        raise UsageError(f"--format {bounds.shown(arguments.format)}: it must be gif or mp4.")
+    array = None if arguments.array is None else files.arrays_path(arguments.array)
     run = arguments.opened(arguments.run)
     model = run.model
-    out = pathlib.Path(arguments.out)
-    vectors = not model.spec.is_image
-    if vectors and (between or arguments.individual):
+    if not model.spec.is_image and (between or arguments.individual):
         raise UsageError(f"{run.name} draws points, not images: use --array instead of --interpolate and --individual.")
     label = class_number(run, arguments.label) if arguments.label is not None else None
-    suffix = "" if label is None else f"-label{run.config.dataset['class_names'][label]}"
+    name = _name(run, label)
+    out = pathlib.Path(arguments.out)
     if between:
-        return [_animation(run, between, label, suffix, arguments, out)]
-    if seeds is None:
-        count, columns = pictures.layout(model)
-        if label is not None:
-            count, columns = 64, 8
-        seeds = list(range(arguments.seed, arguments.seed + count))
-    latents = model.sample_latents(seeds)
-    labels = model.default_labels(seeds) if label is None else np.full(len(seeds), label)
-    drawn = model.sample(latents, labels).numpy()
-    if arguments.array is not None:
-        arrays = {"images": drawn if vectors else grids.as_pixels(drawn), "latents": np.asarray(latents)}
-        arrays |= {"seeds": np.asarray(seeds)} | ({} if labels is None else {"labels": labels})
-        return [files.write_arrays(arguments.array, arrays)]
-    if arguments.individual:
-        return [
-            grids.save_image(image, out / f"{run.name}{suffix}" / f"seed{seed:04d}.png")
-            for seed, image in zip(seeds, drawn, strict=True)
-        ]
-    real = run.data().images if vectors else None
-    return [
-        grids.save_image(pictures.samples(drawn, columns, real), out / f"{run.name}{suffix}-{_seeds_label(seeds)}.png")
-    ]
+        return [_animation(model, between, label, arguments, out / name)]
+    if spans is None:
+        count, columns = (64, 8) if label is not None else pictures.layout(model)
+        spans = _from(arguments.seed, count)
+    if arguments.individual and array is None:
+        return list(_individual(model, spans, label, out / name))
+    _check_size(model, spans, columns if array is None else None, array is not None)
+    seeds = _seeds(spans)
+    latents, labels, drawn = _drawn(model, seeds, label)
+    if array is not None:
+        arrays = {"images": drawn, "latents": latents, "seeds": seeds}
+        return [files.write_arrays(array, arrays | ({} if labels is None else {"labels": labels}))]
+    real = None if model.spec.is_image else run.data().images
+    return [grids.save_image(pictures.samples(drawn, columns, real), out / f"{name}-{_seeds_label(spans)}.png")]
 
 
 def class_number(run: Run, text: str) -> int:
@@ -103,69 +104,124 @@ def class_number(run: Run, text: str) -> int:
         raise UsageError(f"--label: {run.config.model} draws without labels. Use a conditional model, such as cgan.")
     if text in names:
         return names.index(text)
-    if text.isdigit() and int(text) < len(names):
-        return int(text)
-    raise UsageError(f"--label {text}: the classes of {run.name} are {', '.join(names)}{closest(text, names)}")
+    number = bounds.parsed(text, len(names) - 1)
+    if number is None:
+        raise UsageError(
+            f"--label {bounds.shown(text)}: the classes of {run.name} are {listed(names)}{closest(text[:80], names)}"
+        )
+    return number
+
+
+def _name(run: Run, label: int | None) -> str:
+    """Return the first part of the names of files and folders: the run, and the class if one was asked for."""
+    name = files.file_name(run.name)
+    return name if label is None else f"{name}-label{files.file_names(run.config.dataset['class_names'])[label]}"
+
+
+def _drawn(
+    model: GenerativeModel, seeds: np.ndarray, label: int | None
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+    """Return latents [N, latent], labels [N] or None, and samples: uint8 images [N, H, W, C], or vectors [N, D]."""
+    labels = model.default_labels(seeds) if label is None else np.full(len(seeds), label)
+
+    def part(seeds: np.ndarray, *labels: np.ndarray) -> list[np.ndarray]:
+        latents = model.sample_latents(seeds)
+        drawn = model.sample(latents, *labels).numpy()
+        return [np.asarray(latents), grids.as_pixels(drawn) if model.spec.is_image else drawn]
+
+    latents, drawn = in_parts(part, seeds, *([] if labels is None else [labels]))
+    return latents, labels, drawn
+
+
+def _individual(
+    model: GenerativeModel, spans: list[range], label: int | None, folder: pathlib.Path
+) -> Iterator[pathlib.Path]:
+    """Draw and write one image per seed, a part at a time."""
+    count = _count(spans)
+    if count > MOST_FILES:
+        raise UsageError(f"--individual: {count:,} files were asked for; at most {MOST_FILES:,} are written.")
+    every = _seeds(spans)
+    for start in range(0, count, AT_ONCE):
+        seeds = every[start : start + AT_ONCE]
+        for seed, image in zip(seeds, _drawn(model, seeds, label)[2], strict=True):
+            yield grids.save_image(image, folder / f"seed{seed:04d}.png")
 
 
 def _animation(
-    run: Run, seeds: tuple[int, int], label: int | None, suffix: str, arguments: Arguments, out: pathlib.Path
+    model: GenerativeModel, seeds: tuple[int, int], label: int | None, arguments: Arguments, stem: pathlib.Path
 ) -> pathlib.Path:
-    model = run.model
+    height, width = grids.picture_size(1, *model.spec.shape[:2])
+    if arguments.frames > (most := grids.MOST_PIXELS // (height * width)):
+        raise UsageError(
+            f"--frames {arguments.frames:,}: at most {most:,} frames of {height}x{width} pixels are animated."
+        )
     start, end = np.asarray(model.sample_latents(seeds))
     latents = grids.interpolate(start, end, arguments.frames, model.prior.is_spherical)
     # All frames have one class: an animation between classes would jump.
     own = model.default_labels(seeds)
-    labels = None if own is None else np.full(arguments.frames, own[0] if label is None else label)
-    frames = [grids.to_grid(image[np.newaxis]) for image in model.sample(latents, labels).numpy()]
-    name = f"{run.name}{suffix}-seeds{seeds[0]}to{seeds[1]}.{arguments.format}"
-    return grids.save_animation(frames, out / name, frames_per_second=20)
+    labels = [] if own is None else [np.full(arguments.frames, own[0] if label is None else label)]
+    drawn = in_parts(lambda *part: grids.as_pixels(model.sample(*part).numpy()), latents, *labels)
+    path = stem.with_name(f"{stem.name}-seeds{seeds[0]}to{seeds[1]}.{arguments.format}")
+    return grids.save_animation((grids.to_grid(image[np.newaxis]) for image in drawn), path, frames_per_second=20)
 
 
-def _layout(arguments: Arguments) -> tuple[int | None, list[int] | None]:
+def _check_size(model: GenerativeModel, spans: list[range], columns: int | None, as_array: bool) -> None:
+    """Raise UsageError if the samples, or the grid of them, would take more memory than is allowed."""
+    count, shape = _count(spans), model.spec.shape
+    if model.spec.is_image and not as_array:
+        grids.check_size(count, shape[0], shape[1], columns)
+    each = math.prod(shape) * (1 if model.spec.is_image else 4) + 4 * model.latent_size + 16
+    if count > (most := files.MOST_BYTES // each):
+        raise UsageError(
+            f"{count:,} samples were asked for, and at most {most:,} of this size are drawn at once. For more images, type "
+            "python -m genlab.data shard run:RUN FOLDER --count COUNT."
+        )
+
+
+def _layout(arguments: Arguments) -> tuple[int | None, list[range] | None]:
     """Return the columns of the grid (None: nearly square) and the seeds (None: as many as the model's grid shows)."""
     columns, cells = None, None
     if arguments.grid is not None:
-        match = re.fullmatch(r"(\d+)x(\d+)", arguments.grid)
-        if not match or int(match[1]) * int(match[2]) == 0:
+        columns, rows = bounds.pair("--grid", arguments.grid, "x", bounds.LARGEST, "COLUMNSxROWS, like 8x8")
+        cells = columns * rows
+        if cells == 0:
             raise UsageError(f"--grid {arguments.grid}: it must be COLUMNSxROWS, like 8x8.")
-        columns, cells = int(match[1]), int(match[1]) * int(match[2])
-    count = cells if arguments.count is None else arguments.count
-    if count is not None and count < 1:
-        raise UsageError(f"--count {count}: it must be at least 1.")
-    if arguments.seed < 0:
-        raise UsageError(f"--seed {arguments.seed}: it must be at least 0.")
+    count = cells if arguments.count is None else bounds.whole("--count", arguments.count, 1)
+    bounds.whole("--seed", arguments.seed, 0, bounds.LARGEST_SEED)
     if arguments.seeds is not None:
-        seeds = _parse_seeds(arguments.seeds)
+        spans = bounds.spans("--seeds", arguments.seeds)
     elif count is None:
         return None, None
     else:
-        seeds = list(range(arguments.seed, arguments.seed + count))
-    if cells is not None and len(seeds) > cells:
-        raise UsageError(f"--grid {arguments.grid} holds {cells} images, and {len(seeds)} were asked for.")
-    return columns, seeds
+        spans = _from(arguments.seed, count)
+    if cells is not None and _count(spans) > cells:
+        raise UsageError(f"--grid {arguments.grid} holds {cells:,} images, and {_count(spans):,} were asked for.")
+    return columns, spans
 
 
-def _parse_seeds(text: str) -> list[int]:
-    seeds: list[int] = []
-    for part in text.split(","):
-        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())
-        if not match or (match[2] and int(match[2]) < int(match[1])):
-            raise UsageError(f"--seeds {text}: it must be numbers and increasing ranges, like 0-15,40.")
-        seeds.extend(range(int(match[1]), int(match[2] or match[1]) + 1))
-    return seeds
+def _from(seed: int, count: int) -> list[range]:
+    """Return consecutive seeds."""
+    bounds.whole("the last seed", seed + count - 1, 0, bounds.LARGEST_SEED)
+    return [range(seed, seed + count)]
+
+
+def _seeds(spans: list[range]) -> np.ndarray:
+    """Return all seeds, int64. The end of a span may be one more than that type holds."""
+    return np.concatenate([span.start + np.arange(span.stop - span.start, dtype=np.int64) for span in spans])
+
+
+def _count(spans: list[range]) -> int:
+    return sum(span.stop - span.start for span in spans)  # the length of a range has a limit
 
 
 def _two_seeds(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d+):(\d+)", text)
-    if not match:
-        raise UsageError(f"--interpolate {text}: it must be two seeds A:B, like 3:7.")
-    return int(match[1]), int(match[2])
+    return bounds.pair("--interpolate", text, ":", bounds.LARGEST_SEED, "two seeds A:B, like 3:7")
 
 
-def _seeds_label(seeds: list[int]) -> str:
-    return f"seed{seeds[0]}" if seeds == list(range(seeds[0], seeds[0] + len(seeds))) else f"seeds{len(seeds)}"
+def _seeds_label(spans: list[range]) -> str:
+    consecutive = all(before.stop == after.start for before, after in itertools.pairwise(spans))
+    return f"seed{spans[0].start}" if consecutive else f"seeds{_count(spans)}"
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -102,15 +102,3 @@ def test_exit_status_4_is_of_the_corrected_p_value(settings, status, own_run, mo
     else:
         code, message = fails(lambda: augment.main([str(run.path), "--steps", "1"]), capsys)
         assert code == status and "make the classifier worse" in message
-
-
-def test_wrong_input(own_run, capsys):
-    own_run("gan")
-    for arguments, words in (
-        ([], "draws without"),
-        (["--per-class", "x"], "must be numbers"),
-        (["--data", "nowhere"], "no such data set"),
-        (["--fraction", "0"], "above 0"),
-    ):
-        code, message = fails(lambda arguments=arguments: augment.main(arguments), capsys)
-        assert code == 2 and words in message

@@ -219,21 +219,6 @@ def test_the_best_of_the_candidates_is_taken(select):
     assert greys[0] > 0.4 if select == "discriminator" else greys[0] < -0.4
 
 
-@pytest.mark.parametrize(
-    ("settings", "words"),
-    [
-        ({"mode": "replase"}, "did you mean replace"),
-        ({"fraction": 1.5}, "fraction must be from 0 to 1"),
-        ({"candidates": 4}, "go together"),
-        ({"candidates": 4, "select": "discriminator"}, "has no discriminator"),
-        ({"mode": "perturb"}, "needs a run with an encoder"),
-    ],
-)
-def test_settings_that_do_not_fit(settings, words):
-    with pytest.raises(genlab.UsageError, match=words):
-        augmenter(**settings)
-
-
 def test_wrong_batches_are_explained(small_run):
     images, labels, _ = batch()
     with pytest.raises(genlab.UsageError, match="tell the Augmenter their value_range"):

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from genlab import files
+from genlab.errors import GenlabError
 from genlab.evaluate import comparison
 from genlab.export import model_card
 
@@ -134,6 +136,37 @@ def test_the_model_card_says_what_was_found(own_run):
         kept["settings"][0]["accuracy"] = {name: values[:seeds] for name, values in accuracy.items()}
         (run.path / "augment.json").write_text(json.dumps(kept))  # as it was written with the plain t-test
         assert words in model_card.text(run)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"settings": {}}, "dict is not a list"),
+        ({"tested_on": 0}, "nothing was tested"),
+        ({"tested_on": 10**15}, "not those of 1,000,000,000,000,000 test images"),
+        ({"accuracy": {"real": [0.5]}}, "'generated'"),
+        ({"accuracy": {"real": [0.5], "generated": []}}, "different numbers of seeds"),
+        ({"accuracy": {"real": ["a"], "generated": ["b"]}}, "is neither float or int"),
+        ({"recall": {"real": [["many"]]}}, "did not match"),
+        ({"right": {"real": ["!!!!"], "generated": ["!!!!"]}}, None),
+        ({"right": {"real": ["A" * 8], "generated": ["A" * 8]}}, "not those of 12 test images"),
+    ],
+    ids=str,
+)
+def test_a_stored_study_that_was_changed_is_not_read(change, words, tmp_path):
+    setting = {"images": 20, "accuracy": {"real": [0.5], "generated": [0.5]}}
+    setting["right"] = {name: [comparison.packed(np.ones(12, bool))] for name in PAIR}
+    right = {"data": "digits", "tested_on": 12, "settings": [setting]}
+    path = files.write_json(tmp_path / "augment.json", right)
+    assert comparison.read(path, *PAIR)[2][0].gain == 0
+    setting |= {name: value for name, value in change.items() if name in setting or name == "recall"}
+    files.write_json(path, right | {name: value for name, value in change.items() if name in right})
+    if words is None:  # answers that are not base64 matter to a p-value alone
+        assert comparison.read(path, *PAIR)[2][0].p is None
+        return
+    with pytest.raises(GenlabError, match=words) as refused:
+        comparison.read(path, *PAIR)
+    assert "augment.json cannot be read" in str(refused.value) and "\n" not in str(refused.value)
 
 
 def test_which_images_were_right_survives_json():

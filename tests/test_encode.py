@@ -7,7 +7,6 @@ import json
 
 import numpy as np
 import pytest
-from conftest import fails
 from PIL import Image
 
 import genlab
@@ -97,18 +96,3 @@ def test_plots_of_every_size_of_codes(latent_size, projection, tmp_path):
     codes = np.random.default_rng(0).normal(size=(60, latent_size))
     encode.plot(codes, np.arange(60) % 3, ("a", "b", "c"), projection, tmp_path / "codes.png")
     assert (tmp_path / "codes.png").stat().st_size > 5000
-
-
-def test_wrong_input(encoding, own_run, capsys, tmp_path):
-    path = str(encoding.path)
-    assert "--bits 17: it must be 1 to 16, or 32" in fails(lambda: encode.main([path, "--bits", "17"]), capsys)[1]
-    assert "no validation images" in fails(lambda: encode.main([path, "--split", "validation"]), capsys)[1]
-    (tmp_path / "codes.npz").write_bytes(b"nothing")
-    message = fails(lambda: encode.main([path, "--decode", str(tmp_path / "codes.npz")]), capsys)[1]
-    assert "not a file of codes" in message
-    codec.quantize(np.zeros((2, 6), np.float32), 8).save(tmp_path / "codes.npz", run="another", step=7)
-    message = fails(lambda: encode.main([path, "--decode", str(tmp_path / "codes.npz")]), capsys)[1]
-    assert "encoded by step 7 of another" in message
-    own_run("gan")
-    status, message = fails(lambda: encode.main([]), capsys)
-    assert status == 2 and "has no encoder: train an autoencoder or a vae" in message

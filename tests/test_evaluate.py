@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import types
 
@@ -12,6 +13,7 @@ import pytest
 from conftest import TINY, fails
 
 import genlab
+from genlab import files
 from genlab.backend import keras, tf
 from genlab.data import stacked
 from genlab.data.spec import DataSpec
@@ -291,20 +293,61 @@ def test_points_are_measured_by_their_modes(own_run):
     assert metrics["modes"].floor == 8 and metrics["high_quality"].floor == pytest.approx(0.989, abs=0.02)
 
 
+def stored(path):
+    """A run of which evaluation.json alone is read."""
+    return types.SimpleNamespace(name="stored", path=path)
+
+
+def test_metrics_that_are_not_finite_are_stored_as_valid_json(tmp_path):
+    infinite = {"class_kl": evaluation.Metric(math.inf, 0.5), "psnr": evaluation.Metric(math.nan, None, -math.inf)}
+    found = evaluation.Evaluation("a", "cgan", 1, {"data": "digits"}, infinite, {})
+    path = files.write_json(tmp_path / "evaluation.json", found.to_json())
+
+    def refuse(word):
+        raise ValueError(f"{word} is no JSON")
+
+    content = json.loads(path.read_text(), parse_constant=refuse)
+    assert content["metrics"]["class_kl"] == {"value": "Infinity", "floor": 0.5, "spread": None}
+    assert content["metrics"]["psnr"] == {"value": "NaN", "floor": None, "spread": "-Infinity"}
+    again = evaluation.read(stored(tmp_path))
+    assert again.metrics["class_kl"] == infinite["class_kl"] and math.isnan(again.metrics["psnr"].value)
+    # Early versions wrote these words without quotes, and metrics under another key.
+    path.write_text(path.read_text().replace('"Infinity"', "Infinity").replace('"metrics"', '"figures"'))
+    assert evaluation.read(stored(tmp_path)).metrics["class_kl"].value == math.inf
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"metrics": [1]},
+        {"metrics": {"kl": {"value": "many"}}},
+        {"metrics": {"kl": {"value": None}}},
+        {"metrics": {"kl": 3}},
+        {"step": "two"},
+        {"protocol": None},
+        {"more": 1},
+    ],
+    ids=str,
+)
+def test_an_evaluation_of_other_types_is_not_read(change, tmp_path):
+    right = {"run": "a", "model": "cgan", "step": 1, "protocol": {}, "metrics": {}, "facts": {}}
+    (tmp_path / "evaluation.json").write_text(json.dumps(right))
+    assert evaluation.read(stored(tmp_path)).step == 1
+    (tmp_path / "evaluation.json").write_text(json.dumps(right | change))
+    with pytest.raises(genlab.GenlabError, match=r"evaluation\.json cannot be read"):
+        evaluation.read(stored(tmp_path))
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
         (["--samples", "20"], "needs more than 64 images"),
-        (["--samples", "1"], "at least 2"),
-        (["--extractor", "nowhere.keras"], "no such file"),
-        (["--extractor", "text.keras"], "cannot read"),
         (["--extractor", "colour.keras"], "takes 2 channels"),
         (["--checkpoint", "3"], "steps 0, 4"),
         (["--checkpoint", "best"], "--evaluate-every"),
     ],
 )
 def test_wrong_input(conditional, capsys, tmp_path, flags, words):
-    (tmp_path / "text.keras").write_text("no model")
     keras.Sequential([keras.Input((28, 28, 2)), keras.layers.Flatten()]).save("colour.keras")
     status, message = fails(lambda: evaluate.main([str(conditional.path), *flags]), capsys)
     assert status == 2 and words in message, message
@@ -331,8 +374,57 @@ def test_the_classifier_is_trained_once_and_kept(small_images, monkeypatch):
     monkeypatch.setattr(extractors.classifier, "train", lambda *arguments: real(*arguments, epochs=0.5))
     first = extractors.load("auto", dataset)
     assert first.name == "classifier" and first.accuracy > 0.9 and first.num_classes == 3
-    monkeypatch.setattr(extractors.classifier, "train", None)
-    assert extractors.load("classifier", dataset).sha256 == first.sha256
+    with monkeypatch.context() as patch:
+        patch.setattr(extractors.classifier, "train", None)
+        assert extractors.load("classifier", dataset).sha256 == first.sha256
+    (path,) = files.cache_folder().iterdir()
+    content, trained = path.read_bytes(), []
+    monkeypatch.setattr(extractors.classifier, "train", lambda *_: trained.append(1) or first.network)
+    for change in (
+        lambda: path.write_bytes(content[:5000]),
+        lambda: path.write_bytes(b""),
+        lambda: build([3, 4]).save(path),  # the classifier of other data
+    ):
+        change()
+        extractors.load("classifier", dataset)
+        assert extractors.load("classifier", dataset).sha256 == first.sha256  # written again
+    assert len(trained) == 3
+
+
+def build(outputs):
+    """A small classifier with outputs of these sizes."""
+    images = keras.Input((12, 10, 1))
+    flat = keras.layers.Flatten()(images)
+    return keras.Model(images, [keras.layers.Dense(size)(flat) for size in outputs])
+
+
+@pytest.mark.parametrize(
+    ("network", "words"),
+    [
+        (lambda: build([3, 1]), r"its outputs must be features \[B, ...\] and, if any, logits \[B, K\]"),
+        (lambda: build([3, 4, 5]), "has 1 inputs and 3 outputs"),
+        (lambda: keras.Sequential([keras.Input((12, 10)), keras.layers.Flatten()]), "it must have one input, images"),
+        (
+            lambda: keras.Sequential([keras.Input((12, 10, 1)), keras.layers.Lambda(lambda x: x)]),
+            "it names keras.layers",
+        ),
+        (
+            lambda: keras.Sequential([keras.Input((None, None, 1)), keras.layers.Conv2D(2, 30, strides=2)]),
+            "cannot be applied to images of 12x10x1",
+        ),
+        (
+            lambda: keras.Sequential(
+                [keras.Input((12, 10, 1)), keras.layers.Rescaling(3e38), keras.layers.Rescaling(3e38)]
+            ),
+            "features that are not finite",
+        ),
+    ],
+)
+def test_an_extractor_that_does_not_fit_is_explained(network, words, small_images):
+    network().save("mine.keras")
+    dataset = genlab.data.load(small_images[0])
+    with pytest.raises(genlab.GenlabError, match=words):
+        extractors.load("mine.keras", dataset)(dataset.images)
 
 
 def test_inception_resizes_repeats_grey_and_names_itself():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pathlib
 import subprocess
 import sys
 
@@ -17,6 +18,7 @@ from genlab.export import __main__ as export
 from genlab.export import formats
 
 FORMATS = ("keras", "savedmodel", "litert", "litert-float16", "litert-int8", "onnx")
+STORED = pathlib.Path(__file__).parent / "stored" / "runs" / "00000-cgan-digits"
 WITHOUT_GENLAB = "import sys; sys.modules['genlab'] = None\n"
 
 
@@ -162,6 +164,77 @@ def test_command_replaces_an_earlier_export(conditional, tmp_path, capsys):
     names = sorted(path.name for path in (tmp_path / "model").iterdir())
     assert names == ["MODEL_CARD.md", "decoder.keras", "grid.png", "metadata.json"]
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.fixture
+def exported():
+    """A run, and a folder with an export of it and files of the user's."""
+    run, folder = genlab.load(STORED), pathlib.Path("model")
+    formats.export(run, ["keras"], folder)
+    (folder / "notes.txt").write_text("mine")
+    (folder / "saved_models").mkdir()
+    (folder / "saved_models" / "other.keras").write_bytes(b"mine")
+    return run, folder
+
+
+def contents(folder):
+    """The files in a folder, by name."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_exporting_again_leaves_what_lies_beside(exported):
+    run, folder = exported
+    formats.export(run, ["savedmodel"], folder)
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"saved_model", "metadata.json", "MODEL_CARD.md", "grid.png", "notes.txt", "saved_models"}
+    assert (folder / "notes.txt").read_text() == "mine"
+    formats.export(run, ["keras"], folder)  # the SavedModel is a folder that genlab wrote
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"decoder.keras", "metadata.json", "MODEL_CARD.md", "grid.png", "notes.txt", "saved_models"}
+    assert (folder / "saved_models" / "other.keras").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("name", ["decoder.keras", "MODEL_CARD.md", "grid.png", "decoder.onnx", "saved_model"])
+def test_a_file_that_genlab_did_not_write_is_not_replaced(exported, name):
+    run, folder = exported
+    if name == "saved_model":
+        (folder / name).mkdir()
+        (folder / name / "mine.txt").write_text("mine")
+    else:
+        with (folder / name).open("ab") as file:
+            file.write(b"mine")
+    before = contents(folder)
+    with pytest.raises(genlab.UsageError, match=rf"has {name}, .*Move them away, or choose another folder"):
+        formats.export(run, ["keras", "onnx", "savedmodel"], folder)
+    assert contents(folder) == before
+
+
+def test_a_file_added_to_a_saved_model_is_not_removed():
+    folder, _ = formats.export(genlab.load(STORED), ["savedmodel"], "model")
+    (folder / "saved_model" / "empty.txt").touch()  # changes no hash
+    with pytest.raises(genlab.UsageError, match="has saved_model, changed since"):
+        formats.export(genlab.load(STORED), ["keras"], folder)
+    assert (folder / "saved_model" / "empty.txt").exists()
+
+
+@pytest.mark.parametrize("at", range(0, 8, 2))
+def test_a_failed_export_leaves_the_earlier_one_whole(exported, at, monkeypatch):
+    run, folder = exported
+    before, renamed, calls = contents(folder), pathlib.Path.rename, iter(range(100))
+
+    def rename(self, target):
+        if next(calls) == at:
+            raise OSError(28, "No space left on device")
+        return renamed(self, target)
+
+    monkeypatch.setattr(pathlib.Path, "rename", rename)
+    with pytest.raises(OSError):
+        formats.export(run, ["keras"], folder)
+    assert contents(folder) == before and [path for path in folder.iterdir() if path.name.startswith(".")] == []
+    with pytest.raises(OSError):
+        monkeypatch.setattr(formats.model_card, "text", lambda *_: exec("raise OSError(28, 'full')"))
+        formats.export(run, ["keras"], "new/model")
+    assert not pathlib.Path("new/model").exists()
 
 
 def test_points_are_exported(own_run):

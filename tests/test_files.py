@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import typing
 
+import numpy as np
 import pytest
 
-from genlab import errors, files
+from genlab import errors, files, npy
 
 
 class Index(typing.TypedDict):
@@ -76,6 +78,36 @@ def test_any_text_becomes_a_file_name(text, name, tmp_path):
     assert files.file_name(text) == name
     (tmp_path / files.file_name(text)).touch()
     assert [path.parent for path in tmp_path.iterdir()] == [tmp_path]
+
+
+def test_names_become_different_file_names():
+    names = ["a/b", "a-b", "A b", "", "..", "a-b-0", "one"]
+    found = files.file_names(names)
+    assert found == ["a-b-0-0", "a-b-1", "A-b-2", "unnamed-3", "unnamed-4", "a-b-0", "one"]
+    assert len({name.casefold() for name in found}) == len(names)
+    assert len(files.file_name("日" * 300).encode()) <= files.LONGEST_NAME
+
+
+def test_arrays_are_read_without_objects_and_written_to_files(tmp_path):
+    path = files.write_arrays(tmp_path / "some.thing", {"a": np.arange(3)})
+    assert path.name == "some.thing.npz"
+    np.testing.assert_array_equal(npy.read(path)["a"], [0, 1, 2])
+    for name in (tmp_path, tmp_path / "..", "."):
+        with pytest.raises(errors.UsageError, match="is a folder; name a file"):
+            files.write_arrays(name, {"a": np.arange(3)})
+    np.savez(path, a=np.array([{}], object))
+    whole = path.read_bytes()
+    for content in (whole, whole[:100], b"", b"PK\x03\x04"):
+        path.write_bytes(content)
+        with pytest.raises(errors.GenlabError, match="cannot be read as arrays") as refused:
+            npy.read(path)
+        assert "\n" not in str(refused.value)
+
+
+def test_json_is_written_without_numbers_that_it_lacks(tmp_path):
+    content = {"a": [1, 2.5, math.inf], "b": {"c": (math.nan, -math.inf)}, "d": None, "e": True}
+    written = json.loads(files.write_json(tmp_path / "some.json", content).read_text())
+    assert written == {"a": [1, 2.5, "Infinity"], "b": {"c": ["NaN", "-Infinity"]}, "d": None, "e": True}
 
 
 def test_text_cannot_control_the_terminal(monkeypatch):

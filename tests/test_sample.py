@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import functools
+import json
+import pathlib
+import shutil
+
 import imageio.v3 as imageio
 import numpy as np
-import pytest
 from conftest import fails
 
 import genlab
+from genlab import run as runs
 from genlab import sample
+
+STORED = pathlib.Path(__file__).parent / "stored" / "runs" / "00000-cgan-digits"
 
 
 def draw(trained, *flags):
@@ -76,26 +83,50 @@ def test_spherical_interpolation_keeps_the_norm():
     np.testing.assert_allclose(straight[1], [0.5, 0.5, 0], atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("flags", "words"),
-    [
-        (["--count", "0"], "--count 0"),
-        (["--count", "-3"], "--count -3"),
-        (["--seed", "-1"], "--seed -1"),
-        (["--seeds", "5-2"], "--seeds 5-2"),
-        (["--grid", "8by8"], "--grid 8by8"),
-        (["--grid", "2x2", "--count", "5"], "holds 4 images, and 5"),
-        (["--interpolate", "3"], "two seeds A:B"),
-        (["--interpolate", "3:4", "--frames", "1"], "--frames 1"),
-        (["--label", "7"], "without labels"),
-        (["--run", "no-such-run"], "no run 'no-such-run'"),
-        (["--frmes", "3"], "--frames"),
-    ],
-)
-def test_wrong_input(trained, capsys, flags, words):
-    status, message = fails(lambda: draw(trained, *flags), capsys)
-    assert status == 2
-    assert words in " ".join(message.split())
+def test_classes_of_any_name_are_drawn_into_the_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(runs, "open", functools.cache(runs.open))  # one model draws all
+    run = genlab.load(shutil.copytree(STORED, pathlib.Path("runs") / STORED.name))
+    names = ["../../up", "T-shirt/top", "a b", "a-b", "A-B", "..", "", "\x1b[2J", "/etc", "日" * 100]
+    settings = json.loads((run.path / "config.json").read_text())
+    settings["dataset"]["class_names"] = names
+    (run.path / "config.json").write_text(json.dumps(settings))
+    before = {path for path in tmp_path.rglob("*") if path.is_file()}
+    for number in range(10):
+        sample.main(["--label", str(number), "--count", "1", "--out", "drawn"])
+    sample.main(["--label", "T-shirt/top", "--seeds", "5", "--individual", "--out", "drawn"])
+    assert "\x1b" not in capsys.readouterr().out
+    written = {path for path in tmp_path.rglob("*") if path.is_file()} - before
+    assert len(written) == 11  # no class overwrites another one
+    labels = ["up", "T-shirt-top", "a-b-2", "a-b-3", "A-B-4", "unnamed-5", "unnamed-6", "2J", "etc", "日" * 26]
+    expected = {f"drawn/{run.name}-label{label}-seed0.png" for label in labels}
+    expected |= {f"drawn/{run.name}-labelT-shirt-top/seed0005.png"}
+    assert {str(path.relative_to(tmp_path)) for path in written} == expected
+
+
+def test_a_full_disk_leaves_the_earlier_array(trained, monkeypatch, capsys):
+    draw(trained, "--seeds", "3", "--array", "some.npz")
+    before = pathlib.Path("some.npz").read_bytes()
+
+    def full(file, **_):
+        pathlib.Path(file).write_bytes(b"half")
+        raise OSError(28, "No space left on device", str(file))
+
+    monkeypatch.setattr(np, "savez_compressed", full)
+    capsys.readouterr()
+    status, message = fails(lambda: draw(trained, "--seeds", "4", "--array", "some.npz"), capsys)
+    assert status == 1 and "the disk is full" in message
+    assert pathlib.Path("some.npz").read_bytes() == before and [each.name for each in pathlib.Path().iterdir()] == [
+        "some.npz"
+    ]
+
+
+def test_seeds_of_64_bits_and_in_parts(trained):
+    first, last = 2**63 - 2, 2**63 - 1
+    draw(trained, "--seeds", f"{first}-{last},7", "--array", "large")
+    with np.load("large.npz") as arrays:
+        assert list(arrays["seeds"]) == [first, last, 7]
+        image = trained.model.sample(trained.model.sample_latents([last]))
+        np.testing.assert_array_equal(arrays["images"][1:2], genlab.grids.as_pixels(image))
 
 
 def test_no_run_yet(capsys):
@@ -112,8 +143,6 @@ def test_a_run_without_a_checkpoint(trained, tmp_path, capsys):
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path, trained, capsys):
-    import shutil
-
     folder = tmp_path / trained.name
     shutil.copytree(trained.path, folder)
     damaged = next(folder.glob("checkpoints/step-6.data*"))

@@ -106,12 +106,7 @@ def test_the_command_writes_metrics_and_plot(encoding, capsys):
     assert (encoding.path / "transfer.png").stat().st_size > 5000
 
 
-def test_wrong_input(encoding, small_run, capsys):
-    path = str(encoding.path)
-    assert "must be numbers or all" in fails(lambda: main([path, "--labels", "few"]), capsys)[1]
-    assert "from 10 to" in fails(lambda: main([path, "--labels", "5"]), capsys)[1]
-    status, message = fails(lambda: main([path, "--layers", "dwn*"]), capsys)
-    assert status == 2 and "no layer is named 'dwn*'" in message
+def test_points_have_no_backbone(small_run, capsys):
     run = small_run("gan", "ring")
     assert "not images" in fails(lambda: main([str(run.path)]), capsys)[1]
 

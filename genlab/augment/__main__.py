@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 
-import tyro
-
+from genlab import bounds, command_line
 from genlab.backend import Network
-from genlab.errors import Harmful, UsageError, console_log, reported
+from genlab.errors import Harmful, UsageError, console_log, reported, say
 from genlab.run import RunOptions
 
 PROGRAM = "python -m genlab.augment"
@@ -29,7 +27,7 @@ class Arguments(RunOptions):
     data: str = ""
     """Real images with labels; by default the run's training data."""
     per_class: str = ""
-    """Numbers of real training images per class, like 20,50,100. By default all."""
+    """Numbers of real training images per class, like 20,50,100 or 20,all. By default all."""
     seeds: int = 5
     """Trainings per condition, at least 3 for a verdict; the test for significance uses their variance."""
     fraction: float = 0.5
@@ -45,24 +43,14 @@ class Arguments(RunOptions):
 
 def main(argv: list[str] | None = None) -> None:
     with reported(PROGRAM):
-        arguments = tyro.cli(Arguments, args=sys.argv[1:] if argv is None else argv, prog=PROGRAM)
-        counts = _counts(arguments.per_class)
-        if arguments.seeds < 1 or arguments.steps < 1 or not 0 < arguments.fraction <= 1:
-            raise UsageError("--seeds and --steps must be at least 1, and --fraction above 0 and at most 1.")
+        arguments = command_line.parse(Arguments, argv, PROGRAM)
+        counts = bounds.counts("--per-class", arguments.per_class or "all")
+        bounds.whole("--seeds", arguments.seeds, 1)
+        bounds.whole("--steps", arguments.steps, 1)
+        bounds.whole("--candidates", arguments.candidates, 1)
+        bounds.real("--fraction", arguments.fraction, 0, 1, above=True)
         with console_log():
             _study(arguments, counts)
-
-
-def _counts(text: str) -> list[int | None]:
-    if not text:
-        return [None]
-    try:
-        counts: list[int | None] = [int(word) for word in text.split(",")]
-    except ValueError:
-        raise UsageError(f"--per-class {text}: it must be numbers, like 20,50,100.") from None
-    if min(count for count in counts if count is not None) < 1:
-        raise UsageError(f"--per-class {text}: each number must be at least 1.")
-    return counts
 
 
 def _study(arguments: Arguments, counts: list[int | None]) -> None:
@@ -77,6 +65,7 @@ def _study(arguments: Arguments, counts: list[int | None]) -> None:
     classes = dataset.spec.num_classes
     if classes != run.model.spec.num_classes:
         raise UsageError(f"{dataset.name} has {classes} classes; the run draws {run.model.spec.num_classes}.")
+    study.check_counts(real[1], classes, counts)
     # The run's default scorer has seen all labels, so the study trains one with the labels of each setting instead.
     by_classifier = arguments.select == "classifier"
     source = TrainedDecoder.of_run(run, "none" if by_classifier else arguments.select)
@@ -91,7 +80,7 @@ def _study(arguments: Arguments, counts: list[int | None]) -> None:
         return augment.generate(count)
 
     seen = run.config.dataset["train_images"]
-    largest = max((count or 0) for count in counts) * classes or len(real[0])
+    largest = len(real[0]) if None in counts else classes * max(count for count in counts if count is not None)
     settings = study.study(
         selected if by_classifier else augment.generate(count),
         real,
@@ -106,15 +95,15 @@ def _study(arguments: Arguments, counts: list[int | None]) -> None:
         run, dataset, settings, name="augment", images=COUNTED, pair=PAIR, arguments=arguments, generator_saw=seen
     )
     if seen > largest:
-        print(
+        say(
             f"The generator was trained on {seen:,} images, more than these classifiers. So this is its value to someone who "
             "has the trained generator and few images, not what it learns from those few."
         )
     found = comparison.differences(settings, *PAIR)
     for setting, each in zip(settings, found, strict=True):
         name = "all images" if setting.images is None else f"{setting.name} per class"
-        print(f"With {name}, generated images {each.verdict}: {100 * each.gain:+.2f} points of accuracy.")
-    print(f"{run.path / 'augment.json'} and augment.png have the details.")
+        say(f"With {name}, generated images {each.verdict}: {100 * each.gain:+.2f} points of accuracy.")
+    say(f"{run.path / 'augment.json'} and augment.png have the details.")
     if any(each.verdict == "harm" for each in found):
         raise Harmful(
             "generated images of this run make the classifier worse. Do not use them, or train the run longer."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -10,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from genlab import files
 from genlab.augment import conversion
 from genlab.augment.decoders import SELECTIONS, TrainedDecoder
 from genlab.backend import Network, Shape, Tensor, keras, tf
-from genlab.errors import UsageError, closest
+from genlab.bounds import LARGEST, real, shown, whole
+from genlab.errors import UsageError, closest, reason
 
 if TYPE_CHECKING:  # with an exported decoder, no training code is imported
     from genlab import run as runs
@@ -21,6 +24,10 @@ if TYPE_CHECKING:  # with an exported decoder, no training code is imported
 MODES = ("replace", "append", "balance", "perturb", "interpolate")
 FORMAT = 2
 """Version of saved settings; see `_upgraded`."""
+LARGEST_AMOUNT = 100
+"""Largest `amount`: far beyond, codes are no longer finite."""
+MOST_CANDIDATES = 100
+"""Maximum number of candidates: those of a batch are in memory at once."""
 ENCODED = ("perturb", "interpolate")
 """Modes that need an encoder, because they change the images of the batch."""
 BATCH_STREAM, ARRAY_STREAM = 0x617567, 0x67656E
@@ -77,20 +84,30 @@ class Augmenter(keras.layers.Layer):
         `classes` maps each label to a decoder and to that decoder's own label: {label: (decoder, its label)}. By default the
         first decoder draws all its labels. Raises UsageError for settings that do not fit.
         """
-        super().__init__(name=name, **keywords)
+        try:
+            super().__init__(name=name, **keywords)
+        except (ValueError, TypeError) as error:
+            raise UsageError(f"the Augmenter has no such settings: {reason(error)}.") from None
         for setting, value, known in (("mode", mode, MODES), ("select", select, SELECTIONS)):
-            if value not in known:
-                raise UsageError(f"{setting} is {value!r}{closest(value, known)} Known: {', '.join(known)}.")
-        if not 0 <= fraction <= 1 or amount < 0 or candidates < 1:
-            raise UsageError("fraction must be from 0 to 1, amount at least 0, and candidates at least 1.")
+            if not isinstance(value, str) or value not in known:
+                raise UsageError(f"{setting} is {shown(value)}{closest(str(value), known)} Known: {', '.join(known)}.")
+        self.mode, self.select = mode, select
+        self.fraction = real("fraction", fraction, 0, 1)
+        self.amount = real("amount", amount, 0, LARGEST_AMOUNT)
+        self.candidates = whole("candidates", candidates, 1, MOST_CANDIDATES)
+        self.seed = whole("seed", seed)
+        self.value_range = None if value_range is None else _value_range(value_range)
+        if not decoders:
+            raise UsageError("the Augmenter needs at least one decoder.")
         if (candidates > 1) != (select != "none"):
             raise UsageError("candidates above 1 and select (discriminator or classifier) go together; one is missing.")
         if classes is None:
             classes = {label: (0, label) for label in range(decoders[0].num_classes)}
+        self.classes = _classes(classes, decoders)
         encoder: Network | None = decoders[0].encoder if len(decoders) == 1 else None
         if mode in ENCODED and encoder is None:
             raise UsageError(f"mode {mode!r} needs a run with an encoder: an autoencoder or a vae.")
-        if mode not in ENCODED and not classes:
+        if mode not in ENCODED and not self.classes:
             raise UsageError(
                 f"mode {mode!r} needs images by label, and the run draws without labels. Use a conditional run (cgan), one run "
                 "per class (from_runs), or mode perturb with an autoencoder or a vae."
@@ -101,11 +118,6 @@ class Augmenter(keras.layers.Layer):
         self.networks = [each.network for each in decoders]  # tracked by Keras, which does not track a TrainedDecoder
         self.scorers = [each.scorer for each in decoders if each.scorer is not None]
         self.encoder = encoder
-        self.classes = {int(label): (int(number), int(own)) for label, (number, own) in classes.items()}
-        self.mode, self.fraction, self.amount = mode, float(fraction), float(amount)
-        self.candidates, self.select = int(candidates), select
-        self.value_range = None if value_range is None else (float(value_range[0]), float(value_range[1]))
-        self.seed = int(seed)
         # In Python, hundreds of single draws take seconds.
         self._draws = [
             tf.function(
@@ -147,8 +159,10 @@ class Augmenter(keras.layers.Layer):
 
         A conditional run draws the class of that number. Raises UsageError if the runs' images differ in shape.
         """
-        if not by_label:
+        if not isinstance(by_label, Mapping) or not by_label:
             raise UsageError("from_runs got no runs; it needs at least one label and run, like {7: RUN}.")
+        for label in by_label:
+            whole("each label", label)
         select = settings.get("select", "none")
         decoders = [TrainedDecoder.of_run(_opened(run), select) for run in by_label.values()]
         shapes = {each.image_shape for each in decoders}
@@ -188,19 +202,26 @@ class Augmenter(keras.layers.Layer):
     def augment(self, images: Tensor, labels: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
         """Augment a batch. Return (images, labels), or only images if there are no labels (`perturb`).
 
-        Works on arrays, and on tensors in a tf.function. Raises UsageError for labels of an unknown shape, and in eager mode
-        for labels that cannot be drawn.
+        Works on arrays, and on tensors in a tf.function. Raises UsageError for labels of an unknown shape or type, and for
+        labels of another number than images, or that cannot be drawn (in a graph: tf.errors.InvalidArgumentError).
         """
-        images = tf.convert_to_tensor(images)
+        images = conversion.tensor(images, "images")
+        labels = None if labels is None else conversion.tensor(labels, "labels")
         low, high = self.value_range or conversion.usual_range(images)
         scaled = conversion.to_model_range(images, low, high)
-        numbers = None if labels is None else conversion.label_numbers(labels)
+        numbers = None if labels is None else self._label_numbers(labels, images)
         seed = self._batch_seed(scaled)
-        if numbers is None and self.mode != "perturb":
+        if labels is None and self.mode != "perturb":
             raise UsageError(
                 f"mode {self.mode!r} needs labels; use dataset.map(augment) on batches of (images, labels)."
             )
         if self.mode in ("append", "balance"):
+            assert labels is not None  # these modes need them
+            largest = max(self.classes)
+            if self.mode == "balance" and conversion.is_one_hot(labels) and largest >= labels.shape[1]:
+                raise UsageError(
+                    f"labels have {labels.shape[1]} columns; class {largest} needs at least {largest + 1}."
+                )
             added = self._added_labels(numbers, seed)
             made = conversion.from_model_range(self._drawn(added, seed, scaled), images, low, high)
             more = conversion.labels_like(added, labels)
@@ -220,29 +241,56 @@ class Augmenter(keras.layers.Layer):
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return generated images, uint8 [count, H, W, C] (floats with a `value_range`), and their labels, int64 [count].
 
-        `labels`, one or several, are repeated in turn; the default is all labels. Another `seed` gives other images.
+        `labels`, one or several, are repeated in turn; the default is all labels. Another `seed` gives other images. Raises
+        UsageError for labels that cannot be drawn, and for more images than fit into 2 GiB.
         """
         if not self.classes:
             raise UsageError(
                 "this run draws without labels. Type python -m genlab.sample --array for images without labels."
             )
-        wanted = sorted(self.classes) if labels is None else np.atleast_1d(np.asarray(labels)).tolist()
-        unknown = sorted(set(wanted) - set(self.classes))
-        if unknown:
-            raise UsageError(f"labels {unknown} cannot be drawn; they must be among {sorted(self.classes)}.")
-        numbers = np.resize(np.asarray(wanted, np.int64), count)
-        base = tf.constant([self.seed if seed is None else seed, ARRAY_STREAM], tf.int32)
+        wanted = self._wanted(labels)
         shape = self.decoders[0].image_shape
-        parts = []
+        like = tf.zeros([0, *shape], tf.uint8 if self.value_range is None else tf.float32)
+        whole("count", count, 0, files.MOST_BYTES // (math.prod(shape) * like.dtype.size))
+        numbers = np.resize(wanted, count)
+        base = tf.constant([self.seed if seed is None else whole("seed", seed), ARRAY_STREAM], tf.int32)
+        low, high = self.value_range or conversion.usual_range(like)
+        parts = [like.numpy()]
         for start in range(0, count, 256):
             part = tf.constant(numbers[start : start + 256], tf.int32)
-            parts.append(self._drawn(part, tf.random.fold_in(base, start, alg="philox"), tf.zeros([1, *shape])))
-        images = tf.concat(parts, axis=0) if parts else tf.zeros([0, *shape])
-        like = tf.zeros([0, *shape], tf.uint8 if self.value_range is None else tf.float32)
-        low, high = self.value_range or conversion.usual_range(like)
-        return conversion.from_model_range(images, like, low, high).numpy(), numbers
+            images = self._drawn(part, tf.random.fold_in(base, start, alg="philox"), tf.zeros([1, *shape]))
+            parts.append(conversion.from_model_range(images, like, low, high).numpy())
+        return np.concatenate(parts), numbers
 
     # -- parts ---------------------------------------------------------------------------------------------------------
+
+    def _wanted(self, labels: npt.ArrayLike | None) -> np.ndarray:
+        """Return the labels that `generate` repeats, int64 [K]. Raises UsageError for labels that cannot be drawn."""
+        known = sorted(self.classes)
+        if labels is None:
+            return np.asarray(known, np.int64)
+        try:
+            found = np.atleast_1d(np.asarray(labels))
+        except ValueError:
+            found = np.zeros(0)
+        if found.ndim != 1 or not found.size or found.dtype.kind not in "iu":
+            raise UsageError(f"labels are {shown(labels)}; they must be one or several of {known}.")
+        if unknown := sorted(set(found.tolist()) - set(known)):
+            raise UsageError(f"labels {shown(unknown)} cannot be drawn; they must be among {known}.")
+        return found.astype(np.int64)
+
+    def _label_numbers(self, labels: Tensor, images: Tensor) -> Tensor:
+        """Return the labels of a batch as integers [B]; see `augment` for the errors."""
+        numbers = conversion.label_numbers(labels)
+        same = tf.shape(numbers)[0] == tf.shape(images)[0]
+        message = "a batch needs one label for each image, and has another number of them."
+        numbers = conversion.required(same, message, numbers)
+        if self.mode in ENCODED:
+            return numbers
+        known = sorted(self.classes)
+        unknown = tf.reduce_any(tf.reduce_all(numbers[:, None] != tf.constant(known)[None], axis=1))
+        message = f"a label cannot be drawn; it must be one of {known}."
+        return conversion.required(tf.logical_not(unknown), message, numbers)
 
     def _batch_seed(self, scaled: Tensor) -> Tensor:
         """Return a seed for the batch, derived from the Augmenter's seed and the pixels."""
@@ -272,9 +320,6 @@ class Augmenter(keras.layers.Layer):
     def _drawn(self, numbers: Tensor, seed: Tensor, like: Tensor) -> Tensor:
         """Generate images [n, H, W, C] for the labels [n], with the size and channels of `like`."""
         known = tf.constant(sorted(self.classes))
-        unknown = tf.reduce_any(tf.reduce_all(numbers[:, None] != known[None], axis=1))
-        message = f"a label cannot be drawn; it must be one of {sorted(self.classes)}."
-        numbers = conversion.required(tf.logical_not(unknown), message, numbers)
         places = tf.argmax(numbers[:, None] == known[None], axis=1)
         number_of = tf.gather(tf.constant([self.classes[label][0] for label in sorted(self.classes)]), places)
         own = tf.gather(tf.constant([self.classes[label][1] for label in sorted(self.classes)]), places)
@@ -348,6 +393,31 @@ def _upgraded(config: dict[str, Any]) -> dict[str, Any]:
             for each in config["decoders"]
         ]
     return config
+
+
+def _value_range(values: object) -> tuple[float, float]:
+    """Return the values of black and white. Raises UsageError for anything but two increasing numbers."""
+    if not isinstance(values, Sequence | np.ndarray) or isinstance(values, str) or len(values) != 2:
+        raise UsageError(f"value_range must be two numbers, black and white, and is {shown(values)}.")
+    low, high = (real("each of value_range", value, -1e9, 1e9) for value in values)
+    if not low < high:
+        raise UsageError(f"value_range is {low:g} to {high:g}; the first number must be smaller than the second.")
+    return low, high
+
+
+def _classes(classes: object, decoders: Sequence[TrainedDecoder]) -> dict[int, tuple[int, int]]:
+    """Return the decoder and its own label of each label. Raises UsageError for anything but such a mapping."""
+    if not isinstance(classes, Mapping):
+        raise UsageError(f"classes must be a mapping {{label: (decoder, its label)}}, and is {shown(classes)}.")
+    found = {}
+    for label, place in classes.items():
+        if not isinstance(place, tuple | list) or len(place) != 2:
+            raise UsageError(f"classes must map each label to (decoder, its label), and has {shown(place)}.")
+        number = whole("the number of a decoder in classes", place[0], 0, len(decoders) - 1)
+        most = (decoders[number].num_classes or LARGEST) - 1  # a decoder without labels ignores its own
+        own = whole("the label of a decoder in classes", place[1], 0, most)
+        found[whole("each label in classes", label)] = number, own
+    return found
 
 
 def _opened(run: str | os.PathLike[str] | runs.Run, checkpoint: str | int = "latest") -> runs.Run:

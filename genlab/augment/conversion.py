@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from genlab.backend import Tensor, tf
-from genlab.errors import UsageError
+from genlab.errors import UsageError, reason
 
 
 def usual_range(images: Tensor) -> tuple[float, float]:
@@ -14,8 +14,14 @@ def usual_range(images: Tensor) -> tuple[float, float]:
 def to_model_range(images: Tensor, low: float, high: float) -> Tensor:
     """Convert images [B, H, W, C] or [B, H, W] between `low` and `high` to [B, H, W, C] float32 in [-1, 1].
 
-    Raises UsageError for another rank, and for values out of range (in a graph: tf.errors.InvalidArgumentError).
+    Raises UsageError for another rank or type, and for values out of range (in a graph: tf.errors.InvalidArgumentError).
     """
+    if not (images.dtype.is_integer or images.dtype.is_floating):
+        raise UsageError(f"images are {images.dtype.name}; they must be integers or floats.")
+    if images.dtype.is_integer and not images.dtype.min <= low < high <= images.dtype.max:
+        raise UsageError(
+            f"images are {images.dtype.name}, which cannot hold values from {low:g} to {high:g}; name their value_range."
+        )
     if images.shape.rank not in (3, 4):
         raise UsageError(f"images have the shape {images.shape}; it must be [B, H, W, C] or [B, H, W].")
     images = images[..., tf.newaxis] if images.shape.rank == 3 else images
@@ -56,20 +62,43 @@ def fitted(images: Tensor, like: Tensor) -> Tensor:
 
 
 def label_numbers(labels: Tensor) -> Tensor:
-    """Convert labels [B], [B, 1] or one-hot [B, K] to integers [B]. Raises UsageError for any other shape."""
-    labels = tf.convert_to_tensor(labels)
-    if labels.shape.rank == 1:
-        return tf.cast(labels, tf.int32)
-    if labels.shape.rank == 2 and labels.shape[1] == 1:
-        return tf.cast(labels[:, 0], tf.int32)
-    if labels.shape.rank == 2 and labels.shape[1] is not None:
-        return tf.argmax(labels, axis=1, output_type=tf.int32)
-    raise UsageError(f"labels have the shape {labels.shape}; it must be [B] or [B, 1] (integers), or [B, K] (one-hot).")
+    """Convert labels [B], [B, 1] or one-hot [B, K] to integers [B].
+
+    Raises UsageError for any other shape or type, and for other values (in a graph: tf.errors.InvalidArgumentError).
+    """
+    if labels.shape.rank not in (1, 2) or (labels.shape.rank == 2 and labels.shape[1] is None):
+        raise UsageError(
+            f"labels have the shape {labels.shape}; it must be [B] or [B, 1] (integers), or [B, K] (one-hot)."
+        )
+    if not (labels.dtype.is_integer or labels.dtype.is_floating or labels.dtype.is_bool):
+        raise UsageError(f"labels are {labels.dtype.name}; they must be integers, or one-hot rows of zeros and ones.")
+    values = tf.cast(labels, tf.float64)
+    if is_one_hot(labels):
+        zeros_and_ones = tf.reduce_all(tf.logical_or(values == 0, values == 1))
+        one_each = tf.reduce_all(tf.reduce_sum(values, axis=1) == 1)
+        message = "labels [B, K] must be one-hot: a single 1 in each row, and zeros."
+        numbers = tf.argmax(values, axis=1, output_type=tf.int32)
+        return required(tf.logical_and(zeros_and_ones, one_each), message, numbers)
+    values = tf.reshape(values, [-1])
+    integers = tf.reduce_all(tf.logical_and(values == tf.round(values), tf.abs(values) < 2.0**31))
+    return tf.cast(required(integers, "labels must be integers of 32 bits.", values), tf.int32)
+
+
+def is_one_hot(labels: Tensor) -> bool:
+    """Return whether labels have the shape [B, K] of one-hot ones."""
+    return labels.shape.rank == 2 and labels.shape[1] != 1
+
+
+def tensor(values: Tensor, name: str) -> Tensor:
+    """Convert values to a tensor. Raises UsageError for what is none, such as rows of different lengths."""
+    try:
+        return tf.convert_to_tensor(values)
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"{name} are no array: {reason(error)}.") from None
 
 
 def labels_like(numbers: Tensor, like: Tensor) -> Tensor:
     """Convert integers [n] to the format of the labels `like`."""
-    like = tf.convert_to_tensor(like)
     if like.shape.rank == 1:
         return tf.cast(numbers, like.dtype)
     if like.shape[1] == 1:

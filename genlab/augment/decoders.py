@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-import json
 import os
 import pathlib
 from typing import TYPE_CHECKING, Any
 
-from genlab import npy
+from genlab import metadata, npy
 from genlab.backend import Network, Tensor, keras, tf
-from genlab.errors import UsageError
-from genlab.networks import priors
+from genlab.errors import GenlabError, UsageError
+from genlab.networks import keras_files, priors
 
 if TYPE_CHECKING:  # with an exported decoder, no training code is imported
     from genlab import run as runs
@@ -57,22 +55,39 @@ class TrainedDecoder:
 
     @classmethod
     def of_export(cls, folder: str | os.PathLike[str]) -> TrainedDecoder:
-        """Create from a folder written by `python -m genlab.export`. Raises UsageError if it is not such an export."""
+        """Create from a folder written by `python -m genlab.export`; nothing in it is executed.
+
+        Raises UsageError if it is not such an export, GenlabError if a file of it is damaged or does not fit the others.
+        """
         path = pathlib.Path(folder)
         if not (path / "metadata.json").exists() or not (path / "decoder.keras").exists():
             raise UsageError(
                 f"{path} has no metadata.json and decoder.keras. Type python -m genlab.export RUN --formats keras to write them."
             )
-        facts = json.loads((path / "metadata.json").read_text())
+        facts = metadata.read(path)
         if facts["images"]["range"] is None:
             raise UsageError(f"{path} draws points, not images.")
-        described, mixture = facts["latents"], None
-        if "mixture" in described:
-            mixture = npy.read(path / described["mixture"])
-        load = functools.partial(keras.saving.load_model, compile=False)
-        encoder = load(path / "encoder.keras") if facts["has_encoder"] else None
-        prior = priors.make(described["prior"], described["size"], mixture)
-        return cls(load(path / "decoder.keras"), prior, encoder, len(facts["classes"] or ()))
+        described = facts["latents"]
+        arrays = npy.read(path / described["mixture"]) if "mixture" in described else None
+        try:
+            prior = priors.make(described["prior"], described["size"], arrays)
+        except ValueError as error:
+            raise GenlabError(f"the prior of {path} cannot be read: {error}.") from error
+        found = cls(
+            keras_files.load(path / "decoder.keras"),
+            prior,
+            keras_files.load(path / "encoder.keras") if facts["has_encoder"] else None,
+            len(facts["classes"] or ()),
+        )
+        latents, images = [prior.size], facts["images"]["shape"]
+        labels: list[list[int]] = [[]] if facts["classes"] else []
+        for name, network, shapes in (
+            ("decoder", found.network, [latents, *labels, images]),
+            ("encoder", found.encoder, [images, latents]),
+        ):
+            if network is not None and [list(each.shape[1:]) for each in (*network.inputs, *network.outputs)] != shapes:
+                raise GenlabError(f"{path / metadata.METADATA} does not fit {name}.keras. Export the run again.")
+        return found
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -46,11 +46,8 @@ def study(
     the order. They are the same for all conditions, so differences are paired. `generated` may be a function of a
     classifier, see `predictions_by_condition`. Raises UsageError if a class has too few images.
     """
-    counts = np.bincount(real[1], minlength=num_classes)
+    check_counts(real[1], num_classes, per_class)
     settings = []
-    for count in per_class:
-        if count is not None and counts.min() < count:
-            raise UsageError(f"--per-class {count}: a class has only {counts.min():,} training images.")
     for count in per_class:
         setting = Setting(count)
         for seed in range(seeds):
@@ -63,6 +60,14 @@ def study(
             log.info(f"{'all' if count is None else count} per class, seed {seed}: {setting.newest()}")
         settings.append(setting)
     return settings
+
+
+def check_counts(labels: np.ndarray, num_classes: int, per_class: Sequence[int | None]) -> None:
+    """Raise UsageError if a class has fewer images, by their labels [N], than a setting needs."""
+    fewest = np.bincount(labels, minlength=num_classes).min()
+    for count in per_class:
+        if count is not None and fewest < count:
+            raise UsageError(f"--per-class {count}: a class has only {fewest:,} training images.")
 
 
 def predictions_by_condition(

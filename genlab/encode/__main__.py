@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import pathlib
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import tyro
 
-from genlab import files, plots
-from genlab.errors import UsageError, aligned, reported
+from genlab import command_line, files, plots
+from genlab.errors import UsageError, aligned, one_line, reported, say
 from genlab.run import Run, RunOptions
 
 if TYPE_CHECKING:
@@ -51,13 +49,17 @@ class Arguments(RunOptions):
 
 def main(argv: list[str] | None = None) -> None:
     with reported(PROGRAM):
-        arguments = tyro.cli(Arguments, args=sys.argv[1:] if argv is None else argv, prog=PROGRAM)
+        arguments = command_line.parse(Arguments, argv, PROGRAM)
+        from genlab.encode import codec
 
+        codec.check_bits(arguments.bits)
+        if arguments.out:
+            files.arrays_path(arguments.out)
         run = arguments.open()
         if not run.model.spec.is_image:
             raise UsageError(f"{run.path} was trained on points, not images.")
         if arguments.decode:
-            print(_decode(run, arguments))
+            say(_decode(run, arguments))
         else:
             _encode(run, arguments)
 
@@ -66,12 +68,13 @@ def _decode(run: Run, arguments: Arguments) -> pathlib.Path:
     from genlab.encode import codec
 
     codes, more = codec.load(arguments.decode)
-    written_by = (str(more.get("run")), int(more.get("step", -1)))
+    written_by = (str(more.get("run")), more.get("step"))
     if written_by != (run.name, run.step):
         raise UsageError(
             f"{arguments.decode} was encoded by step {written_by[1]} of {written_by[0]}; {run.name} at step {run.step} cannot "
             "decode it. Name that run (and --checkpoint)."
         )
+    codec.check_fit(codes, run.model, arguments.decode)
     out = pathlib.Path(arguments.out or run.path / "images.npz")
     arrays = {"images": codec.decode(run.model, codes.values())}
     arrays |= {"labels": more["labels"]} if "labels" in more else {}
@@ -94,7 +97,7 @@ def _encode(run: Run, arguments: Arguments) -> None:
     out = pathlib.Path(arguments.out or run.path / "codes.npz")
     codes.save(out, run=run.name, step=run.step, **({} if labels is None else {"labels": labels}))
     rows = codec.compare(run.model, images, dataset.images[: codec.FITTED], codes)
-    print(table(rows, images[0].size, images.shape[1] * images.shape[2]))
+    say(table(rows, images[0].size, images.shape[1] * images.shape[2]))
     kept = {
         "run": run.name,
         "step": run.step,
@@ -105,17 +108,17 @@ def _encode(run: Run, arguments: Arguments) -> None:
         "bits": arguments.bits,
         "rows": [dataclasses.asdict(row) for row in rows],
     }
-    files.write_text(run.path / "encode.json", json.dumps(kept, indent=2) + "\n")
-    print(f"{out} has the codes of {len(images):,} {arguments.split} images of {dataset.name}")
+    files.write_json(run.path / "encode.json", kept)
+    say(f"{out} has the codes of {len(images):,} {arguments.split} images of {dataset.name}")
     if arguments.plot:
         path = run.path / "codes.png"
         names = dataset.class_names
         plot(values[:PLOTTED], None if labels is None else labels[:PLOTTED], names, arguments.projection, path)
-        print(path)
+        say(path)
     if arguments.projector:
         folder = run.path / "projector"
         project(values[:PLOTTED], images[:PLOTTED], labels, dataset.class_names, folder)
-        print(f"tensorboard --logdir {folder}")
+        say(f"tensorboard --logdir {folder}")
 
 
 def table(rows: Sequence[Row], raw_bytes: int, pixels: int) -> str:
@@ -151,7 +154,7 @@ def plot(
             axes.scatter(codes[:, 0], codes[:, 1], s=4)
         else:
             for label in np.unique(labels):
-                axes.scatter(codes[labels == label, 0], codes[labels == label, 1], s=4, label=names[label])
+                axes.scatter(codes[labels == label, 0], codes[labels == label, 1], s=4, label=one_line(names[label]))
             if len(names) <= 20:
                 axes.legend(markerscale=3)
         axes.set(xlabel=axes_names[0], ylabel=axes_names[1])
@@ -166,11 +169,12 @@ def project(
     from genlab import grids
 
     folder.mkdir(parents=True, exist_ok=True)
-    np.savetxt(folder / "codes.tsv", codes, delimiter="\t", fmt="%.5g")
+    files.replace(folder / "codes.tsv", lambda path: np.savetxt(path, codes, delimiter="\t", fmt="%.5g"))
     config = projector.ProjectorConfig()
     embedding = config.embeddings.add(tensor_name="codes", tensor_path="codes.tsv")
     if labels is not None:
-        (folder / "labels.tsv").write_text("".join(f"{names[label]}\n" for label in labels[: len(codes)]))
+        lines = [one_line(names[label]) for label in labels[: len(codes)]]
+        files.write_text(folder / "labels.tsv", "".join(f"{line}\n" for line in lines))
         embedding.metadata_path = "labels.tsv"
     side = int(np.ceil(np.sqrt(len(images))))
     height, width = images.shape[1:3]
@@ -181,7 +185,7 @@ def project(
         grids.save_image(rows.reshape(side * height, side * width, -1), folder / "images.png")
         embedding.sprite.image_path = "images.png"
         embedding.sprite.single_image_dim.extend([width, height])
-    projector.visualize_embeddings(str(folder), config)
+    files.write_text(folder / "projector_config.pbtxt", str(config))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import math
 import os
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy.typing as npt
 
 from genlab import files, npy
 from genlab.backend import Network, in_parts
+from genlab.bounds import shown
 from genlab.data.spec import to_model_range, to_pixels
 from genlab.errors import GenlabError, UsageError
 from genlab.evaluate.metrics.reconstruction import reconstruction_metrics
@@ -68,8 +70,7 @@ def quantize(values: np.ndarray, bits: int) -> Codes:
 
     Raises UsageError for bits other than 1 to 16, or 32.
     """
-    if bits != FLOAT_BITS and not 1 <= bits <= LARGEST:
-        raise UsageError(f"--bits {bits}: it must be 1 to {LARGEST}, or {FLOAT_BITS} for no quantization.")
+    check_bits(bits)
     values = np.asarray(values, np.float32)
     count, size = values.shape
     low, high = values.min(axis=0), values.max(axis=0)
@@ -81,16 +82,72 @@ def quantize(values: np.ndarray, bits: int) -> Codes:
     return Codes(np.packbits(planes.astype(np.uint8)), count, size, bits, low, high)
 
 
-def load(path: str | os.PathLike[str]) -> tuple[Codes, dict[str, np.ndarray]]:
-    """Read a file of `Codes.save`: the codes, and the other arrays by name. Raises GenlabError for any other file."""
-    names = [field.name for field in dataclasses.fields(Codes)]
+def check_bits(bits: int) -> None:
+    """Raise UsageError for bits other than 1 to 16, or 32."""
+    if bits != FLOAT_BITS and not 1 <= bits <= LARGEST:
+        raise UsageError(f"--bits {shown(bits)}: it must be 1 to {LARGEST}, or {FLOAT_BITS} for no quantization.")
+
+
+def load(path: str | os.PathLike[str]) -> tuple[Codes, dict[str, Any]]:
+    """Read a file of `Codes.save`: the codes, and the other arrays by name; those of one value as Python's.
+
+    Raises GenlabError for any other file, and for arrays that do not fit each other.
+    """
     try:
         content = npy.read(path)
-        fields: dict[str, Any] = {name: content.pop(name) for name in names}
-    except (GenlabError, KeyError) as error:
-        raise GenlabError(f"{path} is not a file of codes written by python -m genlab.encode ({error}).") from None
-    numbers = {name: int(fields[name]) for name in ("count", "size", "bits")}
-    return Codes(**fields | numbers), content
+        count, size, bits = (_integer(content.pop(name, None), name) for name in ("count", "size", "bits"))
+        codes = Codes(content.pop("packed"), count, size, bits, content.pop("low"), content.pop("high"))
+        _check(codes, content.get("labels"))
+        if "step" in content:
+            _integer(content["step"], "step")
+        if "run" in content and (content["run"].shape != () or content["run"].dtype.kind != "U"):
+            raise ValueError("run is no text")
+    except KeyError as error:
+        raise GenlabError(
+            f"{path} is not a file of codes written by python -m genlab.encode: it lacks {error}."
+        ) from None
+    except (GenlabError, ValueError) as error:
+        reason = str(error).rstrip(".")
+        raise GenlabError(f"{path} is not a file of codes written by python -m genlab.encode: {reason}.") from None
+    return codes, {name: array.item() if array.ndim == 0 else array for name, array in content.items()}
+
+
+def _integer(array: np.ndarray | None, name: str) -> int:
+    if array is None or array.shape != () or array.dtype.kind not in "iu":
+        raise ValueError(f"{name} is missing or no integer")
+    return int(array)
+
+
+def _check(codes: Codes, labels: np.ndarray | None) -> None:
+    """Raise ValueError if the arrays do not have the types, shapes and ranges that `Codes` describes."""
+    count, size, bits = codes.count, codes.size, codes.bits
+    if count < 1 or size < 1 or not (bits == FLOAT_BITS or 1 <= bits <= LARGEST):
+        raise ValueError(f"it has {shown(count)} codes of {shown(size)} dimensions of {shown(bits)} bits")
+    quantized = np.uint8, (-(-count * size * bits // 8),)
+    expected = {
+        "packed": (np.float32, (count, size)) if bits == FLOAT_BITS else quantized,
+        "low": (np.float32, (size,)),
+        "high": (np.float32, (size,)),
+    }
+    for name, (kind, shape) in expected.items():
+        array = getattr(codes, name)
+        if array.dtype != kind or array.shape != shape or not np.isfinite(array).all():
+            raise ValueError(
+                f"{name} must be finite {np.dtype(kind)} {list(shape)}, and is {array.dtype} {list(array.shape)}"
+            )
+    if (codes.low > codes.high).any():
+        raise ValueError("low is above high")
+    if labels is not None and (labels.shape != (count,) or labels.dtype.kind not in "iu"):
+        raise ValueError(f"labels must be {count:,} integers")
+
+
+def check_fit(codes: Codes, model: GenerativeModel, path: str | os.PathLike[str]) -> None:
+    """Raise UsageError if the model cannot decode the codes of a file, or if their images are too many to be in memory."""
+    if codes.size != model.latent_size:
+        raise UsageError(f"{path} has codes of {codes.size:,} dimensions; this run's have {model.latent_size}.")
+    most = files.MOST_BYTES // math.prod(model.spec.shape)
+    if codes.count > most:
+        raise UsageError(f"{path} has {codes.count:,} codes; at most {most:,} images of this size are decoded at once.")
 
 
 def encode(encoder: Network, images: np.ndarray) -> np.ndarray:

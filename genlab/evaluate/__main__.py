@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from genlab.errors import aligned, console_log, reported
+from genlab import command_line
+from genlab.errors import aligned, console_log, reported, say
 from genlab.run import FolderOptions
 
 if TYPE_CHECKING:
@@ -40,9 +40,10 @@ class Arguments(FolderOptions):
 
 def main(argv: list[str] | None = None) -> None:
     with reported(PROGRAM):
-        arguments = tyro.cli(Arguments, args=argv, prog=PROGRAM)
+        arguments = command_line.parse(Arguments, argv, PROGRAM)
         from genlab.evaluate import evaluation
 
+        evaluation.check_numbers(arguments.samples, arguments.seed, arguments.importance_samples)
         opened = [arguments.opened(each) for each in arguments.run or ("latest",)]
         with console_log():
             done = [
@@ -56,9 +57,9 @@ def main(argv: list[str] | None = None) -> None:
                 for run in opened
             ]
         evaluation.comparable(done)
-        print(table(done))
+        say(table(done))
         for run in opened:
-            print(f"{run.path / 'evaluation.json'} has these metrics and their protocol")
+            say(f"{run.path / 'evaluation.json'} has these metrics and their protocol")
 
 
 def table(evaluations: Sequence[Evaluation]) -> str:
@@ -91,4 +92,4 @@ def _cell(metric: Metric, best: bool) -> str:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -5,16 +5,15 @@ from __future__ import annotations
 import base64
 import dataclasses
 import datetime
-import json
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Required, TypedDict
 
 import numpy as np
 
-from genlab import plots
+from genlab import files, plots
 from genlab.data import Dataset
-from genlab.errors import UsageError, aligned
+from genlab.errors import GenlabError, UsageError, aligned, reason, say
 from genlab.run import Run
 
 if TYPE_CHECKING:
@@ -137,14 +136,62 @@ def differences(settings: Sequence[Setting], condition: str, baseline: str) -> l
     return found
 
 
-def stored(kept: dict[str, Any]) -> list[Setting]:
-    """Return the settings stored in a file of `report`. Old files have p-values of another test; recompute them from these."""
-    names = {field.name for field in dataclasses.fields(Setting)}
-    settings = []
-    for each in kept["settings"]:
-        known = {name: value for name, value in each.items() if name in names}
-        settings.append(Setting(**{"tested": kept["tested_on"]} | known))
-    return settings
+class StoredSetting(TypedDict, total=False):
+    """A `Setting` and its `Difference`, as `report` stores them."""
+
+    images: Required[int | None]
+    accuracy: Required[dict[str, list[float]]]
+    recall: dict[str, list[list[files.Number]]]
+    tested: int
+    right: dict[str, list[str]]
+    gain: float
+    p: float | None
+    p_holm: float | None
+    verdict: str
+
+
+class Stored(TypedDict, total=False):
+    """Content of a file of `report`, such as augment.json. Early versions lack some of it."""
+
+    date: str
+    run: str
+    step: int
+    data: Required[str]
+    data_sha256: str
+    tested_on: Required[int]
+    arguments: dict[str, Any]
+    generator_saw: int
+    trained_weights: dict[str, int]
+    settings: Required[list[StoredSetting]]
+
+
+def read(path: str | os.PathLike[str], condition: str, baseline: str) -> tuple[Stored, list[Setting], list[Difference]]:
+    """Read a file of `report`: its content, its settings, and the differences between two conditions in each.
+
+    Old files have p-values of another test, so the differences are computed again. Raises FileNotFoundError if there is no
+    file, GenlabError if it cannot be read.
+    """
+    kept = files.read_json(path, Stored)
+    try:
+        settings = [_setting(each, each.get("tested", kept["tested_on"])) for each in kept["settings"]]
+        return kept, settings, differences(settings, condition, baseline)
+    except (KeyError, ValueError) as error:
+        raise GenlabError(f"{path} cannot be read: {reason(error)}.") from error
+
+
+def _setting(stored: StoredSetting, tested: int) -> Setting:
+    """Return a stored setting. Raises ValueError if its parts do not fit each other."""
+    recall = {
+        name: [[float(share) for share in seed] for seed in seeds] for name, seeds in stored.get("recall", {}).items()
+    }
+    setting = Setting(stored["images"], stored["accuracy"], recall, tested, stored.get("right", {}))
+    seeds = {len(values) for values in setting.accuracy.values()} | {len(texts) for texts in setting.right.values()}
+    if len(seeds) != 1 or 0 in seeds or tested < 1:
+        raise ValueError("its conditions have different numbers of seeds, or nothing was tested")
+    characters = -(-tested // 24) * 4  # of base64, for a bit of each test image
+    if any(len(text) != characters for texts in setting.right.values() for text in texts):
+        raise ValueError(f"its answers are not those of {tested:,} test images")
+    return setting
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -239,8 +286,6 @@ def report(
 
     `pair` is the condition and the baseline to compare, `arguments` the command's.
     """
-    from genlab import files
-
     assert dataset.test_images is not None  # see `parts`
     kept = {
         "date": datetime.date.today().isoformat(),
@@ -256,11 +301,11 @@ def report(
             for each, found in zip(settings, differences(settings, *pair), strict=True)
         ],
     }
-    files.write_text(run.path / f"{name}.json", json.dumps(kept, indent=2) + "\n")
+    files.write_json(run.path / f"{name}.json", kept)
     plot(settings, images, run.path / f"{name}.png")
-    print(table(settings, images, *pair))
+    say(table(settings, images, *pair))
     seeds = len(settings[0].accuracy[pair[0]])
     if seeds < FEWEST_SEEDS:
-        print(
+        say(
             f"No verdict from {seeds} seed{'s' * (seeds > 1)}: {FEWEST_SEEDS} are needed. Type --seeds 3, or --seeds 5 to find smaller differences."
         )

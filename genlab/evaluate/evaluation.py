@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import json
 import logging
 import time
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
-from genlab import __version__, files, grids, pictures
+from genlab import __version__, bounds, files, grids, pictures
 from genlab import run as runs
 from genlab.backend import in_parts
 from genlab.data import Dataset
@@ -31,6 +30,8 @@ LABEL_EPOCHS = 4
 """Epochs of the classifiers trained on generated and on real images."""
 NLL_IMAGES = 1000
 """Maximum number of held-out images for likelihoods."""
+MOST_IMPORTANCE_SAMPLES = 100_000
+"""Maximum number of importance samples: their weights for all images are in memory at once."""
 LOWER_IS_BETTER = (
     "frechet_distance",
     "kernel_distance",
@@ -108,8 +109,7 @@ def evaluate(
     not fit.
     """
     started = time.perf_counter()
-    if samples < 2 or importance_samples < 1 or seed < 0:
-        raise UsageError("--samples must be at least 2, --importance-samples at least 1, and --seed at least 0.")
+    check_numbers(samples, seed, importance_samples)
     dataset = run.data()
     reference, training, split = _real_images(dataset, samples, seed)
     seeds = np.arange(seed, seed + len(training.images))
@@ -150,8 +150,15 @@ def evaluate(
         "genlab": __version__,
     }
     evaluation = Evaluation(run.name, run.config.model, run.step, protocol, metrics, facts)
-    files.write_text(run.path / "evaluation.json", json.dumps(evaluation.to_json(), indent=2) + "\n")
+    files.write_json(run.path / "evaluation.json", evaluation.to_json())
     return evaluation
+
+
+def check_numbers(samples: int, seed: int, importance_samples: int) -> None:
+    """Raise UsageError if a number of `evaluate` is out of range."""
+    bounds.whole("--samples", samples, 2)
+    bounds.whole("--seed", seed)
+    bounds.whole("--importance-samples", importance_samples, 1, MOST_IMPORTANCE_SAMPLES)
 
 
 def _labels_to_draw(model: GenerativeModel, real: np.ndarray | None, count: int, seed: int) -> np.ndarray | None:
@@ -393,16 +400,39 @@ def _reconstruction_metrics(run: runs.Run, images: np.ndarray) -> dict[str, Metr
     return {name: Metric(value) for name, value in reconstruction_metrics(scaled, reconstructed).items()}
 
 
+class StoredMetric(TypedDict):
+    """A `Metric` in evaluation.json."""
+
+    value: files.Number
+    floor: NotRequired[files.Number | None]
+    spread: NotRequired[files.Number | None]
+
+
+class StoredEvaluation(TypedDict):
+    """Content of evaluation.json."""
+
+    run: str
+    model: str
+    step: int
+    protocol: dict[str, Any]
+    metrics: NotRequired[dict[str, StoredMetric]]
+    figures: NotRequired[dict[str, StoredMetric]]
+    """The key of the metrics in early versions."""
+    facts: dict[str, Any]
+
+
 def read(run: runs.Run) -> Evaluation:
     """Read the result of `evaluate`. Raises GenlabError if the run was not evaluated, or the file cannot be read."""
-    path = run.path / "evaluation.json"
     try:
-        stored = json.loads(path.read_text())
-        if "figures" in stored:  # the key in early versions
-            stored["metrics"] = stored.pop("figures")
-        metrics = {name: Metric(**metric) for name, metric in stored["metrics"].items()}
-        return Evaluation(**stored | {"metrics": metrics})
+        stored: StoredEvaluation = files.read_json(run.path / "evaluation.json", StoredEvaluation)
     except FileNotFoundError:
         raise GenlabError(f"{run.name} has not been evaluated. Type: python -m genlab.evaluate {run.path}") from None
-    except (json.JSONDecodeError, TypeError, KeyError) as error:
-        raise GenlabError(f"{path} cannot be read: {error}.") from error
+
+    def number(value: files.Number | None) -> float | None:
+        return None if value is None else float(value)
+
+    metrics = {
+        name: Metric(float(metric["value"]), number(metric.get("floor")), number(metric.get("spread")))
+        for name, metric in (stored.get("metrics") or stored.get("figures") or {}).items()
+    }
+    return Evaluation(stored["run"], stored["model"], stored["step"], stored["protocol"], metrics, stored["facts"])

@@ -20,8 +20,9 @@ from genlab import files
 from genlab.backend import Network, Tensor, in_parts, keras, tf
 from genlab.data.dataset import Dataset, Images
 from genlab.data.spec import to_model_range
-from genlab.errors import GenlabError, UsageError
+from genlab.errors import GenlabError, UsageError, reason
 from genlab.evaluate import classifier
+from genlab.networks import keras_files
 
 log = logging.getLogger("genlab")
 
@@ -64,6 +65,10 @@ class Extractor:
         """Map uint8 images [N, H, W, C] to features [N, F] and logits [N, K] (None if it has none), float32."""
         outputs = self._compiled(tuple(images.shape[1:]))
         features, *logits = in_parts(lambda part: tf.nest.flatten(outputs(part)), images, size=BATCH)
+        if not all(np.isfinite(each).all() for each in (features, *logits)):
+            raise GenlabError(
+                f"the extractor {self.name} gives features that are not finite for these images. Use another one."
+            )
         return features.reshape(len(features), -1), logits[0] if logits else None
 
     @functools.cached_property
@@ -131,7 +136,7 @@ def _digits(dataset: Dataset) -> Extractor:
     shape = dataset.spec.shape
     if shape not in ((28, 28, 1), (28, 28, 3)):
         raise UsageError(f"--extractor digits is for images of 28x28 pixels, and these have {_by(shape)}.")
-    network = keras.models.load_model(DIGITS, compile=False)
+    network = keras_files.load(DIGITS)
     if shape[2] == 1:
         return Extractor("digits", network, shape)
     return Extractor("digits of each channel", _stacked(network), shape)
@@ -153,9 +158,8 @@ def _classifier(dataset: Dataset) -> Extractor:
             "--extractor classifier needs labels to train on, and the data has none. Use --extractor inception."
         )
     path = files.cache_folder() / f"classifier-{dataset.sha256[:16]}.keras"
-    if path.exists():
-        network = keras.models.load_model(path, compile=False)
-    else:
+    network = _cached(path, dataset)
+    if network is None:
         log.info(f"training a classifier on {dataset.name} as feature extractor, once; cached in {path}")
         images, labels = dataset.examples(CLASSIFIER_IMAGES)
         assert labels is not None
@@ -168,6 +172,22 @@ def _classifier(dataset: Dataset) -> Extractor:
     kind = "held-out" if dataset.test_images is not None else "training (none is held out)"
     log.info(f"the classifier has an accuracy of {accuracy:.1%} on {len(images):,} {kind} images")
     return dataclasses.replace(extractor, accuracy=accuracy)
+
+
+def _cached(path: pathlib.Path, dataset: Dataset) -> Network | None:
+    """Return the classifier in the cache; None if there is none that can be used."""
+    if not path.exists():
+        return None
+    try:
+        network = keras_files.load(path)
+    except GenlabError as error:
+        log.warning(f"{error} It is trained again.")
+        return None
+    shapes = [tuple(each.shape[1:]) for each in (*network.inputs, *network.outputs)]
+    if shapes != [dataset.spec.shape, (classifier.FEATURES,), (dataset.spec.num_classes,)]:
+        log.warning(f"{path} is not a classifier of {dataset.name}. It is trained again.")
+        return None
+    return network
 
 
 def inception(weights: str | None = "imagenet") -> Extractor:
@@ -193,9 +213,9 @@ def _from_file(path: str, dataset: Dataset) -> Extractor:
             f"--extractor {path}: there is no such file. Built-in extractors: digits, classifier, inception."
         )
     try:
-        network = keras.models.load_model(path, compile=False, safe_mode=True)
-    except (ValueError, OSError, TypeError) as error:
-        raise UsageError(f"--extractor {path}: Keras cannot read it: {str(error).splitlines()[0][:200]}") from error
+        network = keras_files.load(path)
+    except GenlabError as error:
+        raise UsageError(f"--extractor: {error}") from error
     shape = network.inputs[0].shape[1:]
     if len(network.inputs) != 1 or len(shape) != 3 or len(network.outputs) > 2:
         raise UsageError(
@@ -206,7 +226,18 @@ def _from_file(path: str, dataset: Dataset) -> Extractor:
     if shape[2] not in (channels, 3 if channels == 1 else channels):
         raise UsageError(f"--extractor {path} takes {shape[2]} channels, and the images have {channels}.")
     fitted = tuple(size or own for size, own in zip(shape, dataset.spec.shape, strict=True))
-    return Extractor(pathlib.Path(path).name, network, fitted)
+    extractor = Extractor(pathlib.Path(path).name, network, fitted)
+    try:
+        features, logits = extractor(np.zeros((2, *dataset.spec.shape), np.uint8))
+    except GenlabError:
+        raise
+    except Exception as error:  # layers raise errors of all kinds about sizes that do not fit
+        raise UsageError(
+            f"--extractor {path} cannot be applied to images of {_by(dataset.spec.shape)}: {reason(error)}."
+        ) from error
+    if len(features) != 2 or (logits is not None and (logits.ndim != 2 or logits.shape[1] < 2)):
+        raise UsageError(f"--extractor {path}: its outputs must be features [B, ...] and, if any, logits [B, K].")
+    return extractor
 
 
 def _by(shape: tuple[int, ...]) -> str:

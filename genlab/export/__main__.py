@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from typing import TYPE_CHECKING
 
-import tyro
-
-from genlab.errors import aligned, reported
+from genlab import command_line
+from genlab.errors import aligned, reported, say
 from genlab.run import RunOptions
 
 if TYPE_CHECKING:
@@ -28,19 +26,19 @@ class Arguments(RunOptions):
     formats: tuple[str, ...] = ("keras", "savedmodel")
     """Any of keras, savedmodel, litert, litert-float16, litert-int8 (extra genlab[litert]), onnx (extra genlab[onnx])."""
     out: str = ""
-    """Output folder; by default export in the run's folder. An earlier export there is replaced."""
+    """Output folder; by default export in the run's folder. The files of an earlier export there are replaced, others stay."""
 
 
 def main(argv: list[str] | None = None) -> None:
     with reported(PROGRAM):
-        arguments = tyro.cli(Arguments, args=sys.argv[1:] if argv is None else argv, prog=PROGRAM)
+        arguments = command_line.parse(Arguments, argv, PROGRAM)
         from genlab.export import formats
 
         run = arguments.open()
         folder, written = formats.export(run, arguments.formats, arguments.out or None)
         rows = [(each.file, _size(each.bytes), each.runtime, _difference(each)) for each in written]
-        print(aligned(rows))
-        print(f"{folder} has these files, metadata.json and MODEL_CARD.md")
+        say(aligned(rows))
+        say(f"{folder} has these files, metadata.json and MODEL_CARD.md")
 
 
 def _size(count: int) -> str:

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import hashlib
 import importlib
-import json
 import os
 import pathlib
 import tempfile
@@ -16,11 +15,13 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from genlab import __version__, files, grids, pictures
+from genlab import __version__, files, grids, metadata, pictures
 from genlab import run as runs
 from genlab.backend import Layer, Network, Tensor, keras, quiet, tf
 from genlab.errors import GenlabError, UsageError, closest
 from genlab.export import model_card
+from genlab.metadata import METADATA, MIXTURE
+from genlab.networks import keras_files
 
 Format = Literal["keras", "savedmodel", "litert", "litert-float16", "litert-int8", "onnx"]
 FORMATS: tuple[str, ...] = get_args(Format)
@@ -30,7 +31,8 @@ COMPARED = 16
 """Number of samples to compare."""
 CALIBRATION = 256
 """Number of samples to calibrate an int8 file on."""
-METADATA = "metadata.json"
+SCRATCH = ".genlab-export-"
+"""Start of the name of the folder in which an export is made."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,8 +60,9 @@ def export(
 ) -> tuple[pathlib.Path, list[Exported]]:
     """Write the formats to `out`, by default `export` in the run's folder, with `metadata.json` and `MODEL_CARD.md`.
 
-    An earlier export there is replaced once the new one is complete. Raises GenlabError if the output of a float32 file
-    differs from the run's. Raises UsageError for an unknown format, a missing library, or a folder with other content.
+    An earlier export there is replaced once the new one is complete: of the folder, only files that it wrote, and that are
+    still what it wrote, are removed. Raises GenlabError if the output of a float32 file differs from the run's. Raises
+    UsageError for an unknown format, a missing library, or a folder in which other files have the names of exported ones.
     """
     for each in formats:
         if each not in FORMATS:
@@ -67,20 +70,114 @@ def export(
     if not formats:
         raise UsageError(f"--formats is empty. Known: {', '.join(FORMATS)}.")
     folder = pathlib.Path(out) if out is not None else run.path / "export"
-    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / METADATA).exists())):
-        raise UsageError(f"{folder} holds something other than an export. Choose another folder with --out.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as name:
-        scratch = pathlib.Path(name) / "export"
-        scratch.mkdir()
-        written = [each for format_ in dict.fromkeys(formats) for each in _write(run, format_, scratch)]
-        _write_metadata(run, written, scratch)
-        grids.save_image(_grid(run), scratch / "grid.png")
-        files.write_text(scratch / "MODEL_CARD.md", model_card.text(run, written))
-        if folder.exists():
-            folder.rename(pathlib.Path(name) / "before")
-        scratch.rename(folder)
+    _check_names(folder, _names(run, formats))
+    created = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        # Within the folder, so that files can be renamed into their places on any file system.
+        with tempfile.TemporaryDirectory(dir=folder, prefix=SCRATCH, ignore_cleanup_errors=True) as scratch:
+            new, before = (pathlib.Path(scratch) / name for name in ("new", "before"))
+            new.mkdir()
+            before.mkdir()
+            written = [each for format_ in dict.fromkeys(formats) for each in _write(run, format_, new)]
+            grids.save_image(_grid(run), new / "grid.png")
+            files.write_text(new / "MODEL_CARD.md", model_card.text(run, written))
+            _write_metadata(run, written, new)
+            _exchange(folder, new, before)
+    except BaseException:
+        if created:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise
     return folder, written
+
+
+# -- the folder --------------------------------------------------------------------------------------------------------
+
+
+def _names(run: runs.Run, formats: Sequence[str]) -> set[str]:
+    """Return the names of all files and folders that an export writes."""
+    networks = ["decoder", *(["encoder"] if run.model.encoder is not None else [])]
+    prior = {MIXTURE} if run.model.prior.arrays() else set()
+    return (
+        {METADATA, "MODEL_CARD.md", "grid.png"} | prior | {_file(each, name) for each in formats for name in networks}
+    )
+
+
+def _file(format_: str, network: str) -> str:
+    """Return the name of a network's file."""
+    if format_ == "savedmodel":
+        return "saved_model"
+    return f"{network}{format_.removeprefix('litert')}.tflite" if "litert" in format_ else f"{network}.{format_}"
+
+
+def _earlier(folder: pathlib.Path) -> dict[str, str | None]:
+    """Return the files that an earlier export left in a folder, by name, with their SHA-256 (None: unknown).
+
+    Raises UsageError if the folder has other content and no export.
+    """
+    for path in (folder, *folder.parents):
+        if os.path.lexists(path) and not path.is_dir():
+            raise UsageError(f"{path} is not a folder. Choose another one with --out.")
+    try:
+        found = metadata.read(folder)
+    except FileNotFoundError:
+        if folder.is_dir() and any(not path.name.startswith(SCRATCH) for path in folder.iterdir()):
+            raise UsageError(
+                f"{folder} holds something other than an export. Choose another folder with --out."
+            ) from None
+        return {}
+    except GenlabError as error:
+        raise UsageError(f"{folder} holds something other than an export: {error} Choose another with --out.") from None
+    mixture = {MIXTURE: None} if "mixture" in found["latents"] else {}
+    others: dict[str, str | None] = {"MODEL_CARD.md": None, "grid.png": None, **mixture, **found.get("others", {})}
+    return {METADATA: None} | others | {each["file"]: each["sha256"] for each in found["files"]}
+
+
+def _check_names(folder: pathlib.Path, names: set[str]) -> None:
+    """Raise UsageError if an export would remove or replace anything that an earlier one did not write."""
+    earlier = _earlier(folder)
+    foreign = sorted(name for name in names - set(earlier) if os.path.lexists(folder / name))
+    changed = sorted(
+        name
+        for name, digest in earlier.items()
+        if digest is not None and os.path.lexists(folder / name) and _sha256(folder / name) != digest
+    )
+    for found, words in ((foreign, "which no earlier export wrote"), (changed, "changed since they were exported")):
+        if found:
+            raise UsageError(
+                f"{folder} has {', '.join(found)}, {words}. Move them away, or choose another folder with --out."
+            )
+
+
+def _exchange(folder: pathlib.Path, new: pathlib.Path, before: pathlib.Path) -> None:
+    """Move the files of an earlier export to `before`, and those in `new` to the folder. All of them, or none."""
+    names = sorted((path.name for path in new.iterdir()), key=lambda name: (name == METADATA, name))
+    _check_names(folder, set(names))
+    moved = [(folder / name, before / name) for name in _earlier(folder) if os.path.lexists(folder / name)]
+    moved += [(new / name, folder / name) for name in names]
+    done = []
+    try:
+        for source, target in moved:
+            source.rename(target)
+            done.append((source, target))
+    except BaseException:
+        for source, target in reversed(done):
+            target.rename(source)
+        raise
+
+
+def _sha256(path: pathlib.Path) -> str | None:
+    """Return the hash of a file, or of all files in a folder one after the other; None if it is neither."""
+    parts = sorted(path.rglob("*")) if path.is_dir() else [path]
+    parts = [part for part in parts if not part.is_dir()]
+    # An empty file does not change the hash, and a SavedModel has none.
+    if any(not part.is_file() or part.stat().st_size == 0 for part in parts):
+        return None
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.read_bytes())
+    return digest.hexdigest()
 
 
 # -- the formats -------------------------------------------------------------------------------------------------------
@@ -89,7 +186,7 @@ def export(
 def _write(run: runs.Run, format_: str, folder: pathlib.Path) -> Iterator[Exported]:
     """Write one format: the decoder, and the encoder if the run has one. A SavedModel holds both."""
     if format_ == "savedmodel":
-        path = folder / "saved_model"
+        path = folder / _file(format_, "decoder")
         write_saved_model(run, path)
         loaded = tf.saved_model.load(str(path))  # must stay alive while its signatures are used
         pairs = []
@@ -100,15 +197,12 @@ def _write(run: runs.Run, format_: str, folder: pathlib.Path) -> Iterator[Export
         yield _compared(run, path, format_, f"tensorflow {tf.__version__}", pairs)
         return
     for name, feed, expected in _examples(run):
-        network = getattr(run.model, name)
+        network, path = getattr(run.model, name), folder / _file(format_, name)
         if format_ == "keras":
-            path = folder / f"{name}.keras"
             got, runtime = _keras(network, feed, path)
         elif format_ == "onnx":
-            path = folder / f"{name}.onnx"
             got, runtime = _onnx(network, feed, path)
         else:
-            path = folder / f"{name}{format_.removeprefix('litert')}.tflite"
             got, runtime = _litert(run, name, format_, feed, path)
         yield _compared(run, path, format_, runtime, [(got, expected)])
 
@@ -121,6 +215,7 @@ def _keras(network: Network, feed: dict[str, np.ndarray], path: pathlib.Path) ->
             "Use --formats savedmodel."
         )
     network.save(path)
+    keras_files.check(path)  # as the Augmenter does
     loaded = keras.saving.load_model(path, compile=False)
     inputs = list(feed.values())
     return loaded(inputs if len(inputs) > 1 else inputs[0], training=False), f"keras {keras.__version__}"
@@ -270,12 +365,14 @@ def _compared(
     """Compare pairs of outputs, of the file and of the run. Raises GenlabError if a float32 file differs."""
     scaled = [np.abs(np.asarray(got) - expected) / max(1.0, float(np.abs(expected).max())) for got, expected in pairs]
     differences = np.concatenate([each.ravel() for each in scaled])
-    files = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
+    parts = [each for each in path.rglob("*") if each.is_file()] if path.is_dir() else [path]
+    digest = _sha256(path)
+    assert digest is not None, path
     exported = Exported(
         file=path.name,
         format=format_,
-        bytes=sum(each.stat().st_size for each in files),
-        sha256=hashlib.sha256(b"".join(each.read_bytes() for each in files)).hexdigest(),
+        bytes=sum(each.stat().st_size for each in parts),
+        sha256=digest,
         largest_difference=float(differences.max()),
         mean_difference=float(differences.mean()),
         runtime=runtime,
@@ -295,12 +392,19 @@ def _write_metadata(run: runs.Run, written: list[Exported], folder: pathlib.Path
     """Write what programs need to use the files: value range, layout, prior of the latents, classes."""
     model, facts = run.model, run.config.dataset
     image = model.spec.is_image
-    content: dict[str, Any] = {
+    latents: metadata.Latents = {"size": model.latent_size, "prior": model.prior.name}
+    if arrays := model.prior.arrays():
+        files.write_arrays(folder / MIXTURE, arrays, compressed=False)
+        latents["mixture"] = "prior.npz"
+    others = {
+        path.name: _sha256(path) or "" for path in folder.iterdir() if path.name not in {each.file for each in written}
+    }
+    content: metadata.Metadata = {
         "genlab": __version__,
         "model": run.config.model,
         "run": run.name,
         "step": run.step,
-        "latents": {"size": model.latent_size, "prior": model.prior.name},
+        "latents": latents,
         "images": {
             "shape": list(model.spec.shape),
             "layout": "NHWC" if image else "ND",
@@ -309,12 +413,10 @@ def _write_metadata(run: runs.Run, written: list[Exported], folder: pathlib.Path
         },
         "classes": facts["class_names"] if model.conditional else None,
         "has_encoder": model.encoder is not None,
-        "files": [dataclasses.asdict(each) for each in written],
+        "files": [dataclasses.asdict(each) for each in written],  # type: ignore[misc]
+        "others": others,
     }
-    if arrays := model.prior.arrays():
-        files.write_arrays(folder / "prior.npz", arrays, compressed=False)
-        content["latents"]["mixture"] = "prior.npz"
-    files.write_text(folder / METADATA, json.dumps(content, indent=2) + "\n")
+    files.write_json(folder / METADATA, content)
 
 
 def _grid(run: runs.Run) -> np.ndarray:

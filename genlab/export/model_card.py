@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import html
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from genlab import __version__, models
 from genlab import run as runs
+from genlab.errors import one_line
 from genlab.evaluate import comparison, evaluation
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def text(run: runs.Run, exported: Sequence[Exported] = ()) -> str:
 
 def _model(run: runs.Run) -> str:
     summary = (models.load(run.config.model).__doc__ or "").strip().splitlines()[0]
-    return f"# {run.name}\n\n`{run.config.model}`: {summary}\n\n![Samples](grid.png)"
+    return f"# {_line(run.name)}\n\n`{run.config.model}`: {summary}\n\n![Samples](grid.png)"
 
 
 def _data(run: runs.Run) -> str:
@@ -40,10 +41,10 @@ def _data(run: runs.Run) -> str:
     lines = [
         "## Data",
         "",
-        f"{facts['name']}: {facts['train_images']:,} training examples of {shape}, SHA-256 `{facts['sha256']}`.",
+        f"{_line(facts['name'])}: {facts['train_images']:,} training examples of {shape}, SHA-256 `{facts['sha256']}`.",
     ]
     if facts["num_classes"]:
-        names = facts["class_names"]
+        names = [_line(name) for name in facts["class_names"]]
         shown = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
         lines.append(f"Classes: {shown}.")
     return "\n".join(lines)
@@ -75,7 +76,7 @@ def _metrics(run: runs.Run) -> str:
         floor = "" if metric.floor is None else f"{metric.floor:.4g}"
         rows.append([name.replace("_", " "), f"{metric.value:.4g}{spread}", floor])
     lines.append(_table(["", "this model", "real images"], rows))
-    protocol = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in found.protocol.items())
+    protocol = ", ".join(_line(f"{name.replace('_', ' ')} {value}") for name, value in found.protocol.items())
     return "\n".join([*lines, "", f"Protocol: {protocol}."])
 
 
@@ -105,7 +106,12 @@ def _files(exported: Sequence[Exported]) -> str:
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+    return "\n".join(f"| {' | '.join(_line(cell).replace('|', '&#124;') for cell in line)} |" for line in lines)
+
+
+def _line(text: object) -> str:
+    """Return text, such as the name of a class, in which nothing ends the line or is markup of HTML."""
+    return html.escape(one_line(text), quote=False)
 
 
 def _limits(run: runs.Run) -> str:
@@ -113,7 +119,7 @@ def _limits(run: runs.Run) -> str:
     lines = [
         "## Limits",
         "",
-        f"- It only draws images like those of {facts['name']}, with their gaps and bias.",
+        f"- It only draws images like those of {_line(facts['name'])}, with their gaps and bias.",
         "- Memorization of training images was not checked beyond the metrics above. Do not treat its samples as anonymous "
         "data.",
     ]
@@ -123,13 +129,12 @@ def _limits(run: runs.Run) -> str:
         )
     path = run.path / "augment.json"
     if path.exists():
-        found = json.loads(path.read_text())
-        settings = comparison.stored(found)
-        for setting, each in zip(settings, comparison.differences(settings, "generated", "real"), strict=True):
+        found, settings, differences = comparison.read(path, "generated", "real")
+        for setting, each in zip(settings, differences, strict=True):
             count = "all images" if setting.images is None else f"{setting.name} images per class"
             test = "too few seeds for a p-value" if each.p_holm is None else f"p = {each.p_holm:.2g}"
             lines.append(
-                f"- As augmentation of {found['data']}, {count}: {100 * each.gain:+.2f} points of a classifier's accuracy, {test}."
+                f"- As augmentation of {_line(found['data'])}, {count}: {100 * each.gain:+.2f} points of a classifier's accuracy, {test}."
             )
     else:
         lines.append(

@@ -27,6 +27,8 @@ POINTS = {
     "r1_penalty": 0.02,
 }
 """Preset of the GAN family for points in the plane."""
+POINTS_STEPS = 25_000
+"""Training steps of that preset."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -149,8 +149,12 @@ class GenerativeModel(abc.ABC):
     def sample_latents(self, seeds: Tensor) -> Tensor:
         """Draw one latent vector from the prior for each seed: [N] integers -> [N, latent].
 
-        Each row depends only on its own seed.
+        Each row depends only on its own seed. Raises UsageError for seeds that are no integers of 64 bits.
         """
+        if not tf.is_tensor(seeds):
+            seeds = np.asarray(seeds)
+            if seeds.ndim != 1 or (seeds.size and seeds.dtype.kind not in "iu"):
+                raise UsageError(f"seeds are {seeds.dtype} {list(seeds.shape)}; they must be integers [N] of 64 bits.")
         if self._compiled_draw is None:  # in Python, ten thousand single draws take a minute
             signature = [tf.TensorSpec([None], tf.int64)]
             self._compiled_draw = tf.function(self._draw_each, input_signature=signature, autograph=False)
@@ -218,16 +222,24 @@ class GenerativeModel(abc.ABC):
 
         `labels`, [N] integers from 0 up, are required for conditional models and not allowed otherwise. All batches have
         the same size, the last one padded: results may differ in the last bit between batch sizes, and a sample must not
-        depend on what it is drawn with. Raises UsageError for labels that do not fit.
+        depend on what it is drawn with. Raises UsageError for latents or labels that do not fit.
         """
         if self._compiled_decode is None:
             self._compiled_decode = self._compile_decode()
         latents = tf.convert_to_tensor(latents, tf.float32)
+        if latents.shape.rank != 2 or latents.shape[1] not in (None, self.latent_size):
+            raise UsageError(f"latents have the shape {latents.shape}; it must be [N, {self.latent_size}].")
         if labels is None and self.conditional:
             raise UsageError(f"a conditional model needs labels from 0 to {self.spec.num_classes - 1}, and got none.")
         if labels is not None and not self.conditional:
             raise UsageError("this model draws without labels, and labels were given. Leave them out.")
         if labels is not None and not tf.is_symbolic_tensor(labels):
+            labels = np.asarray(labels)
+            if labels.shape != (latents.shape[0],) or (labels.size and labels.dtype.kind not in "iu"):
+                raise UsageError(
+                    f"labels are {labels.dtype} {list(labels.shape)}; they must be one integer for each of the "
+                    f"{latents.shape[0]} latent vectors."
+                )
             low, high = int(np.min(labels, initial=0)), int(np.max(labels, initial=0))
             if low < 0 or high >= self.spec.num_classes:
                 raise UsageError(f"labels go from {low} to {high}; the model knows 0 to {self.spec.num_classes - 1}.")

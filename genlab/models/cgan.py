@@ -38,3 +38,4 @@ class CGAN(gan.GAN):
         "points": _adversarial.POINTS,
     }
     default_steps = 2000
+    preset_steps: ClassVar[dict[str, int]] = {"points": _adversarial.POINTS_STEPS}

@@ -54,3 +54,4 @@ class DCGAN(gan.GAN):
         "points": _adversarial.POINTS,
     }
     default_steps = 2000
+    preset_steps: ClassVar[dict[str, int]] = {"points": _adversarial.POINTS_STEPS}

@@ -82,7 +82,7 @@ class GAN(_adversarial.Adversarial):
         "points": _adversarial.POINTS,
     }
     default_steps = 4000
-    preset_steps: ClassVar[dict[str, int]] = {"points": 25_000}
+    preset_steps: ClassVar[dict[str, int]] = {"points": _adversarial.POINTS_STEPS}
 
     def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         return DISCRIMINATOR_LOSSES[self.hparams.loss](real_logits, fake_logits)

@@ -56,3 +56,4 @@ class MinibatchGAN(gan.GAN):
         "points": _adversarial.POINTS | {"minibatch_discrimination": 8, "minibatch_discrimination_size": 3},
     }
     default_steps = 2000
+    preset_steps: ClassVar[dict[str, int]] = {"points": _adversarial.POINTS_STEPS}

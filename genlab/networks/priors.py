@@ -150,8 +150,26 @@ class Mixture(Prior):
 
 
 def make(name: str, size: int, arrays: Mapping[str, npt.ArrayLike] | None = None) -> Prior:
-    """Return the prior of that name: `normal`, `uniform`, or `fitted` with the arrays from `Prior.arrays`."""
-    if name == Mixture.name:
-        assert arrays is not None
-        return Mixture(*(np.asarray(arrays[part], np.float32) for part in ("weights", "means", "scales")))
-    return {kind.name: kind for kind in (Normal, Uniform)}[name](size)
+    """Return the prior of that name: `normal`, `uniform`, or `fitted` with the arrays from `Prior.arrays`.
+
+    Raises ValueError for another name or size, and for arrays of another shape or that are no mixture.
+    """
+    kinds = {kind.name: kind for kind in (Normal, Uniform)}
+    if name in kinds and size > 0:
+        return kinds[name](size)
+    if name != Mixture.name or size < 1 or arrays is None:
+        raise ValueError(f"there is no prior {name!r} of {size} dimensions, or its arrays are missing")
+    try:
+        weights, means, scales = (np.asarray(arrays[part], np.float32) for part in ("weights", "means", "scales"))
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"a mixture needs the arrays weights, means and scales, of numbers: {error}") from None
+    shapes = (len(weights.reshape(-1)),), (weights.size, size), (weights.size, size, size)
+    if not weights.size or (weights.shape, means.shape, scales.shape) != shapes:
+        raise ValueError(f"the arrays of a mixture have the shapes {weights.shape}, {means.shape} and {scales.shape}")
+    if (
+        not all(np.isfinite(part).all() for part in (weights, means, scales))
+        or abs(weights.sum() - 1) > 1e-3
+        or weights.min() < 0
+    ):
+        raise ValueError("the arrays of a mixture are not finite, or its weights do not add up to 1")
+    return Mixture(weights, means, scales)

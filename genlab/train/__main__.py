@@ -15,7 +15,7 @@ from genlab import config, models
 from genlab.config import Options
 from genlab.data import points
 from genlab.data.options import DataOptions
-from genlab.errors import UsageError, console_log, reported
+from genlab.errors import UsageError, console_log, reported, say
 from genlab.models.base import Hparams
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if argv is None else argv)
     with reported(PROGRAM):
         if not arguments or arguments[0] in ("-h", "--help"):
-            print(overview())
+            say(overview())
             return
         with console_log():
             run_command(arguments)
@@ -126,7 +126,7 @@ def _train(model: str, options: Options, data_options: DataOptions, hparams: Hpa
     dataset = data.load(options.data, options=data_options)
     settings = training.resolve(model, command.preset, hparams, options, dataset, data_options)
     if command.dry_run:
-        print(json.dumps(settings.to_json(), indent=2))
+        say(json.dumps(settings.to_json(), indent=2))
         return
     run = training.start(settings, dataset, debug=command.debug)
     if distribution.is_chief(options):
@@ -160,7 +160,7 @@ def _resume(early: argparse.Namespace, rest: list[str]) -> None:
             + ". Leave them out, or start a new run."
         )
     if command.dry_run:
-        print(json.dumps(dataclasses.replace(stored, options=options).to_json(), indent=2))
+        say(json.dumps(dataclasses.replace(stored, options=options).to_json(), indent=2))
         return
     distribution.prepare(options)
     run = training.resume(run, options, debug=command.debug)

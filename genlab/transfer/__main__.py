@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 
-import tyro
-
-from genlab.errors import UsageError, console_log, reported
+from genlab import bounds, command_line
+from genlab.errors import console_log, reported, say
 from genlab.run import RunOptions
 from genlab.transfer.backbone import classifier, feature_network, unfreeze, weights_trained
 
@@ -40,19 +38,12 @@ class Arguments(RunOptions):
 
 def main(argv: list[str] | None = None) -> None:
     with reported(PROGRAM):
-        arguments = tyro.cli(Arguments, args=sys.argv[1:] if argv is None else argv, prog=PROGRAM)
-        counts = _counts(arguments.labels)
-        if arguments.seeds < 1 or arguments.steps < 1:
-            raise UsageError("--seeds and --steps must be at least 1.")
+        arguments = command_line.parse(Arguments, argv, PROGRAM)
+        counts = bounds.counts("--labels", arguments.labels)
+        bounds.whole("--seeds", arguments.seeds, 1)
+        bounds.whole("--steps", arguments.steps, 1)
         with console_log():
             _compare(arguments, counts)
-
-
-def _counts(text: str) -> list[int | None]:
-    words = [word.strip() for word in text.split(",")]
-    if any(word != "all" and not word.isdigit() for word in words):
-        raise UsageError(f"--labels {text}: it must be numbers or all, like 100,1000,all.")
-    return [None if word == "all" else int(word) for word in words]
 
 
 def _compare(arguments: Arguments, counts: list[int | None]) -> None:
@@ -65,8 +56,8 @@ def _compare(arguments: Arguments, counts: list[int | None]) -> None:
     model = classifier(run, dataset.spec.num_classes, layers=arguments.layers, trainable="")
     trained = {"frozen": weights_trained(model), "whole": unfreeze(model)}
     last = [layer.name for layer in model.layers if layer.name not in ("trunk_features", "class_logits")][-1]
-    print(f"backbone   {feature_network(run).name} of {run.name} up to {last}")
-    print(f"trained    {trained['frozen']:,} weights with the backbone frozen, {trained['whole']:,} in total")
+    say(f"backbone   {feature_network(run).name} of {run.name} up to {last}")
+    say(f"trained    {trained['frozen']:,} weights with the backbone frozen, {trained['whole']:,} in total")
     settings = study.study(
         run,
         real,
@@ -87,7 +78,7 @@ def _compare(arguments: Arguments, counts: list[int | None]) -> None:
         arguments=arguments,
         trained_weights=trained,
     )
-    print(f"{run.path / 'transfer.json'} and transfer.png have the details.")
+    say(f"{run.path / 'transfer.json'} and transfer.png have the details.")
 
 
 if __name__ == "__main__":

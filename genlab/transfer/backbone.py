@@ -32,11 +32,15 @@ def classifier(
     initial weights from `seed`: the same network from scratch. Raises UsageError if a pattern matches nothing or the run
     has no such network.
     """
+    from genlab import bounds
     from genlab import run as runs
     from genlab.backend import keras
     from genlab.data.spec import DataSpec
     from genlab.networks import blocks
 
+    if num_classes is not None:
+        bounds.whole("num_classes", num_classes, 1)
+    bounds.whole("seed", seed)
     opened = run if isinstance(run, runs.Run) else runs.open(run)
     facts = opened.config.dataset
     num_classes = num_classes or facts["num_classes"]
