@@ -627,7 +627,7 @@ CALLS = [
     (lambda: genlab.fit("dcgan", np.zeros((4, 8, 8), int)), "images are int64"),
     (lambda: genlab.fit("dcgan", np.full((4, 8, 8), np.nan)), "images have a range"),
     (lambda: genlab.fit("dcgan", GREY, np.zeros(3, int)), "labels have the shape"),
-    (lambda: genlab.fit("dcgan", GREY, np.zeros(2)), "labels have the shape"),
+    (lambda: genlab.fit("dcgan", GREY, np.zeros(2)), "must be whole numbers from 0 up, or names"),
     (lambda: genlab.transfer.classifier("1", 0), "num_classes must be at least 1"),
     (lambda: genlab.transfer.classifier("1", 2.5), "num_classes must be an integer"),
     (lambda: genlab.transfer.classifier("1", seed=-1), "seed must be at least 0"),

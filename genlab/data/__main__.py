@@ -13,7 +13,7 @@ import numpy as np
 import tqdm
 import tyro
 
-from genlab import data
+from genlab import bounds, data
 from genlab.data import shards
 from genlab.data.dataset import Dataset, Images
 from genlab.data.options import DataOptions
@@ -170,8 +170,9 @@ def shard(command: Shard) -> None:
     """Write the shards and print their location."""
     if command.encoding not in ("png", "raw"):
         raise UsageError(f"--encoding {command.encoding}: it must be png or raw.")
-    if command.images_per_shard < 1 or command.count < 1:
-        raise UsageError("--images-per-shard and --count must be at least 1.")
+    bounds.whole("--images-per-shard", command.images_per_shard, 1)
+    bounds.whole("--count", command.count, 1)
+    bounds.whole("--seed", command.seed, 0, bounds.LARGEST_SEED - bounds.LARGEST)
     kind, _, name = command.source.partition(":")
     facts, parts = _of_run(name or "latest", command) if kind == "run" else _of_source(command)
     # Shards of large images are limited to about 100 MB.
