@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import typing
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NotRequired, TypedDict, TypeVar
 
+import numpy as np
 import tyro
 
-from genlab import models
+from genlab import files, models, values
+from genlab.bounds import LARGEST
+from genlab.data.dataset import Facts
 from genlab.data.options import DataOptions
 from genlab.errors import GenlabError, UsageError, closest
 from genlab.models.base import Hparams
@@ -23,9 +25,9 @@ Settings = TypeVar("Settings", bound="DataclassInstance")
 
 def profiled_steps(span: str) -> tuple[int, int]:
     """Parse START:STOP into two steps. Raises ValueError for any other format."""
-    found = re.fullmatch(r"(\d+):(\d+)", span)
+    found = re.fullmatch("([0-9]{1,9}):([0-9]{1,9})", span)
     if found is None or not int(found[1]) < int(found[2]):
-        raise ValueError(f"profile is {span!r}; it must be START:STOP, two increasing steps like 100:120")
+        raise ValueError(f"profile is {span[:40]!r}; it must be START:STOP, two increasing steps like 100:120")
     return int(found[1]), int(found[2])
 
 
@@ -84,6 +86,8 @@ class Options:
     """Compile steps with XLA, for GPUs; on a CPU convolutions become several times slower. Random numbers differ."""
 
     def __post_init__(self) -> None:
+        """Raise ValueError for the first value that is of another type or out of range."""
+        values.check(type(self), vars(self))
         if self.evaluate_every < 0:
             raise ValueError(f"evaluate_every is {self.evaluate_every}; it must be at least 0")
         for name in ("log_every", "sample_every", "checkpoint_every", "keep", "evaluate_samples", "worker_timeout"):
@@ -141,7 +145,7 @@ class Config:
     """The model's Hparams."""
     options: Options
     """Training options, with `steps`, `schedule_steps` and `precision` resolved, and `epochs` None."""
-    dataset: dict[str, Any]
+    dataset: Facts
     """Name, source, shape, classes, counts and hash of the data."""
     environment: dict[str, Any]
     """Package versions, and everything else that the last bit of a result depends on."""
@@ -159,50 +163,97 @@ class Config:
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Config:
-        """Build from the content of config.json. Raises GenlabError for missing or unknown keys, or a newer format."""
-        content = upgraded(content)
-        _check_keys(cls, content)
-        hparams = from_dict(models.load(content["model"]).Hparams, content["hparams"])
-        options = from_dict(Options, content["options"])
-        data_options = from_dict(DataOptions, content.get("data_options", {}))
-        return cls(**content | {"hparams": hparams, "options": options, "data_options": data_options})
+        """Build from the content of config.json of any version.
+
+        Raises GenlabError for missing or unknown keys, values of another type or out of range, or a newer format.
+        """
+        try:
+            stored: Stored = files.checked(upgraded(content), Stored)
+            hparams = from_dict(models.load(stored["model"]).Hparams, stored["hparams"])
+            options = from_dict(Options, stored["options"])
+            data_options = from_dict(DataOptions, stored.get("data_options", {}))
+            _check_facts(stored["dataset"])
+        except (ValueError, UsageError) as error:
+            raise GenlabError(f"{str(error).rstrip('.')}.") from error
+        if options.steps is None or options.schedule_steps is None or options.precision == "auto":
+            raise GenlabError(
+                "its options must have steps and schedule_steps as numbers, and a precision other than auto."
+            )
+        dataset, environment = stored["dataset"], stored["environment"]
+        return cls(stored["model"], stored["preset"], hparams, options, dataset, environment, data_options)
+
+
+class Stored(TypedDict):
+    """The content of config.json, without its `format`."""
+
+    model: str
+    preset: str
+    hparams: dict[str, Any]
+    options: dict[str, Any]
+    dataset: Facts
+    environment: dict[str, Any]
+    data_options: NotRequired[dict[str, Any]]
 
 
 def upgraded(content: dict[str, Any]) -> dict[str, Any]:
     """Return the content of a config.json of any version as this version writes it, without its `format`."""
     content = dict(content)
     version = content.pop("format", 1)
+    if type(version) is not int or version < 1:
+        raise GenlabError("its format is no version number.")
     if version > Config.FORMAT:
         raise GenlabError(
             f"the run was written by a newer genlab: it has format {version}, and this version reads up to {Config.FORMAT}. "
             "Update genlab."
         )
-    if version < 2 and content.get("model") == "wgan":  # it had a loss setting with a single choice
-        content["hparams"] = {name: value for name, value in content["hparams"].items() if name != "loss"}
+    hparams = content.get("hparams")
+    if version < 2 and content.get("model") == "wgan" and isinstance(hparams, dict):
+        # It had a loss setting with a single choice.
+        content["hparams"] = {name: value for name, value in hparams.items() if name != "loss"}
     return content
 
 
-def from_dict(kind: type[Settings], values: dict[str, Any]) -> Settings:
-    """Build a settings dataclass from JSON values; lists become tuples. Raises GenlabError for an unknown key."""
-    _check_keys(kind, values)
-    return make(kind, {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+def _check_facts(facts: Facts) -> None:
+    """Raise ValueError if facts about data contradict each other."""
+    shape = facts["shape"]
+    if len(shape) not in (1, 3) or not all(1 <= side <= LARGEST for side in shape):
+        raise ValueError("dataset: shape must be three numbers, or one for vectors, each at least 1")
+    if facts["num_classes"] != len(facts["class_names"]):
+        raise ValueError("dataset: num_classes differs from the number of class_names")
+    if facts["train_images"] < 1 or min(facts["test_images"], facts["validation_images"]) < 0:
+        raise ValueError("dataset: train_images must be at least 1, test_images and validation_images at least 0")
 
 
-def make(kind: type[Settings], values: dict[str, Any]) -> Settings:
-    """Build a dataclass from values. Raises UsageError for an unknown name (suggesting close ones) or an invalid value."""
+def from_dict(kind: type[Settings], content: dict[str, Any]) -> Settings:
+    """Build a settings dataclass from JSON values; lists become tuples.
+
+    Raises GenlabError for an unknown or missing key, UsageError for a value of another type or out of range.
+    """
+    _check_keys(kind, content)
+    return make(kind, content)
+
+
+def make(kind: type[Settings], given: dict[str, Any]) -> Settings:
+    """Build a dataclass from values; lists become tuples, and numbers of NumPy those of Python.
+
+    Raises UsageError for an unknown name (suggesting close ones), or for a value of another type or out of range.
+    """
     known = {field.name for field in dataclasses.fields(kind)}
-    for name in values:
+    for name in given:
         if name not in known:
             raise UsageError(f"there is no option {name!r}{closest(name, known)} Known: {', '.join(sorted(known))}.")
-    hints = typing.get_type_hints(kind)
-    for name, value in values.items():
-        choices = typing.get_args(hints[name]) if typing.get_origin(hints[name]) is Literal else ()
-        if choices and value not in choices:
-            raise UsageError(f"{name} is {value!r}; it must be one of {', '.join(choices)}.")
+    plain = {name: _plain(value) for name, value in given.items()}
     try:
-        return kind(**values)
+        values.check(kind, plain)
+        return kind(**plain)
     except (ValueError, TypeError) as error:
         raise UsageError(f"{error}.") from error
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return tuple(_plain(each) for each in value)
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def preset_for(model: str, asked: str | None, *, points: bool) -> str:

@@ -6,10 +6,13 @@ import contextlib
 import difflib
 import errno
 import logging
+import os
+import pathlib
 import signal
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TextIO
 
 import tqdm
 
@@ -39,6 +42,12 @@ def say(text: object = "", *, to_stderr: bool = False) -> None:
     stream = sys.stderr if to_stderr else sys.stdout
     known = printable(text).encode(stream.encoding or "utf-8", "backslashreplace").decode(stream.encoding or "utf-8")
     print(known, file=stream)
+
+
+def let_go(stream: TextIO) -> None:
+    """Send what is still written to a stream nowhere: its terminal was closed, or the program that read it has ended."""
+    with contextlib.suppress(OSError, ValueError), pathlib.Path(os.devnull).open("w") as nowhere:  # it may have no file
+        os.dup2(nowhere.fileno(), stream.fileno())
 
 
 class GenlabError(Exception):
@@ -123,23 +132,38 @@ def disk_is_full(error: BaseException) -> bool:
 
 def explain(error: BaseException) -> str | None:
     """Return one line about a system error with a known cause; None if the cause is unknown."""
+    name = error.filename if isinstance(error, OSError) else None
+    where = f": {str(name)[:300]}" if name else ""
     if disk_is_full(error):
-        where = f": {error.filename}" if isinstance(error, OSError) and error.filename else ""
-        return f"the disk is full{where}. Free some space, then type --resume; earlier checkpoints are kept."
+        return f"the disk is full{where}. Free some space and try again; what was stored before is kept."
     if isinstance(error, OSError):
-        where = f": {error.filename}" if error.filename else ""
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            return f"no permission to write{where}. Choose another folder with --out."
+            return _forbidden(name)
         return f"{error.strerror or error}{where}"
     if type(error).__module__.startswith("tensorflow"):
         text = str(error)
         if "UsageError: " in text:  # raised in TensorFlow's threads, while reading data
             return text.partition("UsageError: ")[2].splitlines()[0]
-        if type(error).__name__ == "ResourceExhaustedError":
+        if type(error).__name__ == "PermissionDeniedError":
+            return _forbidden(text.partition(";")[0])
+        if type(error).__name__ == "ResourceExhaustedError" or "more than 2**63 - 1 elements" in text:
             return "memory ran out. Use a smaller --batch-size or smaller networks."
     if isinstance(error, MemoryError):
         return "memory ran out. Use a smaller --batch-size, smaller networks or fewer images."
     return None
+
+
+def _forbidden(name: str | bytes | int | None) -> str:
+    """Describe what permission is missing for a file: an error does not tell reading from writing."""
+    if not isinstance(name, str):
+        return "no permission to write. Choose another folder with --out."
+    path = pathlib.Path(name).absolute()
+    for folder in reversed(path.parents):
+        if not os.access(folder, os.X_OK) and os.path.lexists(folder):
+            return f"no permission to open the folder {folder}, for {name}."
+    if path.exists() and not os.access(path, os.R_OK):
+        return f"no permission to read {name}."
+    return f"no permission to write: {name}. Choose another folder with --out."
 
 
 @contextlib.contextmanager
@@ -154,13 +178,13 @@ def reported(program: str) -> Iterator[None]:
             warnings.filterwarnings("ignore", module="PIL")
             yield
     except Interrupted as error:
-        say(error, to_stderr=True)
+        _complain(error)
         raise SystemExit(error.status) from None
     except GenlabError as error:
-        say(f"{program}: error: {error}", to_stderr=True)
+        _complain(f"{program}: error: {error}")
         raise SystemExit(error.status) from None
     except KeyboardInterrupt:
-        say(f"{program}: interrupted", to_stderr=True)
+        _complain(f"{program}: interrupted")
         raise SystemExit(130) from None
     except BrokenPipeError:
         raise SystemExit(1) from None
@@ -168,15 +192,27 @@ def reported(program: str) -> Iterator[None]:
         message = explain(error)
         if message is None:
             raise
-        say(f"{program}: error: {message}", to_stderr=True)
+        _complain(f"{program}: error: {message}")
         raise SystemExit(1) from None
 
 
+def _complain(text: object) -> None:
+    """Print why the program ends, if there is anybody to read it: the exit status is what counts."""
+    try:
+        say(text, to_stderr=True)
+    except OSError:
+        let_go(sys.stderr)
+
+
 class _Console(logging.Handler):
-    """Log handler that prints above a progress bar."""
+    """Log handler that prints above a progress bar. It is silent once nobody reads it; log.txt has everything."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.tqdm.write(printable(self.format(record)), file=sys.stdout)
+        try:
+            tqdm.tqdm.write(printable(self.format(record)), file=sys.stdout)
+            sys.stdout.flush()
+        except OSError:
+            let_go(sys.stdout)
 
 
 @contextlib.contextmanager

@@ -146,6 +146,15 @@ def load_image(path: str | os.PathLike[str]) -> np.ndarray:
     return image[..., np.newaxis] if image.ndim == 2 else image
 
 
+def image_size(path: str | os.PathLike[str]) -> tuple[int, int, int]:
+    """Return height, width and channels of an image file, without decoding it. Raises GenlabError if it cannot be read."""
+    try:
+        with image_files.opened(path) as picture:
+            return picture.height, picture.width, len(picture.getbands())
+    except ValueError as error:
+        raise GenlabError(f"{path} cannot be read: {error}.") from error
+
+
 def as_pixels(images: Tensor) -> np.ndarray:
     """Convert floats in [-1, 1] to uint8; return uint8 unchanged. Raises UsageError for other types."""
     images = _pixels_or_floats(images)

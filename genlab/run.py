@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
+import errno
 import functools
 import json
 import logging
+import math
 import os
 import pathlib
 import re
+import socket
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypedDict
 
 import filelock
 import tyro
 
+from genlab import bounds, checkpoints, files, models
 from genlab import data as sources
-from genlab import files, models
 from genlab.backend import Network, tf
 from genlab.config import Config
 from genlab.data import Dataset
 from genlab.data.spec import DataSpec
-from genlab.errors import GenlabError, UsageError
+from genlab.errors import GenlabError, UsageError, printable
 from genlab.models.base import GenerativeModel
 from genlab.networks import precision
 
@@ -30,7 +34,32 @@ log = logging.getLogger("genlab")
 log.setLevel(logging.INFO)
 log.propagate = False  # the command line adds a handler, and so may a program that uses genlab
 
-NAME = re.compile(r"(\d{5,})-")
+NAME = re.compile(r"([0-9]{5,18})-")
+WRITTEN = (".lock", ".lock.json", "config.json", "metrics.jsonl", "log.txt", "tensorboard", "samples", "checkpoints")
+"""What training writes in a run's folder."""
+
+
+class Holder(TypedDict):
+    """The process that trains a run, as stored beside the lock."""
+
+    pid: int
+    host: str
+    since: str
+    """Local date and time."""
+
+
+class LogFile(logging.FileHandler):
+    """The file log.txt. An error in writing it ends training, as one in writing metrics does: the disk is full."""
+
+    def __init__(self, path: pathlib.Path) -> None:
+        super().__init__(path, encoding="utf-8")
+        self.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%Y-%m-%d %H:%M:%S"))
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        raise  # it is called while the error is handled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +97,8 @@ class Run:
         self.checkpoint = checkpoint
         """Checkpoint that the model is restored from: `latest`, `best` or a step."""
         self._dataset: Dataset | None = None
+        self._passed_over: set[pathlib.Path] = set()
+        """Damaged checkpoints that were named in a warning."""
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
@@ -85,20 +116,31 @@ class Run:
     def checkpoints(self) -> pathlib.Path:
         return self.path / "checkpoints"
 
-    def metrics(self) -> list[dict[str, Any]]:
-        """Return the lines of metrics.jsonl, ordered by step."""
-        path = self.path / "metrics.jsonl"
-        lines = path.read_text().splitlines() if path.exists() else []
-        return [json.loads(line) for line in lines]
+    @property
+    def writable(self) -> bool:
+        """Whether files can be written to the run's folder; a run that cannot be written can be used, but not trained."""
+        return os.access(self.path, os.W_OK)
 
-    def append_metrics(self, line: dict[str, Any]) -> None:
-        with (self.path / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps(line) + "\n")
+    def metrics(self) -> list[dict[str, float]]:
+        """Return the lines of metrics.jsonl, ordered by step. Lines that genlab did not write are passed over."""
+        return [line for _, line in _lines(self.path / "metrics.jsonl") if line is not None]
+
+    def append_metrics(self, line: Mapping[str, float]) -> None:
+        """Add a line to metrics.jsonl. Values that are not finite are left out: JSON has no such numbers."""
+        finite = {name: value for name, value in line.items() if math.isfinite(value)}
+        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(finite) + "\n")
 
     def drop_metrics_after(self, step: int) -> None:
-        """Drop the lines that a killed run wrote after its last checkpoint; resuming writes them again."""
-        kept = [line for line in _complete_lines(self.path / "metrics.jsonl") if line["step"] <= step]
-        files.write_text(self.path / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
+        """Drop the lines that a killed run wrote after its last checkpoint; resuming writes them again.
+
+        So is a last line that a kill cut short. Other lines that genlab did not write stay where they are.
+        """
+        path = self.path / "metrics.jsonl"
+        lines = _lines(path)
+        if lines:
+            kept = b"".join(raw + b"\n" for raw, line in lines if line is None or line["step"] <= step)
+            files.replace(path, lambda temporary: temporary.write_bytes(kept))
 
     def write_config(self, config: Config) -> None:
         self.config = config
@@ -108,24 +150,52 @@ class Run:
     def training(self) -> Iterator[None]:
         """Lock the run for training, and copy log records to log.txt.
 
-        Raises GenlabError if another process holds the lock. The operating system releases it when that process ends.
+        Raises GenlabError if another process holds the lock, if the folder cannot be written, or if what it writes is a
+        link to elsewhere. The operating system releases the lock when the process ends.
         """
+        self._refuse_links()
         lock = filelock.FileLock(self.path / ".lock", blocking=False)
+        holder = self.path / ".lock.json"
         try:
             lock.acquire()
         except filelock.Timeout:
             raise GenlabError(
-                f"{self.path} is being trained by another process. Wait for it, or start a new run."
+                f"{self.path} is being trained by another process{_described(holder)}. Wait for it, or start a new run."
             ) from None
-        handler = logging.FileHandler(self.path / "log.txt")
-        handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%Y-%m-%d %H:%M:%S"))
-        log.addHandler(handler)
-        try:
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
+            raise GenlabError(
+                f"{self.path} cannot be written, and training writes to it. Copy it to a folder of your own, and resume the copy."
+            ) from None
+        with contextlib.ExitStack() as stack:
+            stack.callback(lock.release)
+            now = datetime.datetime.now().isoformat(" ", "seconds")
+            me = Holder(pid=os.getpid(), host=socket.gethostname(), since=now)
+            files.write_text(holder, json.dumps(me) + "\n")
+            stack.callback(holder.unlink, missing_ok=True)
+            handler = LogFile(self.path / "log.txt")
+            stack.callback(handler.close)
+            log.addHandler(handler)
+            stack.callback(log.removeHandler, handler)
             yield
-        finally:
-            log.removeHandler(handler)
-            handler.close()
-            lock.release()
+
+    def _refuse_links(self) -> None:
+        for top in (self.path / name for name in WRITTEN):
+            for path in (top, *top.rglob("*")):
+                if path.is_symlink():
+                    raise GenlabError(
+                        f"{path} is a link to {path.readlink()}, and training would write there. Put the file or folder itself in "
+                        "its place, then resume."
+                    )
+
+    def check_present(self) -> None:
+        """Raise GenlabError if the folder was deleted or moved."""
+        if not (self.path / "config.json").exists():
+            raise GenlabError(
+                f"{self.path} was deleted or moved while it was trained: it has no config.json any more. What training writes "
+                "from now on would be lost, so it stopped."
+            )
 
     def data(self, source: str = "") -> Dataset:
         """Load the data that the run was trained on, or another source, prepared in the same way.
@@ -179,31 +249,56 @@ class Run:
         return model
 
     @property
+    def never_began(self) -> bool:
+        """Whether the run was stopped before its first checkpoint, that of step 0: it can begin again, for nothing is lost."""
+        return not checkpoints.steps(self.checkpoints) and not self.metrics()
+
+    @property
     def step(self) -> int:
         """Training step of the checkpoint that `model` is restored from."""
-        return int(self.find_checkpoint().rpartition("-")[2])
+        return int(self.find_checkpoint().name.partition("-")[2])
 
-    def find_checkpoint(self) -> str:
-        """Return the path of the checkpoint that `checkpoint` names. Raises GenlabError if there is none."""
-        if self.checkpoint == "latest":
-            path = newest_checkpoint(self.path)
-            if path is None:
+    def find_checkpoint(self) -> pathlib.Path:
+        """Return the path of the checkpoint that `checkpoint` names, without the suffixes of its files.
+
+        `latest` is the newest that is whole; damaged ones are named in a warning. Raises GenlabError if there is none.
+        """
+        found = checkpoints.steps(self.checkpoints)
+        chosen = bounds.parsed(self.checkpoint)
+        if self.checkpoint in ("latest", "best"):
+            folder = self.checkpoints / ("best" if self.checkpoint == "best" else "")
+            path = checkpoints.newest_whole(folder, self._pass_over)
+            if path is not None:
+                return path
+            if damaged := checkpoints.steps(folder):
                 raise GenlabError(
-                    f"{self.path} holds no checkpoint: training ended before the first one. Train a new run."
+                    f"every checkpoint in {folder} is damaged: {', '.join(f'step-{step}' for step in damaged)}. Restore one "
+                    f"from a copy{', or use --checkpoint latest' if self.checkpoint == 'best' else ', or train a new run'}."
                 )
-            return path
-        if self.checkpoint == "best":
-            path = tf.train.latest_checkpoint(str(self.checkpoints / "best"))
-            if path is None:
+            if self.checkpoint == "best":
                 raise UsageError(f"{self.path} has no best checkpoint. Train with --evaluate-every to keep one.")
-            return path
-        kept = sorted(int(path.stem.rpartition("-")[2]) for path in self.checkpoints.glob("step-*.index"))
-        if not self.checkpoint.isdigit() or int(self.checkpoint) not in kept:
-            raise UsageError(
-                f"--checkpoint {self.checkpoint}: {self.path} has latest, best (with --evaluate-every) and the steps "
-                f"{', '.join(map(str, kept)) or 'none'}."
+            if self.never_began:
+                raise GenlabError(
+                    f"{self.path} holds no checkpoint: training was stopped before the first one. To begin again, type: "
+                    f"python -m genlab.train --resume {self.path}"
+                )
+            raise GenlabError(
+                f"{self.path} holds no checkpoint, and has metrics. Restore its checkpoints, or train a new run."
             )
-        return str(self.checkpoints / f"step-{int(self.checkpoint)}")
+        if chosen not in found:
+            raise UsageError(
+                f"--checkpoint {self.checkpoint[:40]}: {self.path} has latest, best (with --evaluate-every) and the steps "
+                f"{', '.join(map(str, found)) or 'none'}."
+            )
+        path = checkpoints.at(self.checkpoints, chosen)
+        if reason := checkpoints.damage(path):
+            raise GenlabError(f"the checkpoint {path} is damaged: {reason}. Choose another with --checkpoint.")
+        return path
+
+    def _pass_over(self, path: pathlib.Path, reason: str) -> None:
+        if path not in self._passed_over:
+            self._passed_over.add(path)
+            log.warning(f"warning the checkpoint {path} is damaged and passed over: {reason}")
 
     @property
     def decoder(self) -> Network:
@@ -221,32 +316,43 @@ class State:
         self.step = model.step
         self.batches = tf.Variable(0, dtype=tf.int64, name="batches")
         self.rollbacks = tf.Variable(0, name="rollbacks")
-        self._checkpoint = tf.train.Checkpoint(batches=self.batches, rollbacks=self.rollbacks, **model.state())
-        self._managers: dict[str, Any] = {}
+        self._parts = model.state()
+        self._checkpoint = tf.train.Checkpoint(batches=self.batches, rollbacks=self.rollbacks, **self._parts)
 
     def save(self, run: Run) -> None:
         """Save a checkpoint and delete the oldest beyond `keep`. An interrupted save leaves the others intact."""
-        self._save(run.checkpoints, run.config.options.keep)
+        step = int(self.step.numpy())
+        checkpoints.write(self._checkpoint, run.checkpoints, step)
+        # A newer one is damaged: this training began from an older one. It is replaced when its step is reached.
+        earlier = [each for each in checkpoints.steps(run.checkpoints) if each <= step]
+        checkpoints.remove(run.checkpoints, set(earlier[: -run.config.options.keep]))
 
     def save_best(self, run: Run) -> None:
         """Save this state as the run's best checkpoint, replacing the previous one."""
-        self._save(run.checkpoints / "best", 1)
-
-    def _save(self, folder: pathlib.Path, keep: int) -> None:
-        manager = self._managers.get(str(folder))
-        if manager is None:
-            manager = tf.train.CheckpointManager(self._checkpoint, str(folder), keep, checkpoint_name="step")
-            self._managers[str(folder)] = manager
-        manager.save(checkpoint_number=int(self.step.numpy()))
+        step, folder = int(self.step.numpy()), run.checkpoints / "best"
+        checkpoints.write(self._checkpoint, folder, step)
+        checkpoints.remove(folder, set(checkpoints.steps(folder)) - {step})
 
     def restore(self, run: Run) -> None:
         """Restore the run's checkpoint completely. Raises GenlabError if there is none or it does not fit."""
         path = run.find_checkpoint()
         try:
-            self._checkpoint.restore(path).assert_consumed()
-        except (tf.errors.OpError, AssertionError, ValueError, IndexError) as error:
-            reason = str(error).splitlines()[0][:200]
-            raise GenlabError(f"the checkpoint {path} is damaged or from another version: {reason}") from error
+            checkpoints.restore(self._checkpoint, path)
+        except ValueError as error:
+            raise GenlabError(f"the checkpoint {path} is from another version or another model: {error}.") from error
+
+    def not_finite(self) -> str | None:
+        """Return the name of a weight, or of another variable of training, that is not finite; None if all are."""
+        for name, part in self._parts.items():
+            own = isinstance(part, tf.Variable)
+            for variable in [part] if own else getattr(part, "variables", []):
+                if not tf.as_dtype(variable.dtype).is_floating:
+                    continue
+                # A variable of the model's own may begin at infinity, such as the lowest value so far.
+                good = ~tf.math.is_nan(variable) if own else tf.math.is_finite(variable)
+                if not bool(tf.reduce_all(good)):
+                    return name if own else f"{name}/{getattr(variable, 'path', variable.name)}"
+        return None
 
 
 def create(out: str | os.PathLike[str], config: Config) -> Run:
@@ -257,7 +363,7 @@ def create(out: str | os.PathLike[str], config: Config) -> Run:
     root = pathlib.Path(out)
     root.mkdir(parents=True, exist_ok=True)
     words = [config.model, config.dataset["name"], config.options.description]
-    label = "-".join(re.sub(r"[^\w.]+", "-", word).strip("-") for word in words if word)
+    label = files.file_name("-".join(word for word in words if word))
     with filelock.FileLock(root / ".lock"):
         number = 1 + max((int(match[1]) for path in root.iterdir() if (match := NAME.match(path.name))), default=-1)
         path = root / f"{number:05d}-{label}"
@@ -281,15 +387,19 @@ def open(
     path = _find(str(run), pathlib.Path(out), model)
     file = path / "config.json"
     try:
-        return Run(path, Config.from_json(json.loads(file.read_text())), str(checkpoint))
+        content = files.read_json(file, dict[str, Any])
     except FileNotFoundError:
         raise UsageError(f"{path} is not a run: it has no config.json.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, TypeError) as error:
-        raise GenlabError(f"{file} cannot be read: {error}.") from error
+    try:
+        return Run(path, Config.from_json(content), str(checkpoint))
+    except GenlabError as error:
+        raise GenlabError(f"{file} cannot be used: {error}") from error
 
 
 def newest_checkpoint(path: pathlib.Path) -> str | None:
-    return tf.train.latest_checkpoint(str(path / "checkpoints"))
+    """Return the path of the newest whole checkpoint of a run folder; None if there is none."""
+    found = checkpoints.newest_whole(path / "checkpoints", lambda *_: None)
+    return None if found is None else str(found)
 
 
 def all_runs(out: pathlib.Path, model: str | None = None) -> list[pathlib.Path]:
@@ -308,26 +418,50 @@ def _find(run: str, out: pathlib.Path, model: str | None) -> pathlib.Path:
             kind = f"{model} run" if model else "run"
             raise UsageError(f"there is no {kind} in {out}. Train one first: python -m genlab.train {model or 'dcgan'}")
         return runs[-1]
-    if pathlib.Path(run).is_dir():
-        return pathlib.Path(run)
-    if (out / run).is_dir():
-        return out / run
-    numbered = [path for path in all_runs(out) if run.isdigit() and int(path.name.split("-")[0]) == int(run)]
-    if numbered:
+    for folder in (pathlib.Path(run), out / run):
+        with contextlib.suppress(OSError, ValueError):  # no name of a file: too long, or with a zero byte
+            if folder.is_dir():
+                return folder
+    number = bounds.parsed(run)
+    if numbered := [path for path in all_runs(out) if number == int(path.name.partition("-")[0])]:
         return numbered[-1]
     newest = ", ".join(path.name for path in all_runs(out)[-3:]) or "none"
-    raise UsageError(f"there is no run {run!r}. Newest in {out}: {newest}.")
+    raise UsageError(f"there is no run {run[:200]!r}. Newest in {out}: {newest}.")
 
 
-def _complete_lines(path: pathlib.Path) -> list[dict[str, Any]]:
-    """Return the lines that can be parsed; a killed run may leave an incomplete last one."""
-    lines = []
-    for line in path.read_text().splitlines() if path.exists() else []:
-        try:
-            lines.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return lines
+def _lines(path: pathlib.Path) -> list[tuple[bytes, dict[str, float] | None]]:
+    """Return every line of metrics.jsonl with what it holds: numbers by name, among them a step; None if it holds no such.
+
+    A last line without its end is left out if it holds no such: a kill cut it short.
+    """
+    try:
+        files.check_regular(path)
+        raw = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        raise GenlabError(f"{path} cannot be read: {error}.") from error
+    lines = [(each, _numbers(each)) for each in raw]
+    return lines if lines[-1][1] is not None else lines[:-1]
+
+
+def _numbers(line: bytes) -> dict[str, float] | None:
+    try:
+        content = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(content, dict) or type(content.get("step")) is not int:  # to Python, True is a whole number
+        return None
+    return content if all(isinstance(value, int | float) for value in content.values()) else None
+
+
+def _described(path: pathlib.Path) -> str:
+    """Describe the process that holds a run's lock."""
+    try:
+        holder: Holder = files.read_json(path, Holder)
+    except (GenlabError, FileNotFoundError):  # it has just begun
+        return ""
+    return f" (process {holder['pid']} on {holder['host']}, since {holder['since']})"
 
 
 def to_floats(values: Mapping[str, float]) -> dict[str, float]:

@@ -143,7 +143,6 @@ def cut_after(run, step: int, out: str | pathlib.Path):
     for file in (path / "checkpoints").glob("step-*"):
         if int(file.name.partition("-")[2].partition(".")[0]) > step:
             file.unlink()
-    tf.compat.v1.train.update_checkpoint_state(str(path / "checkpoints"), str(path / "checkpoints" / f"step-{step}"))
     return genlab.load(path)
 
 

@@ -53,7 +53,12 @@ def test_a_log_line_is_the_mean_of_the_steps_since_the_last_one(training):
         log.observe(history, 1.0)
     log.training.watch.metrics = lambda metrics: []
     log.act()
-    last = training.run.metrics()[-1]
+    log.observe(
+        {"loss": np.full(4, 3e38, np.float32), actions.WAITING: np.full(4, -1e9)}, 1.0
+    )  # the clock was set back
+    log.act()
+    *_, last, large = training.run.metrics()
+    assert large["loss"] == pytest.approx(3e38) and large["data_waiting"] == 0
     assert last["loss"] == 3.0 and last["step"] == training.step
     assert last["images_per_second"] == pytest.approx(1 * 16 / 1.0)  # the first call is the start-up
 

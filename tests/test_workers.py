@@ -16,7 +16,9 @@ import pytest
 from conftest import PATIENCE, TINY, TINY_FLAGS, fails
 
 import genlab
+from genlab.config import Options
 from genlab.train import __main__ as train
+from genlab.train import distribution
 
 COMMAND = ["gan", "--log-every", "2", "--checkpoint-every", "4", "--seed", "5", *TINY_FLAGS]
 
@@ -89,7 +91,43 @@ def test_a_worker_that_never_comes_is_not_waited_for_without_end():
     assert not pathlib.Path("runs").exists()
 
 
-def test_wrong_cluster(capsys, monkeypatch):
-    monkeypatch.setenv("TF_CONFIG", '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 3}}')
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[",
+        "[" * 50_000,
+        "3",
+        "[]",
+        "{}",
+        '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 3}}',
+        '{"cluster": {"worker": "a:1"}, "task": {"type": "worker", "index": 0}}',
+        '{"cluster": {"worker": {"0": "a:1"}}, "task": {"type": "worker", "index": 0}}',
+        '{"cluster": {"worker": [1, 2]}, "task": {"type": "worker", "index": 0}}',
+        '{"cluster": {"chief": "b", "worker": ["a:1"]}, "task": {"type": "worker", "index": 0}}',
+        '{"cluster": [], "task": {"type": "worker", "index": 0}}',
+        '{"cluster": {"worker": ["a:1"]}, "task": []}',
+        '{"cluster": {"worker": ["a:1"]}, "task": {"type": ["worker"], "index": 0}}',
+        '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": -1}}',
+        '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 0.5}}',
+        '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": null}}',
+        '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": "²"}}',
+        '{"cluster": {"worker": ["a:1"]}, "task": {"type": "evaluator", "index": 0}}',
+    ],
+)
+def test_wrong_cluster(text, capsys, monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", text)
     status, message = fails(lambda: train.main([*COMMAND, "--strategy", "multiworker"]), capsys)
     assert status == 2 and "TF_CONFIG must name all workers and this one" in message
+    assert len(message) < 400
+
+
+def test_a_cluster_of_other_programs_is_understood(monkeypatch):
+    options = Options(strategy="multiworker")
+    for task, chief in (
+        ('{"type": "worker", "index": "0", "cloud": "x"}', False),
+        ('{"type": "chief", "index": 0}', True),
+    ):
+        cluster = '{"chief": ["a:1"], "worker": ["b:1"], "ps": ["c:1"]}'
+        monkeypatch.setenv("TF_CONFIG", f'{{"cluster": {cluster}, "task": {task}, "environment": "cloud"}}')
+        assert distribution.is_chief(options) == chief

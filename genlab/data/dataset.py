@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import hashlib
 from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypedDict
 
 import numpy as np
 
@@ -25,6 +25,22 @@ FIELDS = {"train": ("images", "labels")} | {
     split: (f"{split}_images", f"{split}_labels") for split in ("validation", "test")
 }
 """Attributes of a Dataset with the images and labels of each split."""
+
+
+class Facts(TypedDict):
+    """Facts about the data of a run, as config.json stores them."""
+
+    name: str
+    source: str
+    shape: list[int]
+    num_classes: int
+    class_names: list[str]
+    train_images: int
+    test_images: int
+    validation_images: int
+    split: dict[str, Any]
+    skipped: list[str]
+    sha256: str
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -128,7 +144,7 @@ class Dataset:
             return f"{len(named):,}, with {counts.min():,} to {counts.max():,} images each"
         return listed(named, most)
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> Facts:
         """Return the facts about the data that config.json stores."""
         return {
             "name": self.name,

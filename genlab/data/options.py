@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
-import typing
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
 
-from genlab import files
+from genlab import values
 from genlab.errors import listed
 
 LARGEST_NUMBER = 1e30
@@ -64,12 +62,11 @@ class DataOptions:
         """Raise ValueError for the first value that is of another type or out of range."""
         if isinstance(self.augment, list):
             object.__setattr__(self, "augment", tuple(self.augment))
-        for name, kind in typing.get_type_hints(type(self)).items():
-            _check(name, getattr(self, name), kind)
+        values.check(type(self), vars(self))
         for name in ("limit", "memory"):
             value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise ValueError(f"{name} is {value}; it must be a number above 0")
+            if value is not None and value <= 0:
+                raise ValueError(f"{name} is {value}; it must be above 0")
         if not 0 <= self.split_seed < 2**31:
             raise ValueError(f"split_seed is {self.split_seed}; it must be from 0 to {2**31 - 1}")
         for name in ("height_and_width", "low_and_high", "shares", "raw_shape", "background_colour"):
@@ -151,22 +148,6 @@ class DataOptions:
                 f"background is {_quoted(self.background)}; it must be the name of a colour or #rrggbb"
             ) from None
         return red, green, blue
-
-
-def _check(name: str, value: object, kind: Any) -> None:
-    """Raise ValueError if the value of an option is of another type."""
-    inner = typing.get_args(kind)[0] if typing.get_origin(kind) is tuple else kind
-    if typing.get_origin(inner) is Literal:
-        known = typing.get_args(inner)
-        values = (value,) if inner is kind else value
-        if not isinstance(values, tuple) or any(each not in known for each in values):
-            what = "one of" if inner is kind else "a list of any of"
-            raise ValueError(f"{name} is {_quoted(value)}; it must be {what} {listed(known)}")
-        return
-    try:
-        files.checked(value, kind)
-    except ValueError as error:
-        raise ValueError(f"{name} is {_quoted(value)}: {error}") from None
 
 
 def _quoted(value: object) -> str:

@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> None:
             ]
         evaluation.comparable(done)
         say(table(done))
-        for run in opened:
+        for run in (each for each in opened if each.writable):
             say(f"{run.path / 'evaluation.json'} has these metrics and their protocol")
 
 

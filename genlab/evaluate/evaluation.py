@@ -103,7 +103,7 @@ def evaluate(
 ) -> Evaluation:
     """Measure a run and write `evaluation.json` to its folder, with a picture of the nearest training images.
 
-    Draws `samples` images with consecutive seeds from `seed`, at most the number of training images. They are compared with
+    Nothing is written, and a warning logged, if the folder is read-only. Draws `samples` images with consecutive seeds from `seed`, at most the number of training images. They are compared with
     the held-out images. The floor compares as many training images with them. A conditional model draws classes in the
     proportions of the held-out images. Raises UsageError if there are too few images for a metric, or the extractor does
     not fit.
@@ -150,7 +150,10 @@ def evaluate(
         "genlab": __version__,
     }
     evaluation = Evaluation(run.name, run.config.model, run.step, protocol, metrics, facts)
-    files.write_json(run.path / "evaluation.json", evaluation.to_json())
+    if run.writable:
+        files.write_json(run.path / "evaluation.json", evaluation.to_json())
+    else:
+        log.warning(f"{run.path} cannot be written: its metrics are shown, and not stored there.")
     return evaluation
 
 
@@ -338,7 +341,8 @@ def _sample_metrics(
     memory = neighbours.memorization(extractor(seen)[0], real.features, fake.features, places)
     metrics["memorization"] = Metric(memory.share, memory.floor)
     pairs = pictures.reconstructions(drawn.images[memory.generated[:32]], seen[memory.training[:32]])
-    grids.save_image(pairs, run.path / "evaluation-nearest.png")
+    if run.writable:
+        grids.save_image(pairs, run.path / "evaluation-nearest.png")
     return metrics
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from genlab import values
 from genlab.backend import LazyModule, Network, Optimizer, Tensor, Variable, keras, tf
 from genlab.data.spec import DataSpec
 from genlab.errors import UsageError
@@ -28,7 +28,7 @@ SAMPLE_BATCH = 64
 class Hparams:
     """Hyper-parameters shared by all models. A model's own dataclass adds to them; each field is a flag.
 
-    Names have a meaning: values of `*_size`, `*widths`, `*learning_rate` and `*dropout` are checked, and what a
+    Names have a meaning: values of `*_size`, `*units`, `*widths`, `*learning_rate` and `*dropout` are checked, and what a
     `generator_learning_rate` trains is logged as `generator_loss` (`learning_rate`: `loss`).
     """
 
@@ -54,7 +54,8 @@ class Hparams:
     """Decay per step of the moving average of weights that samples are drawn with; 0: no average. 0 to 1."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError for the first value that is out of range."""
+        """Raise ValueError for the first value that is of another type or out of range."""
+        values.check(type(self), vars(self))
         for name in ("beta1", "beta2", "average_decay"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0 and below 1")
@@ -65,7 +66,9 @@ class Hparams:
             value = getattr(self, field.name)
             if field.name.endswith("_size") and value < 1:
                 raise ValueError(f"{field.name} is {value}; it must be at least 1")
-            if field.name.endswith("learning_rate") and not (value > 0 and math.isfinite(value)):
+            if field.name.endswith("units") and value < 0:
+                raise ValueError(f"{field.name} is {value}; it must be at least 0")
+            if field.name.endswith("learning_rate") and not value > 0:
                 raise ValueError(f"{field.name} is {value}; it must be above 0")
             if field.name.endswith("widths") and (not value or min(value) < 1):
                 raise ValueError(f"{field.name} is {value}; it must hold at least one number, each at least 1")

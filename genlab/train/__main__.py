@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from genlab import config, models
+from genlab import command_line, config, models
 from genlab.config import Options
 from genlab.data import points
 from genlab.data.options import DataOptions
@@ -104,11 +104,11 @@ def _parse(
         frozen=True,
     )
     try:
-        parsed = tyro.cli(
+        parsed = command_line.parse(
             kind,
-            args=arguments,
+            arguments,
+            f"{PROGRAM} {model}",
             default=kind(command, options, data_options, hparams),
-            prog=f"{PROGRAM} {model}",
             description=f"{models.summary(model)}\n\nPresets: {presets}.",
             config=(tyro.conf.OmitArgPrefixes,),
         )

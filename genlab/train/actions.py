@@ -81,6 +81,7 @@ class Evaluate(Every):
         metrics = to_floats(self.quick(training.model))
         name, value = next(iter(metrics.items()))
         earlier = [line[f"quick_{name}"] for line in training.run.metrics() if f"quick_{name}" in line]
+        earlier = [each for each in earlier if math.isfinite(each)]
         named = {f"quick_{each}": number for each, number in metrics.items()}
         training.run.append_metrics({"step": training.step, "seconds": round(training.seconds, 3)} | named)
         scalars(training.board, training.step, named)
@@ -116,7 +117,10 @@ class Log(Every):
 
     def act(self) -> None:
         training = self.training
-        means = {name: np.concatenate([each[name] for each in self.recent]).mean() for name in self.recent[0]}
+        # In float64: the sum of large float32 is infinite before their mean is.
+        means = {
+            name: np.concatenate([each[name] for each in self.recent]).mean(dtype=np.float64) for name in self.recent[0]
+        }
         waited = float(means.pop(WAITING))
         metrics = to_floats(means | self._modes())
         steps, seconds = training.step - self.since[0], training.seconds - self.since[1]

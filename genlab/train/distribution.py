@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
-from genlab import backend
+from genlab import backend, bounds, files
 from genlab.backend import Tensor, tf
 from genlab.config import Options
 from genlab.data.dataset import Batch
@@ -129,13 +129,14 @@ def _task() -> tuple[list[str], int]:
     example = '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}'
     try:
         content = json.loads(text)
-        workers = _workers(content["cluster"])
-        index = int(content["task"]["index"])
-        if content["task"]["type"] == "worker" and "chief" in content["cluster"]:
+        cluster = files.checked(content["cluster"], dict[str, list[str]])
+        kind, index = content["task"]["type"], bounds.parsed(str(content["task"]["index"]))
+        workers = _workers(cluster)
+        if index is not None and kind == "worker" and "chief" in cluster:
             index += 1
-        if content["task"]["type"] in ("worker", "chief") and 0 <= index < len(workers):
+        if index is not None and kind in ("worker", "chief") and index < len(workers):
             return workers, index
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         pass
     raise UsageError(f"--strategy multiworker: TF_CONFIG must name all workers and this one, like {example}.")
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from genlab import config, models
+from genlab import bounds, config, models
 from genlab import run as runs
 from genlab.backend import keras, tf
 from genlab.config import Config, Options
@@ -53,7 +53,7 @@ def fit(
     data_options = config.make(DataOptions, {name: value for name, value in settings.items() if name in data_names})
     source = str(data) if isinstance(data, str | os.PathLike) else ""
     named = {name: value for name, value in settings.items() if name in option_names}
-    if "out" in named:
+    if isinstance(named.get("out"), os.PathLike):
         named["out"] = os.fspath(named["out"])
     options = config.make(Options, {"data": source} | named)
     distribution.prepare(options)
@@ -124,7 +124,7 @@ def resume(run: runs.Run, options: Options, *, debug: bool = False) -> runs.Run:
     if steps < stored.steps:
         raise UsageError(f"--steps {steps:,} is less than the {stored.steps:,} of {run.name}: a run can only grow.")
     if options.profile != stored.options.profile:
-        _check_profile(options, run.step, steps)
+        _check_profile(options, 0 if run.never_began else run.step, steps)
     options = dataclasses.replace(options, steps=steps, epochs=None, out=stored.options.out)
     distribution.Distribution(options, stored.hparams.batch_size)
     with _folder(options) as out:
@@ -141,6 +141,8 @@ def resume(run: runs.Run, options: Options, *, debug: bool = False) -> runs.Run:
 def _resume(run: runs.Run, dataset: Dataset, stored: Config, options: Options, debug: bool) -> None:
     assert options.steps is not None
     with run.training():
+        if not run.never_began:
+            run.find_checkpoint()  # raises before anything is written
         run.write_config(dataclasses.replace(stored, options=options))
         _announce(run, dataset)
         _announce_schedule(stored, options)
@@ -175,7 +177,10 @@ def _steps(model: str, preset: str, hparams: Hparams, options: Options, count: i
     """Return the length of a run in steps, for `count` training images."""
     if options.epochs is None:
         return options.steps or models.steps(model, preset)
-    return max(1, math.ceil(options.epochs * count / (hparams.batch_size * hparams.batches_per_step)))
+    steps = options.epochs * count / (hparams.batch_size * hparams.batches_per_step)
+    if steps > bounds.LARGEST:
+        raise UsageError(f"--epochs {options.epochs:g} takes {steps:.3g} steps; a run has at most {bounds.LARGEST:,}.")
+    return max(1, math.ceil(steps))
 
 
 def _announce(run: runs.Run, dataset: Dataset) -> None:

@@ -11,8 +11,9 @@ import types
 from collections.abc import Iterator
 
 from genlab.data.dataset import Dataset
-from genlab.errors import Interrupted
+from genlab.errors import GenlabError, Interrupted, disk_is_full
 from genlab.run import Run
+from genlab.train import animation
 from genlab.train.actions import Action, periodic
 from genlab.train.training import Training
 
@@ -25,17 +26,37 @@ SECONDS_PER_CALL = 0.5
 def train(run: Run, dataset: Dataset, *, resume: bool = False, debug: bool = False) -> None:
     """Train the run's model to `run.config.options.steps`; with `resume`, start from its newest checkpoint.
 
-    Raises GenlabError if a metric is not finite, and Interrupted on SIGINT or SIGTERM, after saving a checkpoint.
+    Raises GenlabError if a metric or a weight is not finite, if the disk is full or the run's folder is gone, and Interrupted
+    on SIGINT, SIGTERM or SIGHUP, after saving a checkpoint.
     """
-    with _signals() as signals:
+    with _signals() as signals, _explained(run):
         training = Training(run, dataset, resume=resume, debug=debug)
         try:
-            if training.step >= training.total:
+            if training.step < training.total:
+                _loop(training, periodic(training), signals)
+            else:
                 log.info(f"all {training.total:,} steps are done already. To train longer, type a larger --steps.")
-                return
-            _loop(training, periodic(training), signals)
+                if animation.is_missing(run.samples, training.step):  # the run was killed while it was made
+                    training.animate()
         finally:
             training.close()
+    run.check_present()
+
+
+@contextlib.contextmanager
+def _explained(run: Run) -> Iterator[None]:
+    """Context that says of any error whether the run's folder is gone, or the disk is full."""
+    try:
+        yield
+    except GenlabError:
+        raise
+    except Exception as error:
+        run.check_present()
+        if not disk_is_full(error):
+            raise
+        raise GenlabError(
+            f"the disk is full. Free some space, then type: python -m genlab.train --resume {run.path}. The checkpoints are kept."
+        ) from error
 
 
 def _loop(training: Training, actions: list[Action], signals: _Signals) -> None:
@@ -57,19 +78,21 @@ def _loop(training: Training, actions: list[Action], signals: _Signals) -> None:
             seconds = time.perf_counter() - started
             # A signal to one of several processes must not stop it alone: the next agreement stops all.
             stop = stop or (distribution.workers == 1 and bool(signals.received))
-            if bad := training.not_finite(history):
+            reached = [action for action in actions if action.next_step(training.step) == training.step + count]
+            if bad := training.not_finite(history, weights=bool(reached) or stop):
                 training.roll_back(bad)
                 steps = training.steps()
                 for action in actions:
                     action.forget()
                 continue
-            reached = [action for action in actions if action.next_step(training.step) == training.step + count]
             training.advance(count, seconds)
             for action in actions:
                 action.observe(history, seconds)
+            if reached or stop:
+                training.run.check_present()  # what is written would make the folder again
             for action in reached:
                 action.act()
-            steps_per_call = max(1, min(2 * steps_per_call, int(SECONDS_PER_CALL * count / seconds)))
+            steps_per_call = max(1, min(2 * steps_per_call, int(SECONDS_PER_CALL * count / max(seconds, 1e-9))))
             if stop and training.step < training.total:
                 training.save()
                 training.animate()
@@ -96,7 +119,10 @@ class _Signals:
 
 @contextlib.contextmanager
 def _signals() -> Iterator[_Signals]:
-    """Record SIGINT and SIGTERM, so that the loop can finish its step and save. A second signal acts at once."""
+    """Record SIGINT, SIGTERM and SIGHUP, so that the loop can finish its step and save. A second SIGINT or SIGTERM acts at once.
+
+    SIGHUP comes when the terminal is closed, often twice. A program that was started to outlive it, as with nohup, ignores it.
+    """
     signals = _Signals()
     if threading.current_thread() is not threading.main_thread():
         yield signals
@@ -104,10 +130,13 @@ def _signals() -> Iterator[_Signals]:
 
     def note(number: int, frame: types.FrameType | None) -> None:
         signals.received = number
-        for each, handler in previous.items():
-            signal.signal(each, handler)
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, previous[each])
 
-    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    previous = {number: signal.signal(number, note) for number in numbers}
     try:
         yield signals
     finally:

@@ -10,13 +10,13 @@ import sys
 import numpy as np
 import tqdm
 
-from genlab import grids, pictures
+from genlab import pictures
 from genlab.backend import tf
 from genlab.data.dataset import Dataset
 from genlab.data.spec import to_model_range
 from genlab.errors import Collapsed, GenlabError
 from genlab.run import Run, State, newest_checkpoint
-from genlab.train import collapse, distribution
+from genlab.train import animation, collapse, distribution
 from genlab.train.steps import WAITING, Steps
 
 log = logging.getLogger("genlab")
@@ -31,7 +31,7 @@ class Training:
     """One training of a run: its model and data, the current step, and what several actions share."""
 
     def __init__(self, run: Run, dataset: Dataset, *, resume: bool, debug: bool) -> None:
-        """Build the model; `resume` starts from the newest checkpoint, `debug` runs steps eagerly."""
+        """Build the model; `resume` starts from the newest whole checkpoint, `debug` runs steps eagerly."""
         self.run = run
         self.options = run.config.options
         self.total = run.config.steps
@@ -44,7 +44,8 @@ class Training:
         self.step = 0
         self.seconds = 0.0
         """Time spent on training steps, including earlier trainings of the run."""
-        if resume:
+        self._saved_step: int | None = None
+        if resume and not run.never_began:
             self.restore()
         self.images_per_step = run.config.hparams.batches_per_step * run.config.hparams.batch_size
         count, self.grid_columns = pictures.layout(self.model)
@@ -52,7 +53,6 @@ class Training:
         self.grid_labels = self.model.default_labels(np.arange(count))
         self.watch = collapse.Watch(self.model, to_model_range(dataset.examples(count)[0]))
         self._prior_step: int | None = None
-        self._saved_step: int | None = None
         # No purging on resume: TensorBoard shows the newest value of a step.
         self.board = tf.summary.create_file_writer(str(run.path / "tensorboard"))
         self.bar = tqdm.tqdm(
@@ -64,11 +64,11 @@ class Training:
         )
 
     def restore(self) -> None:
-        """Restore the newest checkpoint and drop the metrics logged after it."""
+        """Restore the newest whole checkpoint and drop the metrics logged after it."""
         self.state.restore(self.run)
-        self.step = int(self.state.step.numpy())
+        self.step = self._saved_step = int(self.state.step.numpy())
         self.run.drop_metrics_after(self.step)
-        self.seconds = max((line["seconds"] for line in self.run.metrics()), default=0.0)
+        self.seconds = max((line.get("seconds", 0.0) for line in self.run.metrics()), default=0.0)
 
     def steps(self) -> Steps:
         """Return the steps that follow the current one."""
@@ -112,10 +112,8 @@ class Training:
             self._saved_step = self.step
 
     def animate(self) -> None:
-        """Write the animation of all grids drawn so far."""
-        paths = sorted(self.run.samples.glob("step-*.png"), key=lambda path: int(path.stem.partition("-")[2]))
-        if paths:
-            grids.save_animation((grids.load_image(path) for path in paths), self.run.samples / "progress.gif")
+        """Write the animation of the grids drawn so far."""
+        animation.write(self.run.samples, self.step)
 
     # -- failures ------------------------------------------------------------------------------------------------------
 
@@ -134,19 +132,19 @@ class Training:
                 )
             log.warning(f"warning {text}")
 
-    def not_finite(self, history: dict[str, np.ndarray]) -> str | None:
-        """Describe the first metric of these steps that is not finite; before a checkpoint, also weights. None if all are."""
+    def not_finite(self, history: dict[str, np.ndarray], *, weights: bool) -> str | None:
+        """Describe the first metric of these steps that is not finite; None if all are.
+
+        With `weights`, also look at everything that a checkpoint holds: it may be ill while the metrics are not.
+        """
         bad = {name: np.flatnonzero(~np.isfinite(values)) for name, values in history.items() if name != WAITING}
         found = {name: int(rows[0]) for name, rows in bad.items() if len(rows)}
         if found:
             name = min(found, key=found.__getitem__)
             row = found[name]
             return f"{name} is {history[name][row]} at step {self.step + row + 1:,}"
-        step = self.step + len(history[WAITING])
-        due = step % self.options.checkpoint_every == 0 or step == self.total
-        if due and not all(bool(tf.reduce_all(tf.math.is_finite(weight))) for weight in self.model.weights):
-            return f"the weights are not finite after step {step:,}"
-        return None
+        ill = self.state.not_finite() if weights else None
+        return ill and f"{ill} is not finite after step {self.step + len(history[WAITING]):,}"
 
     def roll_back(self, what: str) -> None:
         """Roll back to the newest checkpoint with halved learning rates and new noise.
