@@ -104,7 +104,7 @@ def _parse(
         frozen=True,
     )
     try:
-        parsed = command_line.parse(
+        parsed: Any = command_line.parse(
             kind,
             arguments,
             f"{PROGRAM} {model}",
