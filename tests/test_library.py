@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import gc
 import pathlib
-import sys
+import threading
+import weakref
 
 import numpy as np
 import pytest
-from conftest import TINY, fails
+from conftest import TINY, fails, small_settings
 
 import genlab
 from genlab import models
+from genlab.backend import tf
+from genlab.evaluate import classifier
+from genlab.train import loop
 
 
 def test_the_models_and_their_presets():
@@ -48,17 +52,52 @@ def test_fit_takes_arrays_and_names(small_images):
         genlab.load(run.path).data()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc")
-def test_training_leaves_no_threads_behind(small_images):
-    def threads():
-        gc.collect()
-        return sum(1 for _ in pathlib.Path("/proc/self/task").iterdir())
+def graphs() -> int:
+    """The number of TensorFlow's graphs in this process."""
+    gc.collect()
+    return sum(issubclass(type(each), tf.Graph) for each in gc.get_objects())
 
+
+def threads() -> int:
+    tasks = pathlib.Path("/proc/self/task")
+    return len(list(tasks.iterdir())) if tasks.exists() else threading.active_count()
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("dcgan", {}),  # convolutions of few channels define gradients of their own
+        ("vae", {"likelihood": "discretized_logistic", "optimizer": "rmsprop"}),
+    ],
+)
+def test_nothing_of_a_run_outlives_it(name, settings, small_images, monkeypatch):
+    parts, made = [], loop.Training
+
+    def noted(*arguments, **keywords):
+        training = made(*arguments, **keywords)
+        model = training.model
+        parts.extend(map(weakref.ref, (training, training.run, model, model.prior, *model.networks.values())))
+        return training
+
+    monkeypatch.setattr(loop, "Training", noted)
     counts = []
     for seed in range(3):
-        genlab.fit("dcgan", small_images[0], steps=2, seed=seed, **TINY)
-        counts.append(threads())
-    assert counts[2] == counts[1]
+        genlab.fit(name, small_images[0], steps=2, seed=seed, **small_settings(name) | settings)
+        counts.append((graphs(), threads()))
+    assert counts[2] == counts[1]  # the first starts threads and traces functions that all runs share
+    assert len(parts) >= 18 and not [part() for part in parts if part() is not None]
+
+
+def test_nothing_of_a_classifier_outlives_it(small_images):
+    images, labels = small_images
+    counts = []
+    for seed in range(2):
+        network = classifier.train(images[..., np.newaxis], labels, 3, epochs=0.02, seed=seed)
+        parts = [weakref.ref(part) for part in (network, *network.weights)]
+        del network
+        counts.append(graphs())
+        assert not [part() for part in parts if part() is not None]
+    assert counts[1] == counts[0]
 
 
 @pytest.mark.parametrize(

@@ -177,7 +177,9 @@ class Dataset:
             return rows[tf.where(epoch == first, position, 0) :]
 
         # Whole epochs are cut into batches: passing single rows took longer than everything else here.
-        rows = tf.data.Dataset.counter(first).map(order).rebatch(batch_size, drop_remainder=True)
+        # Endless in effect. Dataset.counter would leave a function in TensorFlow's global graph with every stream.
+        epochs = tf.data.Dataset.range(first, tf.int64.max)
+        rows = epochs.map(order).rebatch(batch_size, drop_remainder=True)
         options = tf.data.Options()
         options.autotune.enabled = False  # nothing to tune here, and its thread can hang the interpreter's exit
         options.experimental_optimization.apply_default_optimizations = False  # they copy all images twice

@@ -6,9 +6,11 @@ import logging
 
 import numpy as np
 
-from genlab.backend import Network, Stream, Tensor, in_parts, keras, tf
+from genlab.backend import LazyModule, Network, Stream, Tensor, in_parts, keras, tf
 from genlab.data.spec import to_model_range
 from genlab.networks import blocks
+
+optimizers = LazyModule("genlab.networks.optimizers")
 
 FEATURES = 64
 """Size of the last hidden layer, whose activations are the features."""
@@ -76,7 +78,7 @@ def mixed(*streams: Stream) -> Stream:
 def fit(model: Network, stream: Stream, steps: int, learning_rate: float) -> None:
     """Train a model images -> logits for `steps` batches of the stream, using Adam with cosine decay to 0."""
     model.compile(
-        keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(learning_rate, steps)),
+        optimizers.Adam(keras.optimizers.schedules.CosineDecay(learning_rate, steps)),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
     logger = logging.getLogger("tensorflow")

@@ -159,8 +159,8 @@ class GenerativeModel(abc.ABC):
             if seeds.ndim != 1 or (seeds.size and seeds.dtype.kind not in "iu"):
                 raise UsageError(f"seeds are {seeds.dtype} {list(seeds.shape)}; they must be integers [N] of 64 bits.")
         if self._compiled_draw is None:  # in Python, ten thousand single draws take a minute
-            signature = [tf.TensorSpec([None], tf.int64)]
-            self._compiled_draw = tf.function(self._draw_each, input_signature=signature, autograph=False)
+            draw = tf.function(self._draw_each, autograph=False)
+            self._compiled_draw = draw.get_concrete_function(tf.TensorSpec([None], tf.int64))
         return self._compiled_draw(tf.cast(tf.convert_to_tensor(seeds), tf.int64))
 
     def _draw_each(self, seeds: Tensor) -> Tensor:
@@ -275,9 +275,9 @@ class GenerativeModel(abc.ABC):
             case "adam":
                 optimizer = optimizers.FusedAdam(rate, beta_1=hparams.beta1, beta_2=hparams.beta2)
             case "rmsprop":
-                optimizer = keras.optimizers.RMSprop(rate, rho=hparams.beta2, momentum=hparams.beta1)
+                optimizer = optimizers.RMSprop(rate, rho=hparams.beta2, momentum=hparams.beta1)
             case _:
-                optimizer = keras.optimizers.SGD(rate, momentum=hparams.beta1)
+                optimizer = optimizers.SGD(rate, momentum=hparams.beta1)
         if keras.config.dtype_policy().compute_dtype == "float16":
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
         optimizer.build(variables)

@@ -40,6 +40,9 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         return tf.cast(outputs, self.compute_dtype)
 
 
+# TensorFlow keeps every gradient that a traced tf.custom_gradient defines for the life of the process, and with it the graph
+# that was traced. In functions of their own, that is a small graph for each shape, not that of every training.
+@tf.function(autograph=False)  # type: ignore[untyped-decorator]
 def few_channels_convolution(images: Tensor, kernel: Tensor, stride: int) -> Tensor:
     """Return TensorFlow's convolution with "SAME" padding; its gradient by the images uses the faster function below.
 
@@ -58,6 +61,7 @@ def few_channels_convolution(images: Tensor, kernel: Tensor, stride: int) -> Ten
     return tf.custom_gradient(convolved)(images, kernel)
 
 
+@tf.function(autograph=False)  # type: ignore[untyped-decorator]
 def few_channels_convolution_transpose(
     features: Tensor, kernel: Tensor, stride: int, height: int, width: int
 ) -> Tensor:

@@ -1,4 +1,5 @@
-"""Adam in one pass over the weights. Importing this module imports Keras: use LazyModule (see genlab.models.base)."""
+"""Keras' optimizers, Adam in one pass over the weights too. Importing this module imports Keras: use LazyModule (see
+genlab.models.base)."""
 
 from __future__ import annotations
 
@@ -6,9 +7,37 @@ import keras
 import tensorflow as tf
 
 from genlab.backend import Tensor, Variable
+from genlab.networks import replicas
 
 
-class FusedAdam(keras.optimizers.Adam):
+class _OneReplica(keras.optimizers.Optimizer):
+    """Optimizer that leaves gradients as they are if there is only one replica.
+
+    Keras sums them with TensorFlow's all_reduce even then. Traced, that registers a gradient of itself for the life of the
+    process, and with it keeps the graph of the training step.
+    """
+
+    def _all_reduce_sum_gradients(
+        self, grads_and_vars: list[tuple[Tensor, Variable]]
+    ) -> list[tuple[Tensor, Variable]]:
+        if replicas.count() == 1:
+            return grads_and_vars
+        return super()._all_reduce_sum_gradients(grads_and_vars)
+
+
+class Adam(_OneReplica, keras.optimizers.Adam):
+    """Keras' Adam."""
+
+
+class RMSprop(_OneReplica, keras.optimizers.RMSprop):
+    """Keras' RMSprop."""
+
+
+class SGD(_OneReplica, keras.optimizers.SGD):
+    """Keras' stochastic gradient descent."""
+
+
+class FusedAdam(Adam):
     """Keras' Adam (Kingma & Ba 2015, https://arxiv.org/abs/1412.6980) with TensorFlow's fused operation.
 
     It has the same variables and, to float tolerance, the same updates in less than half the time: Keras makes a dozen

@@ -126,8 +126,9 @@ def _compiled(
     images = tf.TensorSpec((size, *dataset.images.shape[1:]), dataset.images.dtype)
     batch = (images, tf.TensorSpec([size], tf.int32))
     signature = [tf.data.IteratorSpec(batch), [batch] * config.hparams.batches_per_step, tf.TensorSpec([], tf.int32)]
-    # Without AutoGraph, a step may use any Python syntax.
-    return tf.function(run, input_signature=signature, autograph=False)
+    # Without AutoGraph, a step may use any Python syntax. Traced at the first call, TensorFlow would warn a program that trains
+    # several runs that it traces too often.
+    return tf.function(run, autograph=False).get_concrete_function(*signature)
 
 
 def _updates() -> list[tf.Operation]:
