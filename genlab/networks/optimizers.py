@@ -17,9 +17,7 @@ class _OneReplica(keras.optimizers.Optimizer):
     process, and with it keeps the graph of the training step.
     """
 
-    def _all_reduce_sum_gradients(
-        self, grads_and_vars: list[tuple[Tensor, Variable]]
-    ) -> list[tuple[Tensor, Variable]]:
+    def _all_reduce_sum_gradients(self, grads_and_vars: list[tuple[Tensor, Variable]]) -> list[tuple[Tensor, Variable]]:
         if replicas.count() == 1:
             return grads_and_vars
         return super()._all_reduce_sum_gradients(grads_and_vars)
