@@ -245,6 +245,16 @@ def test_every_path_and_name_exists(page):
         assert name in defined(ROOT / path), f"{name} in {path}"
 
 
+def test_every_promise_names_its_tests():
+    sentences = re.findall(r"^- (.*?)(?=^- |^#|^$)", (DOCS / "promises.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert len(sentences) > 20
+    for sentence in sentences:
+        named = re.findall(r"`(tests/\w+\.py)(?:::(\w+))?`", sentence)
+        assert named, sentence
+        for path, test in named:
+            assert not test or test in defined(ROOT / path), f"{test} in {path}"
+
+
 # -- the architecture --------------------------------------------------------------------------------------------------
 
 
