@@ -180,7 +180,7 @@ TRAIN = [
     ("dcgan --steps 1 --epochs 1", 2, "leave one out"),
     ("dcgan --stps 1", 2, "--steps"),
     ("dcgan --seed -1", 2, "from 0 to"),
-    ("dcgan --seed 2147483648", 2, "from 0 to"),
+    ("dcgan --seed 2147483648", 2, "at most 2,147,483,647"),
     ("dcgan --seed 1e20", 2, "--seed"),
     ("dcgan --preset none", 2, "no preset"),
     ("dcgan --precision int4", 2, "precision"),
