@@ -25,6 +25,14 @@ TINY_FLAGS = ["--batch-size", "16", "--latent-size", "8", "--generator-widths", 
 TINY_FLAGS += ["--discriminator-widths", "4", "8", "--generator-units", "8", "--discriminator-units", "8"]
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport():
+    """Output that a test captured reaches the other process as Unicode, also names of files that are none."""
+    report = yield
+    report.sections = [(title, text.encode("utf-8", "backslashreplace").decode()) for title, text in report.sections]
+    return report
+
+
 @pytest.fixture(autouse=True)
 def in_empty_folder(tmp_path, monkeypatch):
     """Commands write into runs/ and samples/ of the folder they are called in."""
