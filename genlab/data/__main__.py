@@ -13,7 +13,7 @@ import numpy as np
 import tqdm
 import tyro
 
-from genlab import bounds, data
+from genlab import bounds, command_line, data
 from genlab.data import shards
 from genlab.data.dataset import Dataset, Images
 from genlab.data.options import DataOptions
@@ -63,12 +63,11 @@ class Shard:
 
 def main(argv: list[str] | None = None) -> None:
     with reported(PROGRAM), console_log():
-        command = tyro.cli(
-            Annotated[Inspect, tyro.conf.subcommand("inspect")] | Annotated[Shard, tyro.conf.subcommand("shard")],
-            args=sys.argv[1:] if argv is None else argv,
-            prog=PROGRAM,
-            description=__doc__,
-            config=(tyro.conf.OmitArgPrefixes,),
+        kind: Any = (
+            Annotated[Inspect, tyro.conf.subcommand("inspect")] | Annotated[Shard, tyro.conf.subcommand("shard")]
+        )
+        command: Inspect | Shard = command_line.parse(
+            kind, argv, PROGRAM, description=__doc__, config=(tyro.conf.OmitArgPrefixes,)
         )
         if isinstance(command, Inspect):
             inspect(command)
