@@ -22,8 +22,8 @@ class Hparams(_adversarial.ConvolutionalHparams):
     gradient_penalty: float = 10.0
     """Weight lambda of the gradient penalty, for --penalty gradient."""
     # Two time scales and one critic update (Heusel et al. 2017) instead of several. After 2,000 steps of MNIST, one seed, one
-    # update is at 16.3 times the Frechet distance of real images, three updates are at 13.1, with three times the real images, and three with
-    # both rates 3e-4 at 55.5 (benchmarks/results/critic_updates-mnist.md).
+    # update is at 16.3 times the Frechet distance of real images; three updates, which see three times the images, are at
+    # 13.1, and at 55.5 with both rates 3e-4 (benchmarks/results/critic_updates-mnist.md).
     beta2: float = 0.99
     generator_learning_rate: float = 1e-3
     discriminator_learning_rate: float = 2e-3
