@@ -186,6 +186,7 @@ def measured(model, dataset, path, checkpoint="latest"):
     """The evaluation of a model that was not trained."""
     config = types.SimpleNamespace(model="shown")
     run = types.SimpleNamespace(name="shown", path=path, step=0, checkpoint=checkpoint, model=model, config=config)
+    run.writable = True
     run.data = lambda: dataset
     return evaluation.evaluate(run)
 

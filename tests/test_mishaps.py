@@ -78,9 +78,16 @@ class Closed:
     isatty = fileno = lambda self, *_: 1
 
 
-def test_a_closed_terminal_stops_training_with_a_checkpoint(own_run, at_step):
+@pytest.fixture
+def hangups():
+    """SIGHUP is not ignored, as it is where the tests were started with nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+def test_a_closed_terminal_stops_training_with_a_checkpoint(own_run, at_step, hangups):
     run, let_go = own_run("dcgan"), []
-    before = signal.getsignal(signal.SIGHUP)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("genlab.errors.let_go", let_go.append)
 
@@ -93,7 +100,7 @@ def test_a_closed_terminal_stops_training_with_a_checkpoint(own_run, at_step):
         at_step(3, close)
         with pytest.raises(SystemExit) as end:
             train.main(["--resume", "--steps", "6", *EVERY])
-    assert end.value.code == 128 + signal.SIGHUP and signal.getsignal(signal.SIGHUP) == before and let_go
+    assert end.value.code == 128 + signal.SIGHUP and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL and let_go
     assert genlab.load(run.path).step in (3, 4) and "step 3/6" in (run.path / "log.txt").read_text()
 
 

@@ -140,12 +140,3 @@ def test_a_run_without_a_checkpoint(trained, tmp_path, capsys):
     (folder / "config.json").write_text((trained.path / "config.json").read_text())
     status, message = fails(lambda: sample.main(["--run", str(folder)]), capsys)
     assert status == 1 and "holds no checkpoint" in message
-
-
-def test_a_damaged_checkpoint_is_named(tmp_path, trained, capsys):
-    folder = tmp_path / trained.name
-    shutil.copytree(trained.path, folder)
-    damaged = next(folder.glob("checkpoints/step-6.data*"))
-    damaged.write_bytes(damaged.read_bytes()[:100])
-    status, message = fails(lambda: sample.main(["--run", str(folder)]), capsys)
-    assert status == 1 and "step-6" in message

@@ -128,7 +128,7 @@ class Log(Every):
         waiting = waited / max(1e-9, seconds / max(1, steps))
         images = training.step * training.images_per_step
         epoch = round(images / training.dataset.epoch_size, 4)
-        speed = {"images_per_second": round(rate, 1), "data_waiting": round(min(1.0, waiting), 4)}
+        speed = {"images_per_second": round(rate, 1), "data_waiting": round(min(1.0, max(0.0, waiting)), 4)}
         where = {"step": training.step, "epoch": epoch, "images": images, "seconds": round(training.seconds, 3)}
         training.run.append_metrics(where | speed | metrics)
         scalars(training.board, training.step, metrics | speed)
