@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import build, parameters, small_settings
+from conftest import batches, build, parameters, small_settings
 
 import genlab
 from genlab import models
@@ -41,6 +41,36 @@ def test_the_density_is_fitted_to_more_codes_in_the_end(monkeypatch, small_image
     monkeypatch.setattr(training, "FINAL_PRIOR_IMAGES", 20)
     genlab.fit("autoencoder", images, steps=2, checkpoint_every=1, **small_settings("autoencoder"))
     assert seen == [10, 10, 20]
+
+
+@pytest.mark.parametrize("output", ["tanh", "linear"])
+@pytest.mark.parametrize("loss", ["mse", "l1", "bce"])
+def test_autoencoder_losses_by_hand(loss, output):
+    model = build("autoencoder", loss=loss, output=output, normalization="none")
+    given = batches(model)
+    images = given[0][0].numpy()
+    raw = model.trained_decoder(model.trained_encoder(images)).numpy()
+    difference = images - (np.tanh(raw) if output == "tanh" else raw)
+    on, p = (images + 1) / 2, 1 / (1 + np.exp(-2 * raw))
+    expected = {
+        "mse": np.mean(difference**2),
+        "l1": np.mean(np.abs(difference)),
+        "bce": -np.mean(on * np.log(p) + (1 - on) * np.log(1 - p)),
+    }
+    metrics = model.train_step(given, tf.constant([0, 0]))
+    assert float(metrics["loss"]) == pytest.approx(expected[loss], rel=1e-4)
+    assert float(metrics["mse"]) == pytest.approx(expected["mse"] / 4, rel=1e-4)  # of pixels in [0, 1]
+    assert build("autoencoder", (2,), output=output).output_activation == "linear"
+
+
+@pytest.mark.parametrize("name", ["autoencoder", "vae"])
+def test_both_averages_follow_their_networks(name):
+    model = build(name, average_decay=0.0)
+    model.train_step(batches(model), tf.constant([0, 0]))
+    pairs = ((model.averaged_encoder, model.trained_encoder), (model.decoder, model.trained_decoder))
+    for averaged, trained in pairs:
+        for copy, weight in zip(averaged.get_weights(), trained.get_weights(), strict=True):
+            np.testing.assert_array_equal(copy, weight)
 
 
 @pytest.mark.parametrize("loss", ["mse", "l1", "bce"])

@@ -22,14 +22,54 @@ def test_k_follows_the_papers_rule_and_is_saved(small_images):
     assert 0.0 <= float(model.train_step(batches(model), tf.constant([0, 1]))["k"]) <= 1.0
 
 
+@pytest.mark.parametrize("exponent", [1, 2])
+def test_reconstruction_error_by_hand(exponent):
+    model = build("began", exponent=exponent)
+    images = batches(model)[0][0]
+    rebuilt, codes = (part.numpy() for part in model.discriminator(images, training=True))
+    error, found = model.reconstruction(images)
+    assert float(error) == pytest.approx(np.mean(np.abs(images.numpy() - rebuilt) ** exponent), rel=1e-5)
+    np.testing.assert_array_equal(found, codes)
+
+
+def test_k_weighs_the_generated_images():
+    model, twin = (build("began", gamma=0.8, lambda_k=0.1) for _ in range(2))
+    model.k.assign(0.5)
+    seed = tf.constant([0, 3])
+    metrics = {name: float(value) for name, value in model.train_step(batches(model), seed).items()}
+    latents = twin.draw_latents(8, tf.random.split(seed, 2, alg="philox")[0])
+    generated = float(twin.reconstruction(twin.generator(latents, training=True))[0])
+    assert metrics["discriminator_loss"] == pytest.approx(metrics["real_loss"] - 0.5 * generated, rel=1e-4)
+    balance = 0.8 * metrics["real_loss"] - metrics["generator_loss"]
+    assert metrics["k"] == pytest.approx(0.5 + 0.1 * balance, rel=1e-5)
+
+
+def test_the_pull_away_term_makes_codes_differ():
+    still = {"discriminator_learning_rate": 1e-12, "lambda_k": 1e-12}
+    model = build("began", pull_away=1e4, generator_learning_rate=1e-4, **still)
+    first, second = (float(model.train_step(batches(model), tf.constant([0, 7]))["code_similarity"]) for _ in range(2))
+    assert second < first
+
+
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
 def test_rates_are_halved_on_a_stall(schedule):
-    model = build("began", patience=3, generator_learning_rate=0.01, schedule=schedule)
+    model = build(
+        "began", patience=3, generator_learning_rate=0.01, discriminator_learning_rate=0.002, schedule=schedule
+    )
     for convergence in (1.0, 0.9, 2.0, 2.0):
         model.halve_rates_on_a_stall(tf.constant(convergence))
     assert float(model.generator_optimizer.learning_rate) == pytest.approx(0.01)
-    model.halve_rates_on_a_stall(tf.constant(2.0))
-    assert float(model.generator_optimizer.learning_rate) == pytest.approx(0.005)
+    for expected in (0.005, 0.005, 0.005, 0.0025):  # another three steps for the next time
+        model.halve_rates_on_a_stall(tf.constant(2.0))
+        assert float(model.generator_optimizer.learning_rate) == pytest.approx(expected)
+        assert float(model.discriminator_optimizer.learning_rate) == pytest.approx(expected / 5)
+
+
+def test_without_patience_rates_are_never_halved():
+    model = build("began", patience=0)
+    for _ in range(3):
+        model.halve_rates_on_a_stall(tf.constant(2.0))
+    assert float(model.rate_factor) == 1.0
 
 
 def test_the_papers_began_has_neither_norm_nor_dropout():

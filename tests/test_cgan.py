@@ -20,6 +20,7 @@ def test_labels_are_needed_and_checked(small_images, capsys):
         model.sample(latents)
     with pytest.raises(genlab.UsageError, match="knows 0 to 2"):
         model.sample(latents, [0, 3])
+    assert list(model.default_labels([0, 4, 5])) == [0, 1, 2] and build("dcgan").default_labels([0]) is None
     with pytest.raises(genlab.UsageError, match="without labels"):
         build("dcgan").sample(latents, [0, 1])
 

@@ -99,6 +99,31 @@ def test_with_seeds_that_agree_it_is_mcnemars_test():
     assert setting.difference(*PAIR)[1] == pytest.approx(2 * stats.t.sf(np.sqrt(chi_square), 3))
 
 
+def test_results_of_a_seed_by_hand():
+    setting = comparison.Setting(20)
+    setting.add({"real": np.array([0, 0, 1, 2]), "generated": np.array([0, 1, 1, 0])}, np.array([0, 0, 1, 0]), 4)
+    assert setting.tested == 4 and setting.accuracy == {"real": [0.75], "generated": [0.75]}
+    np.testing.assert_allclose(setting.recall["real"], [[2 / 3, 1, np.nan, np.nan]])
+    assert setting.newest() == "real 75.0%, generated 75.0%"
+    for _ in range(2):
+        setting.add({"real": np.zeros(4, int), "generated": np.zeros(4, int)}, np.array([0, 0, 1, 0]), 4)
+    assert setting.difference(*PAIR) == (0.0, 1.0)
+
+
+def test_numbers_are_shown_as_such():
+    assert comparison.spread([0.5, 0.7]) == "60.00% ± 14.14%" and comparison.spread([0.5]) == "50.00%"
+    assert [comparison.shown(p) for p in (None, 0.0009, 0.001, 0.05)] == ["–", "<0.001", "0.001", "0.050"]
+    assert [comparison.Setting(images).name for images in (None, 1000)] == ["all", "1,000"]
+
+
+def test_rows_of_each_class_are_chosen_at_random():
+    labels = np.array([1, 0, 0, 0, 1, 1])
+    rows = comparison.chosen_rows(labels, 2, 0)
+    assert sorted(labels[rows]) == [0, 0, 1, 1] and len(set(rows)) == 4
+    assert len({tuple(sorted(comparison.chosen_rows(labels, 2, seed))) for seed in range(100)}) == 3 * 3
+    assert sorted(comparison.chosen_rows(labels, None, 0)) == [0, 1, 2, 3, 4, 5]
+
+
 def test_no_verdict_below_three_seeds():
     setting = comparison.Setting(20, {"real": [0.5, 0.6], "generated": [0.9, 0.9]}, tested=10_000)
     assert setting.difference(*PAIR)[1] is None

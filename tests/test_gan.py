@@ -69,6 +69,63 @@ def test_r1_is_lazy_and_keeps_its_mean_weight():
     assert np.mean(values) == pytest.approx(1.5 * whole, rel=1e-4)
 
 
+@pytest.mark.parametrize("name", ["dcgan", "wgan"])
+def test_the_penalty_is_added_to_the_loss(name):
+    model = build(name)
+    images, labels = batches(model)[0]
+    fake = model.generate(model.sample_latents(range(8)), labels)
+    total, _, metrics = model.discriminator_objective(images, fake, labels, tf.constant([3, 4]))
+    penalty = float(model.penalty(images, fake, labels, tf.constant([3, 4])))
+    assert penalty > 0.01
+    assert float(total) == pytest.approx(float(metrics["discriminator_loss"]) + penalty, rel=1e-3)
+    assert build("dcgan", r1_penalty=0.0).penalty(images, fake, labels, tf.constant([3, 4])) == 0
+
+
+def test_each_update_has_latents_of_its_own_and_the_generators_the_labels_of_the_last_batch(monkeypatch):
+    model = build("cgan", discriminator_updates=3, generator_updates=2)
+    given, labels, seeds = batches(model), [], []
+    for name in ("update_discriminator", "update_generator"):
+        update = getattr(model, name)
+
+        def noted(*arguments, update=update):
+            labels.append(arguments[-2].numpy().tolist())
+            seeds.append(tuple(arguments[-1].numpy()))
+            return update(*arguments)
+
+        monkeypatch.setattr(model, name, noted)
+    model.train_step(given, tf.constant([0, 0]))
+    first, second, last = (batch[1].numpy().tolist() for batch in given)
+    assert labels == [first, second, last, last, last] and last not in (first, second)
+    assert len(set(seeds)) == 5
+
+
+def test_both_networks_are_trained_in_training_mode():
+    model = build("dcgan", discriminator_dropout=0.5)
+    images, labels = batches(model)[0]
+    before = [weight.numpy() for weight in model.generator.non_trainable_weights]
+    model.generate(model.sample_latents(range(8)), labels)
+    after = model.generator.non_trainable_weights
+    assert before and not any(np.array_equal(old, new) for old, new in zip(before, after, strict=True))
+    assert not np.array_equal(model.discriminate(images, labels), model.discriminate(images, labels))
+
+
+def test_images_are_augmented_if_there_is_a_seed():
+    model = build("dcgan", differentiable_augmentation=("color",))
+    images, labels = batches(model)[0]
+    plain, again = (model.discriminate(images, labels) for _ in range(2))
+    np.testing.assert_array_equal(plain, again)
+    assert not np.allclose(plain, model.discriminate(images, labels, tf.constant([0, 1])))
+
+
+def test_scores_are_mean_probabilities():
+    real, fake = tf.constant([[0.0], [math.log(3)]]), tf.constant([[-math.log(3)], [-math.log(3)]])
+    found = build("gan").scores(tf.constant(0.0), real, fake)
+    assert {name: float(value) for name, value in found.items()} == {
+        "real_score": pytest.approx((1 / 2 + 3 / 4) / 2),
+        "fake_score": pytest.approx(1 / 4),
+    }
+
+
 def test_prior_of_the_training_is_the_prior_of_the_samples():
     model = build("gan", prior="uniform")
     drawn = model.draw_latents(4000, tf.constant([1, 2])).numpy()

@@ -56,6 +56,7 @@ def test_pull_away_of_codes_worked_by_hand():
     # cosines: 0 between the first two, 1/sqrt 2 of each with the third; lengths do not matter
     codes = tf.constant([[1.0, 0.0], [0.0, 3.0], [2.0, 2.0]])
     assert float(losses.pull_away(codes)) == pytest.approx(2 * (0 + 0.5 + 0.5) / (3 * 2), rel=1e-6)
+    assert float(losses.pull_away(0.01 * codes)) == pytest.approx(1 / 3, rel=1e-5)
     assert float(losses.pull_away(tf.ones([4, 2]))) == pytest.approx(1.0, rel=1e-6)
     assert float(losses.pull_away(codes[:1])) == 0.0
 
@@ -94,7 +95,11 @@ def test_gradient_penalty_of_known_critics():
     # The gradient is `weights` everywhere; its norm goes over H, W and C together.
     expected = (np.sqrt((weights**2).sum()) - 1) ** 2
     assert float(losses.gradient_penalty(linear, real, fake, [0, 1])) == pytest.approx(float(expected), rel=1e-4)
-    assert np.isfinite(losses.gradient_penalty(lambda x: 0.0 * linear(x), real, fake, [0, 1]))
+    # A flat critic's norm is 0, where the square root has no gradient.
+    slope = tf.Variable(0.0)
+    with tf.GradientTape() as tape:
+        penalty = losses.gradient_penalty(lambda x: slope * linear(x), real, fake, [0, 1])
+    assert float(penalty) == pytest.approx(1.0, rel=1e-5) and float(tape.gradient(penalty, slope)) == 0.0
 
 
 def test_alpha_is_uniform_and_one_for_each_example():
@@ -104,10 +109,10 @@ def test_alpha_is_uniform_and_one_for_each_example():
         seen.append(x)
         return tf.reduce_sum(x, [1, 2, 3])[:, None]
 
-    real, fake = tf.ones([3000, 2, 2, 1]), tf.zeros([3000, 2, 2, 1])
+    real, fake = tf.fill([3000, 2, 2, 1], 3.0), tf.ones([3000, 2, 2, 1])
     losses.gradient_penalty(spy, real, fake, [3, 4])
-    alpha = seen[0].numpy().reshape(3000, 4)  # real 1, fake 0: the mixture is alpha itself
+    alpha = (seen[0].numpy().reshape(3000, 4) - 1) / 2  # the mixture is 3 alpha + (1 - alpha)
     assert np.ptp(alpha, axis=1).max() == 0
     quantiles = np.quantile(alpha[:, 0], [0.1, 0.5, 0.9])
     np.testing.assert_allclose(quantiles, [0.1, 0.5, 0.9], atol=0.03)
-    assert alpha.min() >= 0 and alpha.max() <= 1
+    assert alpha.min() >= -1e-6 and alpha.max() <= 1 + 1e-6

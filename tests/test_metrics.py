@@ -36,6 +36,10 @@ def test_frechet_distance_of_gaussians_in_closed_form():
     first = exactly(np.array([0.0, 0.0, 0.0]), np.diag([1.0, 4.0, 9.0]))
     second = exactly(np.array([1.0, -2.0, 0.5]), np.diag([4.0, 1.0, 16.0]))
     assert distances.frechet_distance(first, second) == pytest.approx(5.25 + 1 + 1 + 1, rel=1e-9)
+    assert distances.frechet_distance(0.1 * first, 0.1 * second) == pytest.approx(0.0825, rel=1e-9)
+    # One feature, of variance 5/8 and nine times that: 1 + (3 - 1)^2 5/8.
+    one = np.linspace(-1, 1, 5)[:, np.newaxis]
+    assert distances.frechet_distance(one, 3 * one + 1) == pytest.approx(3.5, rel=1e-9)
     assert distances.frechet_distance(first, first) == pytest.approx(0.0, abs=1e-9)
 
 
@@ -63,6 +67,11 @@ def test_kernel_distance_by_hand():
     mean, deviation = distances.kernel_distance(np.array([[0.0], [1.0]]), np.array([[1.0], [2.0]]), subsets=3)
     assert mean == pytest.approx(within_real + within_generated - 2 * across, rel=1e-12)
     assert deviation is None  # two rows leave no subsets to compare
+    spreads = [distances.kernel_distance(features(rows), features(9), subsets=5)[1] for rows in (3, 4)]
+    assert spreads[0] is None and spreads[1] > 0
+    assert distances.kernel_distance(features(9), features(9, seed=1), subsets=1)[1] is None
+    with pytest.raises(UsageError, match="at least 2 images"):
+        distances.kernel_distance(features(9), features(1))
 
 
 def test_kernel_distance_is_unbiased_and_sees_a_shift():
@@ -106,6 +115,26 @@ def test_neighbour_metrics_are_those_of_the_reference_package(mean, scale, k):
     density, coverage = neighbours.density_and_coverage(real, generated, k)
     for name, value in (("precision", precision), ("recall", recall), ("density", density), ("coverage", coverage)):
         assert value == pytest.approx(expected[name], rel=1e-3, abs=1e-9), name
+
+
+def test_neighbour_metrics_by_hand():
+    real, generated = np.array([[0.0], [2.0], [4.0]]), np.array([[1.0], [6.0]])
+    # Each real image is 2 from its nearest. 1 is inside two of their balls; 6 is on the edge of one, which is outside.
+    assert neighbours.density_and_coverage(real, generated, k=1) == (1.0, pytest.approx(2 / 3))
+    # The generated images are 5 from each other, and no real one is farther than that from the nearer.
+    assert neighbours.precision_and_recall(real, generated, k=1) == (0.5, 1.0)
+
+
+def test_nearest_skips_a_point_itself():
+    points = np.array([[0.0], [1.0], [3.0]])
+    distances, indices = neighbours.nearest(points, points)
+    assert list(distances) == [0, 0, 0] and list(indices) == [0, 1, 2]
+    distances, indices = neighbours.nearest(points, points, np.arange(3))
+    assert list(distances) == [1, 1, 2] and list(indices) == [1, 0, 1]
+    distances, indices = neighbours.nearest(points[:1], points, np.array([0]))
+    assert list(distances) == [1] and list(indices) == [1]
+    distances, indices = neighbours.nearest(points, points, np.array([-1, 1, -1]))
+    assert list(distances) == [0, 1, 0] and list(indices) == [0, 0, 2]
 
 
 def test_memorization_finds_the_copies():
@@ -182,6 +211,10 @@ def test_inception_score_by_hand():
     kl = 0.75 * math.log(0.75 / 0.5) + 0.25 * math.log(0.25 / 0.5)
     assert classes.inception_score(logits, splits=2) == (pytest.approx(math.exp(kl)), pytest.approx(0.0, abs=1e-12))
 
+    # Two splits: all images alike, which scores 1, and two sure classes, which score 2.
+    sure = 50.0 * np.eye(2)[np.repeat([0, 0, 0, 1], 5)]
+    assert classes.inception_score(sure, splits=2) == (pytest.approx(1.5), pytest.approx(0.5))
+
 
 def test_class_balance_by_hand():
     real = np.array([0, 0, 1, 1])
@@ -189,6 +222,8 @@ def test_class_balance_by_hand():
     assert found["smallest_class"] == pytest.approx(0.5)
     entropy = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25)) / math.log(2)
     assert found["class_entropy"] == pytest.approx(entropy)
+    assert classes.balance(np.array([0, 0, 2, 1]), real, 3)["smallest_class"] == pytest.approx(0.5)  # no real 2 to lack
+    assert list(classes.class_shares(np.array([], int), 2)) == [0, 0]
     count, kl = classes.captured(np.array([0, 0, 0, 1]), real, 2)
     assert count == 2 and kl == pytest.approx(0.75 * math.log(1.5) + 0.25 * math.log(0.5))
 
@@ -215,12 +250,25 @@ def test_labels_in_the_shares_of_others_by_hand():
 def test_reconstruction_metrics():
     images = np.random.default_rng(0).uniform(-1, 1, (3, 16, 12, 1)).astype(np.float32)
     same = reconstruction_metrics(images, images)
-    assert same["mse"] == 0.0 and same["ssim"] == pytest.approx(1.0)
+    assert same == {"mse": 0.0, "psnr": 100.0, "ssim": pytest.approx(1.0)}
     # Off by 0.2 in [-1, 1] is off by 0.1 in [0, 1]: 20 dB.
     off = reconstruction_metrics(images, images - 0.2)
     assert off["mse"] == pytest.approx(0.01, rel=1e-4) and off["psnr"] == pytest.approx(20.0, abs=1e-2)
     assert off["ssim"] < 1.0
     assert np.isfinite(reconstruction_metrics(tf.zeros([2, 8, 8, 3]).numpy(), np.zeros((2, 8, 8, 3)))["ssim"])
+
+
+def test_ssim_of_one_window_by_hand():
+    """Wang et al. 2004, equation 13, with the weights of a Gaussian of 1.5 pixels over a window of 11."""
+    images = np.random.default_rng(0).uniform(-1, 1, (2, 11, 11)).astype(np.float32)
+    bell = np.exp(-((np.arange(11) - 5) ** 2) / (2 * 1.5**2))
+    weights = np.outer(bell, bell) / np.outer(bell, bell).sum()
+    x, y = (images + 1) / 2
+    mx, my, xx, yy, xy = ((weights * part).sum() for part in (x, y, x * x, y * y, x * y))
+    expected = (2 * mx * my + 1e-4) * (2 * (xy - mx * my) + 9e-4)
+    expected /= (mx**2 + my**2 + 1e-4) * (xx - mx**2 + yy - my**2 + 9e-4)
+    first, second = images[:, np.newaxis, :, :, np.newaxis]
+    assert reconstruction_metrics(first, second)["ssim"] == pytest.approx(expected, rel=1e-3)
 
 
 def test_points_and_their_modes():
@@ -235,3 +283,5 @@ def test_points_and_their_modes():
     expected = {"modes": 1.0, "high_quality": pytest.approx(2 / 3), "modes_kl": pytest.approx(math.log(8))}
     assert mode_metrics(two, ring.modes, ring.deviation) == expected
     assert real["modes_kl"] == pytest.approx(0.0, abs=0.02)
+    far = {"modes": 0.0, "high_quality": 0.0, "modes_kl": pytest.approx(math.log(8))}
+    assert mode_metrics(two + 9, ring.modes, ring.deviation) == far

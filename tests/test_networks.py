@@ -10,7 +10,7 @@ import tensorflow as tf
 import genlab.networks.layers
 from genlab import models
 from genlab.data.spec import DataSpec
-from genlab.networks import blocks, losses
+from genlab.networks import blocks, losses, precision
 from genlab.networks.averaging import WeightAverage
 from genlab.networks.layers import ByteDropout, FusedBatchNormalization, MinibatchStandardDeviation, SamplingDropout
 from genlab.networks.optimizers import FusedAdam
@@ -196,6 +196,39 @@ def test_average_by_hand():
         average.update()
         step.assign_add(1)
         assert averaged.get_weights()[0][0, 0] == pytest.approx(expected)
+
+
+def test_average_without_decay_is_a_copy():
+    trained, averaged = (keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]) for _ in range(2))
+    average = WeightAverage([(averaged, trained)], 0.0, tf.Variable(0, dtype=tf.int64))
+    for change in range(2):
+        trained.set_weights([weight + change for weight in trained.get_weights()])
+        if change:
+            average.update()
+        for copy, weight in zip(averaged.get_weights(), trained.get_weights(), strict=True):
+            np.testing.assert_array_equal(copy, weight)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "expected"),
+    [
+        ("adam", {"beta_1": 0.3, "beta_2": 0.7}),
+        ("rmsprop", {"momentum": 0.3, "rho": 0.7}),
+        ("sgd", {"momentum": 0.3}),
+    ],
+)
+def test_an_optimizer_takes_the_betas_in_its_own_terms(optimizer, expected):
+    kind = models.load("gan")
+    hparams = kind.Hparams(
+        optimizer=optimizer, beta1=0.3, beta2=0.7, generator_widths=(2,), discriminator_widths=(2,), latent_size=1
+    )
+    built = kind(hparams, DataSpec((2,))).generator_optimizer
+    assert {name: getattr(built, name) for name in expected} == expected
+    with precision.scope("float16"):
+        model = kind(hparams, DataSpec((2,)))
+    scaling = model.generator_optimizer
+    assert {name: getattr(scaling.inner_optimizer, name) for name in expected} == expected
+    assert float(model.scaled(scaling, tf.constant(3.0))) == 3.0 * scaling.initial_scale > 3.0
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,32 @@ def test_a_mixture_is_fitted_to_codes_and_saved():
     assert prior.variables().keys() == prior.arrays().keys() == {"weights", "means", "scales"}
 
 
+def test_a_mixture_is_the_normal_distribution_until_it_is_fitted():
+    prior = priors.Mixture.to_fit(3, 2)
+    np.testing.assert_allclose(prior.weights, [1 / 3] * 3)
+    np.testing.assert_allclose(prior.standard_deviation(), [1, 1], rtol=1e-6)
+    assert stats.kstest(each(prior, 1000).ravel(), stats.norm.cdf).pvalue > 0.01
+
+
+@pytest.mark.parametrize(("count", "components"), [(5, 1), (11, 1), (12, 2), (17, 2), (18, 3), (60, 3)])
+def test_few_codes_get_few_gaussians(count, components):
+    """Three codes per dimension for each Gaussian, of at most three in two dimensions."""
+    codes = np.random.default_rng(0).normal(size=(count, 2))
+    prior = priors.Mixture.to_fit(3, 2)
+    prior.fit(codes)
+    weights, means = prior.weights.numpy(), prior.means.numpy()
+    assert np.count_nonzero(weights) == components and weights.sum() == pytest.approx(1)
+    np.testing.assert_allclose(weights @ means, codes.mean(0), atol=1e-5)
+    prior.fit(codes)
+    np.testing.assert_array_equal(prior.means, means)  # nothing in it is left to chance
+
+
+def test_what_rounding_leaves_of_the_weights_is_the_last_components():
+    whole = mixture()
+    drawn = each(priors.Mixture(whole.weights * np.float32([1, 0.5]), whole.means, whole.scales), 1000)
+    assert np.mean(drawn[:, 0] < -2) == pytest.approx(0.25, abs=0.05)
+
+
 @pytest.mark.parametrize("prior", [priors.Normal(2), priors.Uniform(2), mixture()], ids=lambda prior: prior.name)
 def test_a_prior_is_made_again_from_its_description(prior):
     again = priors.make(prior.name, prior.size, prior.arrays())

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 from conftest import batches, build, parameters
+from scipy import stats
 
 from genlab.models import vae
 
@@ -49,21 +50,22 @@ def test_bernoulli_likelihood_by_hand():
     np.testing.assert_allclose(
         model.log_likelihood(images, raw), ones * math.log(p) + (64 - ones) * math.log(1 - p), rtol=1e-5
     )
-    assert set(np.unique(model.observed(tf.fill([4, 8, 8, 1], 0.0), [0, 1]))) == {-1.0, 1.0}
+    # A pixel is on with the probability that its grey level says: 3/4 for 0.5.
+    observed = model.observed(tf.fill([200, 8, 8, 1], 0.5), [0, 1]).numpy()
+    assert set(np.unique(observed)) == {-1.0, 1.0} and observed.mean() == pytest.approx(0.5, abs=0.03)
 
 
 def test_discretized_logistic_is_a_distribution_over_pixel_values():
     model = build("vae", (8, 8, 1), likelihood="discretized_logistic")
     centre = tf.atanh(tf.constant(0.3))
-    values = np.arange(256) / 127.5 - 1
-    probabilities = [
-        float(tf.exp(model.log_likelihood(tf.fill([1, 1, 1, 1], float(v)), tf.fill([1, 1, 1, 1], centre))[0]))
-        for v in values
-    ]
+    values = np.arange(256.0)
+    images = tf.constant((values / 127.5 - 1).reshape(256, 1, 1, 1), tf.float32)
+    probabilities = np.exp(model.log_likelihood(images, tf.fill([256, 1, 1, 1], centre)))
     assert sum(probabilities) == pytest.approx(1.0, abs=1e-4)
-    # Centred on the pixel: 0.3 in [-1, 1] is 165.75 of 255, and the logistic's mass lies even about it.
-    mean = float(np.dot(probabilities, np.arange(256)))
-    assert mean == pytest.approx(165.75, abs=1.5)
+    # 0.3 in [-1, 1] is 165.75 of 255, the initial scale 0.2 is 25.5. A value has the mass of the unit interval around it, the
+    # first and the last that of all beyond.
+    edges = 1 / (1 + np.exp(-(np.arange(255) + 0.5 - 165.75) / 25.5))
+    np.testing.assert_allclose(probabilities, np.diff(edges, prepend=0, append=1), rtol=2e-3)
 
 
 def test_importance_weighted_bound_against_the_exact_likelihood():
@@ -73,7 +75,7 @@ def test_importance_weighted_bound_against_the_exact_likelihood():
     matrix, offset = random.normal(size=(2, 3)).astype(np.float32), random.normal(size=3).astype(np.float32)
     model.raw_decoder = lambda: lambda codes, training: codes @ matrix + offset
     # A proposal that covers the posteriors: with the untrained encoder's the bound would need far more samples.
-    model.averaged_encoder = lambda images, training: (tf.zeros([len(images), 2]), tf.fill([len(images), 2], 0.5))
+    model.averaged_encoder = lambda x, training: (tf.zeros([x.shape[0], 2]), tf.fill([x.shape[0], 2], 0.5))
     x = (random.normal(size=(4, 2)) @ matrix + offset + random.normal(0, 0.6, (4, 3))).astype(np.float32)
     exact = tfp.distributions.MultivariateNormalFullCovariance(
         offset, matrix.T @ matrix + 0.36 * np.eye(3, dtype=np.float32)
@@ -82,6 +84,81 @@ def test_importance_weighted_bound_against_the_exact_likelihood():
     np.testing.assert_allclose(bound, exact.log_prob(x), atol=0.05)
     loose = np.mean([model.importance_weighted_bound(tf.constant(x), 1, [0, k]).numpy() for k in range(50)], axis=0)
     assert np.all(loose < bound)
+    measured = model.likelihood_metrics(tf.constant(x), 5000, 0)
+    nll = -exact.log_prob(x).numpy()
+    assert measured["nll"] == (pytest.approx(nll.mean(), abs=0.1), pytest.approx(nll.std() / 2, abs=0.1))
+    divergence = 2 * 0.5 * (math.exp(0.5) - 0.5 - 1)  # of a mean of 0 and a log variance of 0.5, in two dimensions
+    assert measured["kl"] == (pytest.approx(divergence, rel=1e-5), pytest.approx(0.0, abs=1e-6))
+    bound, part = measured["negative_elbo"][0], measured["reconstruction"][0]
+    assert bound > nll.mean() and bound == pytest.approx(part + divergence, rel=1e-5)
+    assert measured["active_units"] == (0.0, None)
+
+
+def test_a_steps_loss_by_hand():
+    model, twin = (build("vae", likelihood="bernoulli") for _ in range(2))
+    random = np.random.default_rng(0)
+    images = tf.constant(np.sign(random.normal(size=(500, 12, 10, 1))), tf.float32)  # binarized already
+    seen, decoder = [], model.trained_decoder
+
+    def noted(codes, training):
+        seen.extend([codes.numpy(), decoder(codes, training=training)])
+        return seen[-1]
+
+    model.trained_decoder = noted
+    metrics = {name: float(value) for name, value in model.train_step([(images, None)], tf.constant([0, 1])).items()}
+    mean, log_variance = (part.numpy() for part in twin.trained_encoder(images, training=True))
+    codes, raw = seen[0], seen[1].numpy()
+    noise = (codes - mean) / np.exp(log_variance / 2)
+    assert np.std(log_variance) > 0.1 and stats.kstest(noise.ravel(), stats.norm.cdf).pvalue > 0.01
+    expected = {
+        "reconstruction": np.logaddexp(0, -2 * images * raw)
+        .sum((1, 2, 3))
+        .mean(),  # -log sigmoid(2 raw) of a pixel that is on
+        "kl": 0.5 * (mean**2 + np.exp(log_variance) - log_variance - 1).sum(1).mean(),
+        "active_units": (mean.var(0) > 0.01).sum(),
+    }
+    expected["loss"] = expected["reconstruction"] + expected["kl"]
+    expected["bits_per_dimension"] = expected["loss"] / (120 * math.log(2))
+    assert metrics == {name: pytest.approx(value, rel=1e-4) for name, value in expected.items()}
+
+
+def test_a_distance_of_features_counts_like_a_unit_gaussian():
+    model = build("vae", likelihood="discriminator", discriminator="0")
+    seen = []
+
+    def squared(first, second):
+        seen.append(tf.reduce_mean(tf.square(first - second), axis=[1, 2, 3]))
+        return seen[-1]
+
+    model.discriminator_distance = squared
+    images = batches(model)[0][0]
+    found = model.log_likelihood(images, tf.zeros_like(images))  # 120 dimensions, half a square each
+    np.testing.assert_allclose(found, -60 * seen[0], rtol=1e-6)
+    metrics = model.train_step(batches(model), tf.constant([0, 0]))
+    assert float(metrics["feature_distance"]) == pytest.approx(float(tf.reduce_mean(seen[1])), rel=1e-5)
+    measured = model.likelihood_metrics(images, 2, 0)["feature_distance"][0]
+    expected = np.mean(np.square(images - model.reconstruct(images)))
+    assert measured == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_the_divergence_is_paid_for_beyond_the_free_bits():
+    def encoder(**settings):
+        model = build("vae", likelihood="gaussian", scale=0.5, **settings)
+        divergences = [float(model.train_step(batches(model), tf.constant([0, 0]))["kl"]) for _ in range(2)]
+        return model.trained_encoder.get_weights(), divergences
+
+    free, also_free = (encoder(beta=beta, free_bits=1e6)[0] for beta in (1.0, 1e4))
+    for first, second in zip(free, also_free, strict=True):
+        np.testing.assert_array_equal(first, second)
+    paid, (before, after) = encoder(beta=1e4, learning_rate=1e-4)
+    assert after < before and not np.array_equal(paid[0], free[0])
+
+
+def test_the_raw_decoder_lacks_the_last_activation():
+    model = build("vae")
+    codes = model.sample_latents(range(3))
+    np.testing.assert_allclose(tf.tanh(model.raw_decoder()(codes)), model.decoder(codes), rtol=1e-5)
+    assert np.abs(model.raw_decoder()(codes) - model.decoder(codes)).max() > 1e-3
 
 
 def test_bits_per_dimension_are_of_probabilities_alone():

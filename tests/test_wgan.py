@@ -7,13 +7,26 @@ import pytest
 import tensorflow as tf
 from conftest import batches, build, resting, small
 
+from genlab.networks import losses
+
 
 def test_critic_weights_are_clipped_after_every_update():
     model = build("wgan", penalty="clip", discriminator_updates=1)
     images, labels = batches(model)[0]
     model.update_discriminator(images, labels, tf.constant([0, 0]))
-    largest = max(float(tf.reduce_max(tf.abs(weight))) for weight in model.discriminator.trainable_weights)
-    assert largest == pytest.approx(0.01)
+    weights = np.concatenate([weight.numpy().ravel() for weight in model.discriminator.trainable_weights])
+    assert (weights.min(), weights.max()) == (pytest.approx(-0.01), pytest.approx(0.01))
+    assert model.penalty(images, images, labels, tf.constant([0, 0])) == 0
+
+
+def test_the_gradient_penalty_has_its_weight_and_no_part_in_the_estimate():
+    model = build("wgan", gradient_penalty=3.0, discriminator_updates=1)
+    images, labels = batches(model)[0]
+    fake, seed = model.generate(model.sample_latents(range(8)), labels), tf.constant([0, 1])
+    expected = 3 * losses.gradient_penalty(lambda x: model.discriminate(x, labels), images, fake, seed)
+    assert float(model.penalty(images, fake, labels, seed)) == pytest.approx(float(expected), rel=1e-5)
+    metrics = model.update_discriminator(images, labels, seed)
+    assert float(metrics["wasserstein_estimate"]) == -float(metrics["discriminator_loss"])
 
 
 def test_each_critic_update_has_a_fresh_batch(monkeypatch):
