@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 
 from genlab.backend import tf
-from genlab.errors import printable
+from genlab.errors import reason
 from genlab.files import check_regular
 
 FILE = re.compile(r"step-(0|[1-9][0-9]{0,17})\.(index|data-[0-9]{5}-of-[0-9]{5})")
@@ -38,10 +38,10 @@ def at(folder: pathlib.Path, step: int) -> pathlib.Path:
 def newest_whole(folder: pathlib.Path, tell: Callable[[pathlib.Path, str], None]) -> pathlib.Path | None:
     """Return the newest checkpoint that is whole; None if there is none. `tell` is called for each that is passed over."""
     for step in reversed(steps(folder)):
-        reason = damage(at(folder, step))
-        if reason is None:
+        wrong = damage(at(folder, step))
+        if wrong is None:
             return at(folder, step)
-        tell(at(folder, step), reason)
+        tell(at(folder, step), wrong)
     return None
 
 
@@ -63,7 +63,7 @@ def damage(path: pathlib.Path) -> str | None:
             for name in shapes:
                 reader.get_tensor(name)  # raises if the checksum differs
     except (OSError, ValueError, LookupError, TypeError, RuntimeError, tf.errors.OpError) as error:
-        return _line(error)
+        return reason(error)
     return None
 
 
@@ -102,7 +102,7 @@ def restore(checkpoint: tf.train.Checkpoint, path: pathlib.Path) -> None:
         with _literally(path) as readable:
             checkpoint.restore(readable).assert_consumed()
     except (OSError, ValueError, LookupError, TypeError, AssertionError, DecodeError, tf.errors.OpError) as error:
-        raise ValueError(_line(error)) from error
+        raise ValueError(reason(error)) from error
 
 
 def _files(folder: pathlib.Path) -> dict[int, list[pathlib.Path]]:
@@ -124,7 +124,3 @@ def _literally(path: pathlib.Path) -> Iterator[str]:
         link = pathlib.Path(folder) / "checkpoints"
         link.symlink_to(path.parent.resolve())
         yield str(link / path.name)
-
-
-def _line(error: Exception) -> str:
-    return printable(next(iter(str(error).splitlines()), "") or type(error).__name__)[:200].rstrip(".")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NotRequired
 import numpy as np
 import tyro
 
-from genlab import files, models, values
+from genlab import files, models, settings
 from genlab.bounds import LARGEST
 from genlab.data.dataset import Facts
 from genlab.data.options import DataOptions
@@ -87,7 +87,7 @@ class Options:
 
     def __post_init__(self) -> None:
         """Raise ValueError for the first value that is of another type or out of range."""
-        values.check(type(self), vars(self))
+        settings.check(type(self), vars(self))
         if self.evaluate_every < 0:
             raise ValueError(f"evaluate_every is {self.evaluate_every}; it must be at least 0")
         for name in ("log_every", "sample_every", "checkpoint_every", "keep", "evaluate_samples", "worker_timeout"):
@@ -244,7 +244,7 @@ def make(kind: type[Settings], given: dict[str, Any]) -> Settings:
             raise UsageError(f"there is no option {name!r}{closest(name, known)} Known: {', '.join(sorted(known))}.")
     plain = {name: _plain(value) for name, value in given.items()}
     try:
-        values.check(kind, plain)
+        settings.check(kind, plain)
         return kind(**plain)
     except (ValueError, TypeError) as error:
         raise UsageError(f"{error}.") from error

@@ -33,15 +33,17 @@ class Images(TypedDict):
 
 
 class Exported(TypedDict):
-    """One exported file, or folder of a SavedModel; see genlab.export.formats.Exported."""
+    """One exported file, or folder of a SavedModel, compared with the run."""
 
     file: str
     format: str
     bytes: int
     sha256: str
     largest_difference: float
+    """From the run's outputs; see genlab.export.formats.TOLERANCE."""
     mean_difference: float
     runtime: str
+    """Package that executed it, with its version."""
 
 
 class Metadata(TypedDict):

@@ -239,7 +239,7 @@ def test_a_failed_export_leaves_the_earlier_one_whole(exported, at, monkeypatch)
 
 def test_points_are_exported(own_run):
     folder, written = formats.export(own_run("gan", "ring"))
-    assert [each.largest_difference for each in written] == [0, 0]
+    assert [each["largest_difference"] for each in written] == [0, 0]
     assert "vectors [N, size]" in (folder / "MODEL_CARD.md").read_text()
 
 
@@ -272,7 +272,7 @@ def test_errors(conditional, tmp_path, capsys, monkeypatch, data):
     )
     with pytest.raises(genlab.UsageError, match="SamplingDropout"):
         formats.export(dropping, ["keras"])
-    assert formats.export(dropping, ["savedmodel"])[1][0].largest_difference == 0
+    assert formats.export(dropping, ["savedmodel"])[1][0]["largest_difference"] == 0
     within = dropping.model.decoder
     dropping.model.decoder = keras.Model(within.inputs[0], within(within.inputs[0]))
     with pytest.raises(genlab.UsageError, match="SamplingDropout"):

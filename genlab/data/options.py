@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from genlab import values
-from genlab.errors import listed
+from genlab import settings
+from genlab.bounds import shown
 
 LARGEST_NUMBER = 1e30
 """Maximum size of numbers in `value_range`, and the inverse of their smallest difference: float32 holds the ratio."""
@@ -62,7 +62,7 @@ class DataOptions:
         """Raise ValueError for the first value that is of another type or out of range."""
         if isinstance(self.augment, list):
             object.__setattr__(self, "augment", tuple(self.augment))
-        values.check(type(self), vars(self))
+        settings.check(type(self), vars(self))
         for name in ("limit", "memory"):
             value = getattr(self, name)
             if value is not None and value <= 0:
@@ -79,7 +79,7 @@ class DataOptions:
             return None
         match = re.fullmatch(r"([0-9]{1,9})(?:x([0-9]{1,9}))?", self.size)
         if match is None:
-            raise ValueError(f"size is {_quoted(self.size)}; it must be like 64 or 48x80 (height x width)")
+            raise ValueError(f"size is {shown(self.size)}; it must be like 64 or 48x80 (height x width)")
         height, width = int(match[1]), int(match[2] or match[1])
         if min(height, width) < 8 or max(height, width) > 1024:
             raise ValueError(f"size is {self.size}; height and width must be from 8 to 1024")
@@ -93,9 +93,7 @@ class DataOptions:
         try:
             low, high = map(_number, self.value_range.split(","))
         except ValueError:
-            raise ValueError(
-                f"value_range is {_quoted(self.value_range)}; it must be two numbers, like 0,255"
-            ) from None
+            raise ValueError(f"value_range is {shown(self.value_range)}; it must be two numbers, like 0,255") from None
         if not low < high:
             raise ValueError(f"value_range is {self.value_range}; the first number must be smaller than the second")
         if max(-low, high) > LARGEST_NUMBER or high - low < 1 / LARGEST_NUMBER:
@@ -118,7 +116,7 @@ class DataOptions:
             parts = [parts[0], 0.0, parts[1]]
         if len(parts) != 3 or min(parts) < 0 or parts[0] == 0 or parts[2] == 0 or abs(sum(parts) - 1) > 1e-6:
             raise ValueError(
-                f"split is {_quoted(self.split)}; it must be fractions that add up to 1, like 0.8/0.1/0.1 (train/validation/test) or 0.9/0.1"
+                f"split is {shown(self.split)}; it must be fractions that add up to 1, like 0.8/0.1/0.1 (train/validation/test) or 0.9/0.1"
             )
         return parts[0], parts[1], parts[2]
 
@@ -130,7 +128,7 @@ class DataOptions:
         match = re.fullmatch(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})x([1-4])", self.tfrecord_shape)
         if match is None:
             raise ValueError(
-                f"tfrecord_shape is {_quoted(self.tfrecord_shape)}; it must be like 28x28x1 (height x width x channels)"
+                f"tfrecord_shape is {shown(self.tfrecord_shape)}; it must be like 28x28x1 (height x width x channels)"
             )
         return int(match[1]), int(match[2]), int(match[3])
 
@@ -145,17 +143,13 @@ class DataOptions:
                 raise ValueError
         except (ValueError, OverflowError):
             raise ValueError(
-                f"background is {_quoted(self.background)}; it must be the name of a colour or #rrggbb"
+                f"background is {shown(self.background)}; it must be the name of a colour or #rrggbb"
             ) from None
         return red, green, blue
-
-
-def _quoted(value: object) -> str:
-    return listed([repr(value)])
 
 
 def _number(text: str) -> float:
     """Parse a number in decimal notation. Raises ValueError for anything else, such as nan and digits of other scripts."""
     if re.fullmatch(r" *[+-]?([0-9]{1,20}(\.[0-9]{0,20})?|\.[0-9]{1,20})([eE][+-]?[0-9]{1,3})? *", text) is None:
-        raise ValueError(f"{_quoted(text)} is no number")
+        raise ValueError(f"{shown(text)} is no number")
     return float(text)

@@ -10,7 +10,7 @@ from genlab.errors import aligned, reported, say
 from genlab.run import RunOptions
 
 if TYPE_CHECKING:
-    from genlab.export import formats
+    from genlab.metadata import Exported
 
 PROGRAM = "python -m genlab.export"
 
@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> None:
 
         run = arguments.open()
         folder, written = formats.export(run, arguments.formats, arguments.out or None)
-        rows = [(each.file, _size(each.bytes), each.runtime, _difference(each)) for each in written]
+        rows = [(each["file"], _size(each["bytes"]), each["runtime"], _difference(each)) for each in written]
         say(aligned(rows))
         say(f"{folder} has these files, metadata.json and MODEL_CARD.md")
 
@@ -46,9 +46,11 @@ def _size(count: int) -> str:
     return f"{count / 1e6:.1f} MB" if count >= 1e5 else f"{count / 1e3:.1f} kB"
 
 
-def _difference(exported: formats.Exported) -> str:
-    text = f"differs by at most {exported.largest_difference:.1e}"
-    return text if exported.exact else f"{text}, on average {exported.mean_difference:.1e} (quantized)"
+def _difference(exported: Exported) -> str:
+    from genlab.export.formats import is_exact
+
+    text = f"differs by at most {exported['largest_difference']:.1e}"
+    return text if is_exact(exported["format"]) else f"{text}, on average {exported['mean_difference']:.1e} (quantized)"
 
 
 if __name__ == "__main__":

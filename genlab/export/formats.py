@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
 import importlib
 import os
@@ -20,7 +19,7 @@ from genlab import run as runs
 from genlab.backend import Layer, Network, Tensor, keras, quiet, tf
 from genlab.errors import GenlabError, UsageError, closest
 from genlab.export import model_card
-from genlab.metadata import METADATA, MIXTURE
+from genlab.metadata import METADATA, MIXTURE, Exported
 from genlab.networks import keras_files
 
 Format = Literal["keras", "savedmodel", "litert", "litert-float16", "litert-int8", "onnx"]
@@ -35,24 +34,9 @@ SCRATCH = ".genlab-export-"
 """Start of the name of the folder in which an export is made."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Exported:
-    """An exported file, compared with the run."""
-
-    file: str
-    format: str
-    bytes: int
-    sha256: str
-    largest_difference: float
-    """Over COMPARED outputs; see TOLERANCE."""
-    mean_difference: float
-    runtime: str
-    """Package that executed it, with its version."""
-
-    @property
-    def exact(self) -> bool:
-        """Whether the file computes in float32 and must match the run."""
-        return self.format not in ("litert-float16", "litert-int8")
+def is_exact(format_: str) -> bool:
+    """Whether files of a format compute in float32 and must match the run."""
+    return format_ not in ("litert-float16", "litert-int8")
 
 
 def export(
@@ -368,21 +352,21 @@ def _compared(
     parts = [each for each in path.rglob("*") if each.is_file()] if path.is_dir() else [path]
     digest = _sha256(path)
     assert digest is not None, path
-    exported = Exported(
-        file=path.name,
-        format=format_,
-        bytes=sum(each.stat().st_size for each in parts),
-        sha256=digest,
-        largest_difference=float(differences.max()),
-        mean_difference=float(differences.mean()),
-        runtime=runtime,
-    )
-    if not exported.largest_difference <= (TOLERANCE if exported.exact else np.inf):
+    largest = float(differences.max())
+    if not largest <= (TOLERANCE if is_exact(format_) else np.inf):
         raise GenlabError(
             f"the outputs of {path.name} in {runtime} and of {run.name} differ by "
-            f"{exported.largest_difference:.1e}, and at most {TOLERANCE:.0e} was expected. Nothing was exported."
+            f"{largest:.1e}, and at most {TOLERANCE:.0e} was expected. Nothing was exported."
         )
-    return exported
+    return {
+        "file": path.name,
+        "format": format_,
+        "bytes": sum(each.stat().st_size for each in parts),
+        "sha256": digest,
+        "largest_difference": largest,
+        "mean_difference": float(differences.mean()),
+        "runtime": runtime,
+    }
 
 
 # -- metadata and grid -------------------------------------------------------------------------------------------------
@@ -397,7 +381,9 @@ def _write_metadata(run: runs.Run, written: list[Exported], folder: pathlib.Path
         files.write_arrays(folder / MIXTURE, arrays, compressed=False)
         latents["mixture"] = "prior.npz"
     others = {
-        path.name: _sha256(path) or "" for path in folder.iterdir() if path.name not in {each.file for each in written}
+        path.name: _sha256(path) or ""
+        for path in folder.iterdir()
+        if path.name not in {each["file"] for each in written}
     }
     content: metadata.Metadata = {
         "genlab": __version__,
@@ -413,7 +399,7 @@ def _write_metadata(run: runs.Run, written: list[Exported], folder: pathlib.Path
         },
         "classes": facts["class_names"] if model.conditional else None,
         "has_encoder": model.encoder is not None,
-        "files": [dataclasses.asdict(each) for each in written],  # type: ignore[misc]
+        "files": written,
         "others": others,
     }
     files.write_json(folder / METADATA, content)

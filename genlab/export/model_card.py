@@ -13,11 +13,11 @@ from genlab.errors import one_line
 from genlab.evaluate import comparison, evaluation
 
 if TYPE_CHECKING:
-    from genlab.export.formats import Exported
+    from genlab.metadata import Exported
 
 
 def text(run: runs.Run, exported: Sequence[Exported] = ()) -> str:
-    """Return the card as Markdown. `exported` are the files in its folder (genlab.export.formats.Exported), with `grid.png`."""
+    """Return the card as Markdown. `exported` are the files in its folder (see genlab.metadata.Exported), with `grid.png`."""
     sections = [
         _model(run),
         _data(run),
@@ -98,7 +98,7 @@ def _files(exported: Sequence[Exported]) -> str:
         return ""
     head = ["file", "runtime", "largest difference from the run", "SHA-256"]
     rows = [
-        [f"`{each.file}`", each.runtime, f"{each.largest_difference:.1e}", f"`{each.sha256[:16]}…`"]
+        [f"`{each['file']}`", each["runtime"], f"{each['largest_difference']:.1e}", f"`{each['sha256'][:16]}…`"]
         for each in exported
     ]
     return f"## Files\n\n{_table(head, rows)}"

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from genlab import values
+from genlab import settings
 from genlab.backend import LazyModule, Network, Optimizer, Tensor, Variable, keras, tf
 from genlab.data.spec import DataSpec
 from genlab.errors import UsageError
@@ -55,7 +55,7 @@ class Hparams:
 
     def __post_init__(self) -> None:
         """Raise ValueError for the first value that is of another type or out of range."""
-        values.check(type(self), vars(self))
+        settings.check(type(self), vars(self))
         for name in ("beta1", "beta2", "average_decay"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0 and below 1")
