@@ -96,11 +96,13 @@ def main() -> None:
 def measure(name: str, seed: int, dataset: Any, arguments: argparse.Namespace) -> None:
     """Train and evaluate one run, unless its entry exists."""
     command = f"python -m genlab.train {name} --data {dataset.name} --epochs {arguments.epochs} --seed {seed}"
-    command += "".join(f" {flag}" for flag in as_typed(arguments.flags))
+    command += "".join(f" {flag}" for flag in as_typed(in_float32(arguments.flags)))
     measured = f"python -m genlab.evaluate --samples {arguments.samples}"
     if models.load(name).Hparams().__dict__.get("likelihood"):
         measured += f" --importance-samples {arguments.importance_samples}"
-    if any(each["command"] == command and each["evaluated"] == measured for each in results.entries(KEPT)):
+    asked = {"data": dataset.name, "model": name, "epochs": arguments.epochs, "seed": seed, "flags": arguments.flags}
+    asked["evaluated"] = measured
+    if any(asked.items() <= each.items() for each in results.entries(KEPT)):
         return
     run = trained(name, seed, arguments.data, arguments.epochs, arguments.out, arguments.flags)
     found = evaluation.evaluate(run, samples=arguments.samples, importance_samples=arguments.importance_samples)
@@ -110,14 +112,8 @@ def measure(name: str, seed: int, dataset: Any, arguments: argparse.Namespace) -
     value, floor = metrics["frechet_distance"]
     metrics["frechet_multiple"] = (value / floor, 1.0)
     last = run.metrics()[-1]
-    entry = {
-        "data": dataset.name,
-        "model": name,
-        "epochs": arguments.epochs,
-        "seed": seed,
+    entry = asked | {
         "command": command,
-        "evaluated": measured,
-        "flags": arguments.flags,
         "precision": run.config.options.precision,
         "costs": {
             "parameters": sum(net.count_params() for key, net in run.model.networks.items() if key not in AVERAGED),
@@ -129,6 +125,11 @@ def measure(name: str, seed: int, dataset: Any, arguments: argparse.Namespace) -
         "protocol": found.protocol,
     }
     results.add(KEPT, entry)
+
+
+def in_float32(flags: str) -> str:
+    """Return the flags with a precision that does not depend on the machine, if they name none."""
+    return flags if "precision" in flags else f"precision float32, {flags}"
 
 
 def as_typed(flags: str) -> list[str]:
@@ -150,7 +151,7 @@ def trained(name: str, seed: int, data: str, epochs: int, out: str, flags: str =
         train.main(["--resume", str(found[-1])])
         return runs.open(found[-1])
     own = ["--data", data, "--out", out, "--description", description, "--seed", str(seed), "--epochs", str(epochs)]
-    train.main([name, *own, "--sample-every", "2000", "--log-every", "500", *as_typed(flags)])
+    train.main([name, *own, "--sample-every", "2000", "--log-every", "500", *as_typed(in_float32(flags))])
     return runs.open("latest", out, name)
 
 

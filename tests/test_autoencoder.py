@@ -82,7 +82,13 @@ def test_autoencoder_losses_fall(loss, small_images):
 
 def test_reconstruction_through_a_discriminators_features(small_images, capsys):
     scorer = genlab.fit(
-        "dcgan", small_images[0], steps=2, batch_size=8, generator_widths=(4,), discriminator_widths=(4, 6)
+        "dcgan",
+        small_images[0],
+        steps=2,
+        precision="float32",  # of the distance that is worked out below
+        batch_size=8,
+        generator_widths=(4,),
+        discriminator_widths=(4, 6),
     )
     settings = small_settings("autoencoder") | {"loss": "discriminator", "discriminator": str(scorer.path)}
     run = genlab.fit("autoencoder", small_images[0], steps=40, log_every=10, **settings)
@@ -92,6 +98,7 @@ def test_reconstruction_through_a_discriminators_features(small_images, capsys):
         "vae",
         small_images[0],
         steps=2,
+        precision="float32",
         **small_settings("vae"),
         likelihood="discriminator",
         discriminator=str(scorer.path),
