@@ -17,6 +17,7 @@ import genlab
 from genlab import checkpoints, sample
 from genlab import run as runs
 from genlab.backend import tf
+from genlab.errors import LONGEST_REASON
 from genlab.train import __main__ as train
 
 STORED = pathlib.Path(__file__).parent / "stored" / "runs" / "00000-cgan-digits"
@@ -144,7 +145,7 @@ def test_the_newest_whole_checkpoint_is_found_and_damaged_ones_are_named(kind, f
     told = []
     assert checkpoints.newest_whole(folder, lambda *each: told.append(each)) == folder / "step-4"
     ((path, reason),) = told
-    assert path == folder / "step-10" and reason and "\n" not in reason and len(reason) <= 200
+    assert path == folder / "step-10" and reason and "\n" not in reason and len(reason) <= LONGEST_REASON
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -164,7 +165,7 @@ def test_no_flipped_byte_goes_unnoticed(folder, data):
             checkpoints.restore(restored, folder / "step-10")
             np.testing.assert_array_equal(restored.weights, VALUES["weights"])
         else:
-            assert "\n" not in reason and len(reason) <= 200
+            assert "\n" not in reason and len(reason) <= LONGEST_REASON
     finally:
         file.write_bytes(content)
 
