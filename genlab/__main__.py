@@ -11,6 +11,7 @@ COMMANDS = {
     "train": "train a model, or resume a run",
     "sample": "draw samples from a run: grids, single images, animations, arrays",
     "evaluate": "measure runs against real images",
+    "report": "an HTML page about runs: verdict, metrics, curves, samples",
     "augment": "does a run help to train a classifier?",
     "export": "write a run as files that other programs run",
     "transfer": "what a run's backbone gains a classifier with few labels",

@@ -32,7 +32,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 README = ROOT / "README.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
-COMMANDS = ["train", "sample", "evaluate", "augment", "export", "transfer", "encode", "data"]
+COMMANDS = ["train", "sample", "evaluate", "report", "augment", "export", "transfer", "encode", "data"]
 LEAST = {
     "train": ["--steps", "2"],
     "augment": ["--steps", "2", "--seeds", "1", "--per-class", "10"],
@@ -273,7 +273,8 @@ def files_of(tree: str) -> dict[str, str]:
 
 def test_the_tree_is_that_of_the_files():
     told = files_of(block("architecture.md", "tree"))
-    there = {path.relative_to(ROOT).as_posix() for path in (ROOT / "genlab").rglob("*.py")}
+    paths = (ROOT / "genlab").rglob("*")
+    there = {path.relative_to(ROOT).as_posix() for path in paths if path.suffix in (".py", ".css", ".js", ".jinja")}
     assert set(told) == there
     assert not [path for path, words in told.items() if not words]
 

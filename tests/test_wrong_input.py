@@ -344,6 +344,13 @@ EXPORT = [
     ("0 --out note.txt/export", 2, "is not a folder"),
     ("9", 2, "no run '9'"),
 ]
+REPORT = [
+    ("0 --out mine", 2, "must be a file that ends in .html"),
+    ("0 --out report.pdf", 2, "must be a file that ends in .html"),
+    ("0 0", 2, "was given twice"),
+    ("0 1 0 1 0 1 0 1 0", 2, "shows 1 to 8 runs"),
+    ("9", 2, "no run '9'"),
+]
 TRANSFER = [
     ("1 --labels few", 2, "must be numbers or all"),
     ("1 --labels 5", 2, "from 10 to"),
@@ -429,6 +436,7 @@ COMMANDS = {
     "evaluate": EVALUATE,
     "augment": AUGMENT,
     "export": EXPORT,
+    "report": REPORT,
     "transfer": TRANSFER,
     "encode": ENCODE,
     "data": DATA,

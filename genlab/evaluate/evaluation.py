@@ -58,6 +58,14 @@ class Metric:
     """Standard deviation over subsets or splits, or standard error; None if there is none."""
 
 
+class ClassCounts(TypedDict):
+    """Images by class, as the extractor finds them: one number for each class."""
+
+    names: list[str]
+    generated: list[int]
+    real: list[int]
+
+
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
     """All metrics of a run, with the protocol that a comparison needs."""
@@ -69,6 +77,8 @@ class Evaluation:
     metrics: dict[str, Metric]
     facts: dict[str, Any]
     """Date, seconds, version: facts that do not affect the metrics."""
+    classes: ClassCounts | None = None
+    """How often the extractor finds each class; None if it finds none."""
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -127,13 +137,14 @@ def evaluate(
         protocol["labels"] = "shares of the reference"
     if run.checkpoint == "best":
         protocol["checkpoint"] = _how_best_was_chosen(run, dataset)
+    counts = None
     if not dataset.spec.is_image:
         metrics = _point_metrics(dataset, drawn.images, training.images)
     else:
         features_by = extractors.load(extractor, dataset)
         protocol |= features_by.protocol(dataset.spec.shape)
         protocol["searched"] = min(MEMORY_IMAGES, len(dataset.images))
-        metrics = _sample_metrics(run, dataset, features_by, reference, training, drawn, seed)
+        metrics, counts = _sample_metrics(run, dataset, features_by, reference, training, drawn, seed)
         if run.model.encoder is not None:
             metrics |= _reconstruction_metrics(run, reference.images)
         likelihood = run.model.likelihood_metrics(
@@ -149,7 +160,7 @@ def evaluate(
         "seconds": round(time.perf_counter() - started, 1),
         "genlab": __version__,
     }
-    evaluation = Evaluation(run.name, run.config.model, run.step, protocol, metrics, facts)
+    evaluation = Evaluation(run.name, run.config.model, run.step, protocol, metrics, facts, counts)
     if run.writable:
         files.write_json(run.path / "evaluation.json", evaluation.to_json())
     else:
@@ -312,7 +323,8 @@ def _sample_metrics(
     training: _Images,
     drawn: _Images,
     seed: int,
-) -> dict[str, Metric]:
+) -> tuple[dict[str, Metric], ClassCounts | None]:
+    """Return the metrics of images, and how many of each class there are."""
     real, floor, fake = (images.features(extractor) for images in (reference, training, drawn))
     metrics = {
         "frechet_distance": Metric(
@@ -343,7 +355,14 @@ def _sample_metrics(
     pairs = pictures.reconstructions(drawn.images[memory.generated[:32]], seen[memory.training[:32]])
     if run.writable:
         grids.save_image(pairs, run.path / "evaluation-nearest.png")
-    return metrics
+    return metrics, _class_counts(dataset, extractor.num_classes, real, fake) if extractor.num_classes else None
+
+
+def _class_counts(dataset: Dataset, num_classes: int, real: _Features, fake: _Features) -> ClassCounts:
+    """Count classes. Their names are the data's, unless the extractor has classes of its own."""
+    names = dataset.class_names if len(dataset.class_names) == num_classes else map(str, range(num_classes))
+    generated, found = (np.bincount(each.classes, minlength=num_classes).tolist() for each in (fake, real))
+    return {"names": list(names), "generated": generated, "real": found}
 
 
 def _places(rows: np.ndarray, searched: np.ndarray, total: int) -> np.ndarray:
@@ -423,6 +442,8 @@ class StoredEvaluation(TypedDict):
     figures: NotRequired[dict[str, StoredMetric]]
     """The key of the metrics in early versions."""
     facts: dict[str, Any]
+    classes: NotRequired[ClassCounts | None]
+    """Early versions have none."""
 
 
 def read(run: runs.Run) -> Evaluation:
@@ -439,4 +460,12 @@ def read(run: runs.Run) -> Evaluation:
         name: Metric(float(metric["value"]), number(metric.get("floor")), number(metric.get("spread")))
         for name, metric in (stored.get("metrics") or stored.get("figures") or {}).items()
     }
-    return Evaluation(stored["run"], stored["model"], stored["step"], stored["protocol"], metrics, stored["facts"])
+    return Evaluation(
+        stored["run"],
+        stored["model"],
+        stored["step"],
+        stored["protocol"],
+        metrics,
+        stored["facts"],
+        stored.get("classes"),
+    )

@@ -32,13 +32,13 @@ def path(samples: pathlib.Path) -> pathlib.Path:
 
 def is_missing(samples: pathlib.Path, step: int) -> bool:
     """Whether there are grids up to a training step, and no animation that is as new."""
-    drawn, made = _drawn(samples, step), path(samples)
+    drawn, made = grids_of(samples, step), path(samples)
     return bool(drawn) and (not made.is_file() or made.stat().st_mtime < drawn[-1].stat().st_mtime)
 
 
 def write(samples: pathlib.Path, step: int) -> None:
     """Write the animation of the grids up to a training step. Files that are damaged or of another size are passed over."""
-    sizes = {file: size for file in _drawn(samples, step) if (size := _read(file, grids.image_size)) is not None}
+    sizes = {file: size for file in grids_of(samples, step) if (size := _read(file, grids.image_size)) is not None}
     if not sizes:
         return
     usual = statistics.mode(sizes.values())
@@ -49,7 +49,7 @@ def write(samples: pathlib.Path, step: int) -> None:
         grids.save_animation(chosen, path(samples))
 
 
-def _drawn(samples: pathlib.Path, step: int) -> list[pathlib.Path]:
+def grids_of(samples: pathlib.Path, step: int = bounds.LARGEST) -> list[pathlib.Path]:
     """Return the files of grids up to a training step, in order."""
     steps = {}
     for file in samples.glob("step-*.png"):
