@@ -18,13 +18,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any, TypedDict
 
 import filelock
+import numpy as np
 import tyro
 
 from genlab import bounds, checkpoints, files, models
 from genlab import data as sources
 from genlab.backend import Network, tf
 from genlab.config import Config
-from genlab.data import Dataset
+from genlab.data import Dataset, image_files
+from genlab.data.frame import Frame
 from genlab.data.spec import DataSpec
 from genlab.errors import GenlabError, UsageError, printable
 from genlab.models.base import GenerativeModel
@@ -219,6 +221,21 @@ class Run:
             self.use_data(sources.load(facts["source"], options=self.config.data_options))
         assert self._dataset is not None
         return self._dataset
+
+    def read_image(self, path: str | os.PathLike[str]) -> np.ndarray:
+        """Read an image file as the run's data was read: its size, channels and background -> uint8 [H, W, C].
+
+        Raises UsageError for a run of vectors, GenlabError if the file cannot be read.
+        """
+        shape, options = self.config.dataset["shape"], self.config.data_options
+        if len(shape) != 3:
+            raise UsageError(f"{self.name} was trained on points, not on images.")
+        height, width, channels = shape
+        try:
+            with image_files.opened(path) as picture:
+                return Frame(height, width, channels, options.resize, options.background_colour).of(picture)
+        except ValueError as error:
+            raise GenlabError(f"{path} cannot be read: {error}.") from error
 
     def use_data(self, dataset: Dataset) -> None:
         """Set the run's data. Raises GenlabError if its hash differs from the stored one."""

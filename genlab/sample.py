@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import math
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated
 
 import numpy as np
@@ -14,6 +14,7 @@ import tyro
 
 from genlab import bounds, command_line, files, grids, pictures
 from genlab.backend import in_parts
+from genlab.data.spec import to_model_range
 from genlab.errors import UsageError, closest, listed, reported, say
 from genlab.models.base import GenerativeModel
 from genlab.run import FolderOptions, Run
@@ -41,6 +42,10 @@ class Arguments(FolderOptions):
     """Seeds instead of --seed and --count: numbers and ranges, like 0-15,40."""
     grid: Annotated[str | None, tyro.conf.arg(metavar="COLUMNSxROWS")] = None
     """Size of the grid, like 8x8. By default nearly square, or one column per class."""
+    truncation: float = 1.0
+    """Move latents towards the prior's mean: below 1, samples are more typical and less diverse. 0 to 2."""
+    invert: Annotated[tuple[str, ...], tyro.conf.arg(metavar="IMAGE")] = ()
+    """Search latents whose samples come close to these image files, and draw both; --array also stores the latents."""
     label: Annotated[str | None, tyro.conf.arg(metavar="CLASS")] = None
     """Class to draw, by name or number (conditional models)."""
     interpolate: Annotated[str | None, tyro.conf.arg(metavar="A:B")] = None
@@ -73,6 +78,7 @@ def draw(arguments: Arguments) -> list[pathlib.Path]:
     if arguments.format not in ("gif", "mp4"):
         raise UsageError(f"--format {bounds.shown(arguments.format)}: it must be gif or mp4.")
     array = None if arguments.array is None else files.arrays_path(arguments.array)
+    bounds.real("--truncation", arguments.truncation, 0, 2)
     run = arguments.opened(arguments.run)
     model = run.model
     if not model.spec.is_image and (between or arguments.individual):
@@ -80,16 +86,18 @@ def draw(arguments: Arguments) -> list[pathlib.Path]:
     label = class_number(run, arguments.label) if arguments.label is not None else None
     name = _name(run, label)
     out = pathlib.Path(arguments.out)
+    if arguments.invert:
+        return _inverted(run, arguments.invert, label, out / f"{name}-inverted.png", array)
     if between:
         return [_animation(model, between, label, arguments, out / name)]
     if spans is None:
         count, columns = (64, 8) if label is not None else pictures.layout(model)
         spans = _from(arguments.seed, count)
     if arguments.individual and array is None:
-        return list(_individual(model, spans, label, out / name))
+        return list(_individual(model, spans, label, arguments.truncation, out / name))
     _check_size(model, spans, columns if array is None else None, array is not None)
     seeds = _seeds(spans)
-    latents, labels, drawn = _drawn(model, seeds, label)
+    latents, labels, drawn = _drawn(model, seeds, label, arguments.truncation)
     if array is not None:
         arrays = {"images": drawn, "latents": latents, "seeds": seeds}
         return [files.write_arrays(array, arrays | ({} if labels is None else {"labels": labels}))]
@@ -118,14 +126,29 @@ def _name(run: Run, label: int | None) -> str:
     return name if label is None else f"{name}-label{files.file_names(run.config.dataset['class_names'])[label]}"
 
 
+def _inverted(
+    run: Run, paths: Sequence[str], label: int | None, picture: pathlib.Path, array: pathlib.Path | None
+) -> list[pathlib.Path]:
+    """Search latents for image files. Draw the images over their counterparts, and store the latents in `array`."""
+    images = np.stack([run.read_image(path) for path in paths])
+    labels = None if label is None else np.full(len(images), label)
+    found = run.model.invert(to_model_range(images), labels)
+    drawn = grids.as_pixels(found.images)
+    written = [grids.save_image(pictures.reconstructions(images, drawn, columns=min(8, len(images))), picture)]
+    if array is not None:
+        arrays = {"images": drawn, "latents": found.latents, "errors": found.errors}
+        written.append(files.write_arrays(array, arrays | ({} if found.labels is None else {"labels": found.labels})))
+    return written
+
+
 def _drawn(
-    model: GenerativeModel, seeds: np.ndarray, label: int | None
+    model: GenerativeModel, seeds: np.ndarray, label: int | None, truncation: float
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
     """Return latents [N, latent], labels [N] or None, and samples: uint8 images [N, H, W, C], or vectors [N, D]."""
     labels = model.default_labels(seeds) if label is None else np.full(len(seeds), label)
 
     def part(seeds: np.ndarray, *labels: np.ndarray) -> list[np.ndarray]:
-        latents = model.sample_latents(seeds)
+        latents = model.truncated(model.sample_latents(seeds), truncation)
         drawn = model.sample(latents, *labels).numpy()
         return [np.asarray(latents), grids.as_pixels(drawn) if model.spec.is_image else drawn]
 
@@ -134,7 +157,7 @@ def _drawn(
 
 
 def _individual(
-    model: GenerativeModel, spans: list[range], label: int | None, folder: pathlib.Path
+    model: GenerativeModel, spans: list[range], label: int | None, truncation: float, folder: pathlib.Path
 ) -> Iterator[pathlib.Path]:
     """Draw and write one image per seed, a part at a time."""
     count = _count(spans)
@@ -143,7 +166,7 @@ def _individual(
     every = _seeds(spans)
     for start in range(0, count, AT_ONCE):
         seeds = every[start : start + AT_ONCE]
-        for seed, image in zip(seeds, _drawn(model, seeds, label)[2], strict=True):
+        for seed, image in zip(seeds, _drawn(model, seeds, label, truncation)[2], strict=True):
             yield grids.save_image(image, folder / f"seed{seed:04d}.png")
 
 
@@ -155,7 +178,7 @@ def _animation(
         raise UsageError(
             f"--frames {arguments.frames:,}: at most {most:,} frames of {height}x{width} pixels are animated."
         )
-    start, end = np.asarray(model.sample_latents(seeds))
+    start, end = np.asarray(model.truncated(model.sample_latents(seeds), arguments.truncation))
     latents = grids.interpolate(start, end, arguments.frames, model.prior.is_spherical)
     # All frames have one class: an animation between classes would jump.
     own = model.default_labels(seeds)

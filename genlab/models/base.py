@@ -10,11 +10,11 @@ from typing import Any, ClassVar, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from genlab import settings
-from genlab.backend import LazyModule, Network, Optimizer, Tensor, Variable, keras, tf
+from genlab import bounds, settings
+from genlab.backend import LazyModule, Network, Optimizer, Tensor, Variable, in_parts, keras, tf
 from genlab.data.spec import DataSpec
 from genlab.errors import UsageError
-from genlab.networks import replicas
+from genlab.networks import inversion, replicas
 from genlab.networks.averaging import WeightAverage
 from genlab.networks.priors import Prior
 
@@ -180,6 +180,14 @@ class GenerativeModel(abc.ABC):
         """Keras model images [, labels] -> ... to use as a backbone (`genlab.transfer`); None if there is none."""
         return None
 
+    def truncated(self, latents: Tensor, truncation: float) -> Tensor:
+        """Move latents [N, latent] towards the prior's mean: 1 leaves them, below 1 samples are more typical and less diverse.
+
+        Raises UsageError for a truncation that is not from 0 to 2.
+        """
+        truncation = bounds.real("--truncation", truncation, 0, 2)
+        return latents if truncation == 1 else self.prior.truncated(latents, truncation)
+
     def default_labels(self, seeds: npt.ArrayLike) -> np.ndarray | None:
         """Return default labels [N]: each seed modulo the number of classes; None if the model is not conditional."""
         return np.asarray(seeds) % self.spec.num_classes if self.conditional else None
@@ -206,6 +214,33 @@ class GenerativeModel(abc.ABC):
         if self.encoder is None:
             raise UsageError(f"{type(self).__name__} has no encoder: it cannot reconstruct images.")
         return self.decode(self.encoder(images, training=False))
+
+    def invert(
+        self,
+        images: Tensor,
+        labels: npt.ArrayLike | None = None,
+        *,
+        steps: int = 200,
+        candidates: int = 1000,
+        seed: int = 0,
+    ) -> inversion.Inversion:
+        """Search latents whose samples come close to images [N, H, W, C] in [-1, 1]: see `genlab.networks.inversion`.
+
+        It starts from the closest of so many `candidates`, drawn with consecutive seeds from `seed`. `labels` [N] are classes
+        for a conditional model; without, each image gets the class of its closest candidate. Raises UsageError for images of
+        another shape, and for a model of vectors.
+        """
+        images = np.asarray(images, np.float32)
+        if not self.spec.is_image or images.shape[1:] != tuple(self.spec.shape) or not len(images):
+            raise UsageError(
+                f"images have the shape {list(images.shape)}; it must be [N, {', '.join(map(str, self.spec.shape))}]."
+            )
+        bounds.whole("steps", steps, 1)
+        seeds = np.arange(seed, seed + bounds.whole("candidates", candidates, 1, 100_000))
+        latents, classes = np.asarray(self.sample_latents(seeds)), self.default_labels(seeds)
+        drawn = in_parts(self.sample, latents, *([] if classes is None else [classes]))
+        wanted = None if labels is None or classes is None else np.asarray(labels)
+        return inversion.invert(self.decode, self.prior, images, drawn, wanted, (latents, classes), steps)
 
     def decode(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         """Decode a batch: latents [B, latent], and labels [B] if conditional, -> images in [-1, 1], or vectors."""

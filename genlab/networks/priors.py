@@ -46,9 +46,24 @@ class Prior(abc.ABC):
         """Draw one vector per seed: integer pairs [N, 2] -> [N, size]."""
         return tf.map_fn(self.draw_one, seeds, fn_output_signature=tf.TensorSpec([self.size], tf.float32))
 
+    def mean(self) -> np.ndarray:
+        """Return the mean, [size] float32."""
+        return np.zeros(self.size, np.float32)
+
     def standard_deviation(self) -> np.ndarray:
         """Return the standard deviation of each dimension, [size] float32."""
         return np.ones(self.size, np.float32)
+
+    def covariance(self) -> np.ndarray:
+        """Return the covariance matrix, [size, size] float32."""
+        return np.diag(np.square(self.standard_deviation()))
+
+    def truncated(self, latents: Tensor, truncation: float) -> Tensor:
+        """Move latents [N, size] towards the mean: mean + truncation (latents - mean).
+
+        Below 1, samples become more typical and less diverse (Karras et al. 2019, https://arxiv.org/abs/1812.04948, appendix B).
+        """
+        return self.mean() + truncation * (latents - self.mean())
 
     def variables(self) -> dict[str, Variable]:
         """Return the variables that training changes, by name, for checkpoints."""
@@ -140,10 +155,17 @@ class Mixture(Prior):
         normal = tf.random.stateless_normal([self.size], noise, alg="philox")
         return tf.gather(self.means, component) + tf.linalg.matvec(tf.gather(self.scales, component), normal)
 
+    def mean(self) -> np.ndarray:
+        return np.asarray(self.weights) @ np.asarray(self.means)
+
     def standard_deviation(self) -> np.ndarray:
+        return np.sqrt(np.diag(self.covariance()))
+
+    def covariance(self) -> np.ndarray:
         weights, means, scales = (np.asarray(part) for part in (self.weights, self.means, self.scales))
-        within = np.square(scales).sum(axis=2)
-        return np.sqrt(weights @ (within + np.square(means - weights @ means))).astype(np.float32)
+        apart = means - self.mean()
+        within = np.einsum("k,kij,klj->il", weights, scales, scales)
+        return (within + np.einsum("k,ki,kj->ij", weights, apart, apart)).astype(np.float32)
 
     def variables(self) -> dict[str, Variable]:
         return {"weights": self.weights, "means": self.means, "scales": self.scales}
