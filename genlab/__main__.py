@@ -12,6 +12,7 @@ COMMANDS = {
     "sample": "draw samples from a run: grids, single images, animations, arrays",
     "evaluate": "measure runs against real images",
     "report": "an HTML page about runs: verdict, metrics, curves, samples",
+    "explore": "a local web page to play with a run's model",
     "augment": "does a run help to train a classifier?",
     "export": "write a run as files that other programs run",
     "transfer": "what a run's backbone gains a classifier with few labels",

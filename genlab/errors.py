@@ -41,7 +41,7 @@ def say(text: object = "", *, to_stderr: bool = False) -> None:
     """Print text for the user. Every command prints through this, or through the log."""
     stream = sys.stderr if to_stderr else sys.stdout
     known = printable(text).encode(stream.encoding or "utf-8", "backslashreplace").decode(stream.encoding or "utf-8")
-    print(known, file=stream)
+    print(known, file=stream, flush=True)
 
 
 def let_go(stream: TextIO) -> None:

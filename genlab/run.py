@@ -222,10 +222,10 @@ class Run:
         assert self._dataset is not None
         return self._dataset
 
-    def read_image(self, path: str | os.PathLike[str]) -> np.ndarray:
-        """Read an image file as the run's data was read: its size, channels and background -> uint8 [H, W, C].
+    def read_image(self, path: str | os.PathLike[str] | bytes) -> np.ndarray:
+        """Read an image, a path or the content of a file, as the run's data was read: its size, channels, background.
 
-        Raises UsageError for a run of vectors, GenlabError if the file cannot be read.
+        Returns uint8 [H, W, C]. Raises UsageError for a run of vectors, GenlabError if the image cannot be read.
         """
         shape, options = self.config.dataset["shape"], self.config.data_options
         if len(shape) != 3:
@@ -235,7 +235,8 @@ class Run:
             with image_files.opened(path) as picture:
                 return Frame(height, width, channels, options.resize, options.background_colour).of(picture)
         except ValueError as error:
-            raise GenlabError(f"{path} cannot be read: {error}.") from error
+            name = "the image" if isinstance(path, bytes) else path
+            raise GenlabError(f"{name} cannot be read: {error}.") from error
 
     def use_data(self, dataset: Dataset) -> None:
         """Set the run's data. Raises GenlabError if its hash differs from the stored one."""

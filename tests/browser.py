@@ -15,14 +15,16 @@ FLAGS += ["--disable-background-networking", "--disable-component-update", "--di
 class Browser:
     """Opens pages, and collects their complaints."""
 
-    def __init__(self, chromium) -> None:
+    def __init__(self, chromium, refused: type[Exception]) -> None:
         self.chromium = chromium
+        self.refused = refused
         self.complaints: list[str] = []
         """Errors and warnings on the console, and exceptions."""
         self.requests: list[str] = []
         """Addresses that pages asked for, but for data within the page."""
 
-    def open(self, address: str, width: int = 1280, height: int = 900, **context):
+    def open(self, address: str, width: int = 1280, height: int = 900, reach: float = 30, **context):
+        """Open a page; `reach` are the seconds until its server answers."""
         page = self.chromium.new_context(viewport={"width": width, "height": height}, **context).new_page()
         page.set_default_timeout(60_000)
         page.on(
@@ -32,8 +34,12 @@ class Browser:
         page.on(
             "request", lambda each: None if each.url.startswith(("data:", "blob:")) else self.requests.append(each.url)
         )
-        page.goto(address)
-        return page
+        for _ in range(int(reach)):
+            with contextlib.suppress(self.refused):
+                page.goto(address)
+                return page
+            page.wait_for_timeout(1000)
+        raise AssertionError(f"{address} does not answer")
 
 
 def wait_until(page, condition: str) -> None:
@@ -55,6 +61,6 @@ def started() -> Iterator[Browser]:
     with playwright.sync_playwright() as driver:
         chromium = driver.chromium.launch(executable_path=program, args=FLAGS)
         try:
-            yield Browser(chromium)
+            yield Browser(chromium, playwright.Error)
         finally:
             chromium.close()

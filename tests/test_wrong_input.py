@@ -357,6 +357,12 @@ REPORT = [
     ("0 1 0 1 0 1 0 1 0", 2, "shows 1 to 8 runs"),
     ("9", 2, "no run '9'"),
 ]
+EXPLORE = [
+    ("0 --port 0", 2, "at least 1 and at most 65,535"),
+    ("0 --port 99999", 2, "at least 1 and at most 65,535"),
+    ("0 --host nowhere.invalid", 1, "of nowhere.invalid cannot be used"),
+    ("9", 2, "no run '9'"),
+]
 TRANSFER = [
     ("1 --labels few", 2, "must be numbers or all"),
     ("1 --labels 5", 2, "from 10 to"),
@@ -443,6 +449,7 @@ COMMANDS = {
     "augment": AUGMENT,
     "export": EXPORT,
     "report": REPORT,
+    "explore": EXPLORE,
     "transfer": TRANSFER,
     "encode": ENCODE,
     "data": DATA,
