@@ -27,6 +27,7 @@ _MODULES = {
     "grids": "genlab.grids",
     "losses": "genlab.networks.losses",
     "models": "genlab.models",
+    "report": "genlab.report",
     "sample": "genlab.sample",
     "transfer": "genlab.transfer",
 }
