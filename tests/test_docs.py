@@ -32,7 +32,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 README = ROOT / "README.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
-COMMANDS = ["train", "sample", "evaluate", "augment", "export", "transfer", "encode", "data"]
+COMMANDS = ["train", "sample", "evaluate", "augment", "export", "transfer", "encode", "runs", "data"]
 LEAST = {
     "train": ["--steps", "2"],
     "augment": ["--steps", "2", "--seeds", "1", "--per-class", "10"],
