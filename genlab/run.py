@@ -25,9 +25,10 @@ from genlab import bounds, checkpoints, files, models, outcome
 from genlab import data as sources
 from genlab.backend import Network, tf
 from genlab.config import Config
+from genlab.console import printable
 from genlab.data import Dataset
 from genlab.data.spec import DataSpec
-from genlab.errors import GenlabError, UsageError, printable
+from genlab.errors import GenlabError, UsageError
 from genlab.models.base import GenerativeModel
 from genlab.networks import precision
 

@@ -165,6 +165,8 @@ TOP = [
     ("nothing", 2, "there is no command 'nothing'"),
     ("smaple", 2, "did you mean sample?"),
     ("sample --seed x", 2, "--seed"),
+    ("--completion", 2, "one of bash, zsh, fish"),
+    ("--completion csh", 2, "one of bash, zsh, fish"),
 ]
 TRAIN = [
     ("dcgn", 2, "did you mean dcgan"),

@@ -11,7 +11,8 @@ import numpy as np
 import tyro
 
 from genlab import command_line, files, plots
-from genlab.errors import UsageError, aligned, one_line, reported, say
+from genlab.console import aligned, one_line, reported, say
+from genlab.errors import UsageError
 from genlab.run import Run, RunOptions
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -13,14 +12,15 @@ import tyro
 
 from genlab import command_line
 from genlab import run as folders
-from genlab.errors import GenlabError, UsageError, reason, reported, say
+from genlab.console import reported, say, say_json
+from genlab.errors import GenlabError, UsageError, reason
 from genlab.runs import listing, pruning
 
 PROGRAM = "python -m genlab.runs"
 
 
 @dataclasses.dataclass(frozen=True)
-class Arguments:
+class Arguments(command_line.JsonOption):
     """List the runs of a folder: settings, steps, best metric, size, age and state.
 
     The metric is the Fréchet distance as a multiple of its floor if the run was evaluated; else the lowest distance of its
@@ -34,8 +34,6 @@ class Arguments:
     running, finished, interrupted, collapsed, failed, damaged."""
     sort: listing.Column = "name"
     """Column to sort by. Best metric, most steps, largest size and youngest come first."""
-    json: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Print a list of objects instead of the table."""
     prune: Annotated[tuple[str, ...], tyro.conf.arg(metavar="RULE")] = ()
     """Delete the runs that a rule chooses, after showing them and asking: failed, interrupted, collapsed, older-than 30d,
     worse-than 5 (relative Fréchet distance), or all-but-best 3 (of each data set). Runs in training stay; the last two
@@ -56,7 +54,7 @@ def main(argv: list[str] | None = None) -> None:
         if arguments.prune:
             prune(pruning.chosen(found, arguments.prune), confirmed=arguments.yes)
         elif arguments.json:
-            say(json.dumps([row.to_json() for row in found], indent=2))
+            say_json([row.to_json() for row in found])
         elif found:
             say(listing.table(found))
         else:

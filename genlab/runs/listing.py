@@ -14,7 +14,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
 from genlab import run as folders
-from genlab.errors import GenlabError, UsageError, aligned, closest, one_line, reason
+from genlab.console import aligned, one_line
+from genlab.errors import GenlabError, UsageError, closest, reason
 from genlab.evaluate import evaluation
 from genlab.run import Run
 
