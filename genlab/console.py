@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import importlib
 import json
 import logging
 import math
@@ -17,6 +18,7 @@ from typing import Any, Literal, TextIO
 
 import tqdm
 
+from genlab import notebook
 from genlab.errors import GenlabError, Interrupted, explain
 
 Colour = Literal["dim", "yellow", "red"]
@@ -164,9 +166,12 @@ def console_log(*, quiet: bool = False, to_stderr: bool = False) -> Iterator[Non
 
 
 def progress(*, total: int, unit: str, shown: bool = True, **settings: Any) -> tqdm.tqdm:
-    """Return a progress bar on stderr, `settings` those of tqdm. It shows only on a terminal, if `shown`, and if not quiet."""
-    visible = shown and not _quiet.get() and sys.stderr.isatty()
-    return tqdm.tqdm(total=total, unit=unit, disable=not visible, dynamic_ncols=True, **settings)
+    """Return a progress bar, `settings` those of tqdm. It shows on a terminal or in a notebook, if `shown`, and if not quiet."""
+    in_notebook = notebook.active()
+    visible = shown and not _quiet.get() and (in_notebook or sys.stderr.isatty())
+    with_widgets = in_notebook and notebook.has_widgets()
+    kind = importlib.import_module("tqdm.notebook").tqdm if with_widgets else tqdm.tqdm
+    return kind(total=total, unit=unit, disable=not visible, dynamic_ncols=True, **settings)
 
 
 def aligned(rows: Sequence[Sequence[str]], width: int | None = None) -> str:

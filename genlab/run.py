@@ -21,7 +21,7 @@ from typing import Any, TypedDict
 import filelock
 import tyro
 
-from genlab import bounds, checkpoints, files, models, outcome
+from genlab import bounds, checkpoints, files, grids, models, notebook, outcome
 from genlab import data as sources
 from genlab.backend import Network, tf
 from genlab.config import Config
@@ -37,6 +37,7 @@ log.setLevel(logging.INFO)
 log.propagate = False  # the command line adds a handler, and so may a program that uses genlab
 
 NAME = re.compile(r"([0-9]{5,18})-")
+GRID = re.compile(r"step-([0-9]{1,18})\.png")
 WRITTEN = (outcome.LOCK, outcome.HOLDER, outcome.FILE, "config.json", "metrics.jsonl", "log.txt")
 IN_FOLDERS = ("tensorboard", "samples", "checkpoints")
 """What training writes in a run's folder: files, and folders of files."""
@@ -135,6 +136,34 @@ class Run:
     def saved_step(self) -> int:
         """Training step of the newest checkpoint, whole or damaged; 0 if there is none."""
         return max(checkpoints.steps(self.checkpoints), default=0)
+
+    def grid(self) -> grids.Picture | None:
+        """Return the newest grid of samples, which a notebook shows; None if there is none. Raises GenlabError if it is damaged."""
+        drawn = {
+            int(match[1]): path for path in self.samples.glob("step-*.png") if (match := GRID.fullmatch(path.name))
+        }
+        return grids.Picture(grids.png_of(grids.load_image(drawn[max(drawn)]))) if drawn else None
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: settings, state, the newest grid and the last metrics."""
+        config = self.config
+        facts = {
+            "model": f"{config.model}, preset {config.preset}",
+            "data": f"{config.dataset['name']}, {config.dataset['train_images']:,} images for training",
+            "steps": f"{self.saved_step:,} of {config.steps:,}",
+            "state": self.state,
+        }
+        parts = [notebook.heading(f"Run {self.name}"), notebook.table(facts.items())]
+        settings = dataclasses.asdict(config.hparams) | dataclasses.asdict(config.options)
+        parts.append(notebook.details("all settings", notebook.table(settings.items())))
+        try:
+            if (grid := self.grid()) is not None:
+                parts.append(notebook.picture(grid.png, f"samples of {self.name}"))
+            if lines := self.metrics():
+                parts.append(notebook.table((name, f"{value:.6g}") for name, value in lines[-1].items()))
+        except GenlabError as error:
+            parts.append(notebook.paragraph(error))
+        return "".join(parts)
 
     def metrics(self, name: str = "") -> list[dict[str, float]]:
         """Return the lines of metrics.jsonl, ordered by step: all, or those with the metric `name`.

@@ -10,7 +10,7 @@ from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
-from genlab import __version__, bounds, files, grids, pictures
+from genlab import __version__, bounds, files, grids, notebook, pictures
 from genlab import run as runs
 from genlab.backend import in_parts
 from genlab.data import Dataset
@@ -72,6 +72,24 @@ class Evaluation:
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the metrics with their floors, and the protocol."""
+        rows = [
+            (
+                name.replace("_", " "),
+                f"{metric.value:.4g}" + ("" if metric.spread is None else f" ± {metric.spread:.2g}"),
+                "–" if metric.floor is None else f"{metric.floor:.4g}",
+            )
+            for name, metric in self.metrics.items()
+        ]
+        return "".join(
+            [
+                notebook.heading(f"{self.run}, step {self.step:,}"),
+                notebook.table(rows, ("metric", self.model, "real images")),
+                notebook.details("protocol", notebook.table((self.protocol | self.facts).items())),
+            ]
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -184,6 +184,8 @@ class Draw(Action):
         held_out, labels = training.dataset.held_out(HELD_OUT)
         extra = model.pictures(to_model_range(held_out), labels) if model.spec.is_image else {}
         picture = pictures.samples(drawn, training.grid_columns, training.dataset.images)
+        if training.live_picture.shown:
+            training.live_picture.show(grids.png_of(picture))
         with training.board.as_default(step=training.step):
             for name, each in {"": picture, **extra}.items():
                 file = f"{name}{name and '-'}step-{training.step:06d}.png"

@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from genlab import console, pictures
+from genlab import console, notebook, pictures
 from genlab.backend import tf
 from genlab.data.dataset import Dataset
 from genlab.data.spec import to_model_range
@@ -53,6 +53,7 @@ class Training:
         self._prior_step: int | None = None
         # No purging on resume: TensorBoard shows the newest value of a step.
         self.board = tf.summary.create_file_writer(str(run.path / "tensorboard"))
+        self.live_picture = notebook.LivePicture(shown=self.distribution.chief)
         self.bar = console.progress(total=self.total, unit="step", shown=self.distribution.chief, initial=self.step)
 
     def restore(self) -> None:
