@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import logging
+import pathlib
 import time
 from typing import Any, NotRequired, TypedDict
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from genlab import __version__, bounds, files, grids, notebook, pictures
 from genlab import run as runs
-from genlab.backend import in_parts
+from genlab.backend import in_parts, tf
 from genlab.data import Dataset
 from genlab.data.dataset import Images
 from genlab.data.spec import to_model_range
@@ -170,9 +171,18 @@ def evaluate(
     evaluation = Evaluation(run.name, run.config.model, run.step, protocol, metrics, facts)
     if run.writable:
         files.write_json(run.path / "evaluation.json", evaluation.to_json())
+        _write_scalars(evaluation, run.path / "tensorboard")
     else:
         log.warning(f"{run.path} cannot be written: its metrics are shown, and not stored there.")
     return evaluation
+
+
+def _write_scalars(evaluation: Evaluation, folder: pathlib.Path) -> None:
+    """Add the metrics to what TensorBoard shows of the run, if training wrote such a folder; a link is not followed."""
+    if folder.is_dir() and not folder.is_symlink():
+        with tf.summary.create_file_writer(str(folder)).as_default(step=evaluation.step):
+            for name, metric in evaluation.metrics.items():
+                tf.summary.scalar(f"evaluation/{name}", metric.value)
 
 
 def check_numbers(samples: int, seed: int, importance_samples: int) -> None:
