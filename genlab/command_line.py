@@ -3,19 +3,44 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import re
 import sys
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import tyro
 
-from genlab.errors import UsageError, printable, say
+from genlab.console import coloured, printable, say
+from genlab.errors import UsageError
 
 Arguments = TypeVar("Arguments")
 MOST_DIGITS = 1000
 """Digits of a number above which a word is not read; Python's own limit, 4,300, shows in several lines."""
+
+
+class _Shown(io.StringIO):
+    """What the parser shows for a stream, in colours if the stream may have them."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self.coloured, self.of_stream = coloured(stream), stream.encoding
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]  # the parser draws frames where there are characters for them
+        return self.of_stream
+
+    def isatty(self) -> bool:
+        return self.coloured
+
+
+@dataclasses.dataclass(frozen=True)
+class JsonOption:
+    """Option of commands with a result that a script may want."""
+
+    json: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Print the result as one JSON document, and nothing else to stdout."""
 
 
 def parse(kind: type[Arguments], argv: Sequence[str] | None, program: str, **settings: Any) -> Arguments:
@@ -29,13 +54,15 @@ def parse(kind: type[Arguments], argv: Sequence[str] | None, program: str, **set
             raise UsageError(
                 f"{word[:40]}… has a number of {len(digits[0]):,} digits; at most {MOST_DIGITS:,} are read."
             )
-    if all(printable(word) == word for word in words):
-        return tyro.cli(kind, args=words, prog=program, **settings)
+    out, err = _Shown(sys.stdout), _Shown(sys.stderr)
     # tyro repeats words as they are, and a name that a shell filled in could control the terminal.
-    shown = io.StringIO()
+    harmless = all(printable(word) == word for word in words)
+    if not harmless:
+        out.coloured = err.coloured = False
     try:
-        with contextlib.redirect_stdout(shown), contextlib.redirect_stderr(shown):
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             return tyro.cli(kind, args=words, prog=program, **settings)
     finally:
-        if shown.getvalue():
-            say(shown.getvalue().rstrip("\n"), to_stderr=True)
+        for shown, to_stderr in ((out.getvalue(), False), (err.getvalue(), True)):
+            if shown:
+                say(shown.rstrip("\n"), to_stderr=to_stderr, escaped=harmless)

@@ -79,6 +79,9 @@ class Options:
     """Seconds that a worker of --strategy multiworker waits for the others to connect."""
     histograms: bool = False
     """Write histograms of weights and activations per layer to TensorBoard with each grid of samples."""
+    projector: bool = False
+    """When training ends, write up to 1,000 held-out images for TensorBoard's projector: their codes, or the discriminator's
+    features."""
     profile: str = ""
     """START:STOP: trace these steps for TensorBoard, and log the ten most expensive operations and the time spent waiting
     for data."""
@@ -126,6 +129,7 @@ MAY_CHANGE = (
     "replicas",
     "worker_timeout",
     "histograms",
+    "projector",
     "profile",
 )
 """Options that --resume may change. They do not affect what a step computes, except the learning rates (schedule_steps)."""

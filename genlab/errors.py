@@ -1,53 +1,19 @@
-"""Output of the commands: log, tables, error messages and exit statuses."""
+"""Errors with their exit statuses, and the wording of messages."""
 
 from __future__ import annotations
 
 import contextlib
 import difflib
 import errno
-import logging
 import os
 import pathlib
 import signal
-import sys
-import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TextIO
-
-import tqdm
+from collections.abc import Iterable, Iterator
 
 LONGEST_NAME = 80
 """Characters of a name that a list in a message shows."""
 LONGEST_REASON = 300
 """Characters of an error's text that a message quotes."""
-
-
-def printable(text: object) -> str:
-    """Return text in which nothing can control a terminal, or be no Unicode: such characters are shown as escapes.
-
-    Names of files and classes may hold anything. Lines and tabs are kept.
-    """
-    return "".join(
-        each if each.isprintable() or each in "\n\t" else each.encode("unicode_escape").decode() for each in str(text)
-    )
-
-
-def one_line(text: object) -> str:
-    """Return text as one line of what can be printed, for the name of anything: see `printable`."""
-    return printable(text).replace("\n", " ").replace("\t", " ")
-
-
-def say(text: object = "", *, to_stderr: bool = False) -> None:
-    """Print text for the user. Every command prints through this, or through the log."""
-    stream = sys.stderr if to_stderr else sys.stdout
-    known = printable(text).encode(stream.encoding or "utf-8", "backslashreplace").decode(stream.encoding or "utf-8")
-    print(known, file=stream, flush=True)
-
-
-def let_go(stream: TextIO) -> None:
-    """Send what is still written to a stream nowhere: its terminal was closed, or the program that read it has ended."""
-    with contextlib.suppress(OSError, ValueError), pathlib.Path(os.devnull).open("w") as nowhere:  # it may have no file
-        os.dup2(nowhere.fileno(), stream.fileno())
 
 
 class GenlabError(Exception):
@@ -164,73 +130,3 @@ def _forbidden(name: str | bytes | int | None) -> str:
     if path.exists() and not os.access(path, os.R_OK):
         return f"no permission to read {name}."
     return f"no permission to write: {name}. Choose another folder with --out."
-
-
-@contextlib.contextmanager
-def reported(program: str) -> Iterator[None]:
-    """Run a command's body. Errors print `program: error: …` to stderr, without traceback, and set the exit status.
-
-    Unexpected errors keep their traceback: they are bugs of genlab.
-    """
-    try:
-        with warnings.catch_warnings():
-            # Of damaged images. Those that cannot be read are named anyway.
-            warnings.filterwarnings("ignore", module="PIL")
-            yield
-    except Interrupted as error:
-        _complain(error)
-        raise SystemExit(error.status) from None
-    except GenlabError as error:
-        _complain(f"{program}: error: {error}")
-        raise SystemExit(error.status) from None
-    except KeyboardInterrupt:
-        _complain(f"{program}: interrupted")
-        raise SystemExit(130) from None
-    except BrokenPipeError:
-        raise SystemExit(1) from None
-    except Exception as error:
-        message = explain(error)
-        if message is None:
-            raise
-        _complain(f"{program}: error: {message}")
-        raise SystemExit(1) from None
-
-
-def _complain(text: object) -> None:
-    """Print why the program ends, if there is anybody to read it: the exit status is what counts."""
-    try:
-        say(text, to_stderr=True)
-    except OSError:
-        let_go(sys.stderr)
-
-
-class _Console(logging.Handler):
-    """Log handler that prints above a progress bar. It is silent once nobody reads it; log.txt has everything."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            tqdm.tqdm.write(printable(self.format(record)), file=sys.stdout)
-            sys.stdout.flush()
-        except OSError:
-            let_go(sys.stdout)
-
-
-@contextlib.contextmanager
-def console_log() -> Iterator[None]:
-    """Print log records, except file-only ones, to stdout."""
-    handler = _Console()
-    handler.addFilter(lambda record: not getattr(record, "file_only", False))
-    log = logging.getLogger("genlab")
-    log.addHandler(handler)
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows of cells as text with aligned columns. All rows need the same number of cells."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )

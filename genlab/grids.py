@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import pathlib
@@ -75,13 +76,42 @@ def save_grid(
 
     Raises UsageError for NaN, and for a picture of more than MOST_PIXELS pixels.
     """
+    return save_image(_grid(images, columns, scale), path)
+
+
+def _grid(images: Tensor, columns: int | None, scale: int | None) -> np.ndarray:
+    """Return the picture of `to_grid`. Raises UsageError for NaN and for too many pixels."""
     images = _pixels_or_floats(images)
     if images.dtype != np.uint8 and np.isnan(images).any():
         raise UsageError("images hold NaN; they must be uint8, or floats in [-1, 1].")
     if images.ndim == 4 and images.size:
         count, height, width = images.shape[:3]
         check_size(count, height, width, columns, scale)
-    return save_image(to_grid(images, columns, scale), path)
+    return to_grid(images, columns, scale)
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """A picture that a notebook shows."""
+
+    png: bytes
+    """Content of a PNG file."""
+
+    def __repr__(self) -> str:
+        return f"Picture of {len(self.png):,} bytes"
+
+    def _repr_png_(self) -> bytes:
+        return self.png
+
+
+def show(images: Tensor, columns: int | None = None, scale: int | None = None) -> Picture:
+    """Return images [N, H, W, C] as one picture, which a notebook shows; see `to_grid` and `save_grid`."""
+    return Picture(png_of(_grid(images, columns, scale)))
+
+
+def png_of(image: Tensor) -> bytes:
+    """Return one image [H, W, C], uint8 or floats in [-1, 1], as the content of a PNG file."""
+    return _encoded(image, ".png")
 
 
 def save_image(image: Tensor, path: str | os.PathLike[str]) -> pathlib.Path:
@@ -90,10 +120,12 @@ def save_image(image: Tensor, path: str | os.PathLike[str]) -> pathlib.Path:
     Raises UsageError for another suffix or another image.
     """
     suffix = suffix_of(path)
-    picture = _drop_grey_axis(_checked(image, 3, "[H, W, C]"))
-    # Encode in memory first, so that a full disk fails only in the write.
-    encoded = imageio.imwrite("<bytes>", picture, extension=suffix)
+    encoded = _encoded(image, suffix)  # in memory, so that a full disk fails only in the write
     return files.replace(path, lambda temporary: temporary.write_bytes(encoded))
+
+
+def _encoded(image: Tensor, suffix: str) -> bytes:
+    return imageio.imwrite("<bytes>", _drop_grey_axis(_checked(image, 3, "[H, W, C]")), extension=suffix)
 
 
 def save_animation(

@@ -13,6 +13,7 @@ import math
 import os
 import pathlib
 import re
+import shutil
 import socket
 from collections.abc import Iterator, Mapping
 from typing import Any, TypedDict
@@ -21,14 +22,15 @@ import filelock
 import numpy as np
 import tyro
 
-from genlab import bounds, checkpoints, files, models
+from genlab import bounds, checkpoints, files, grids, models, notebook, outcome
 from genlab import data as sources
 from genlab.backend import Network, tf
 from genlab.config import Config
+from genlab.console import printable
 from genlab.data import Dataset, image_files
 from genlab.data.frame import Frame
 from genlab.data.spec import DataSpec
-from genlab.errors import GenlabError, UsageError, printable
+from genlab.errors import GenlabError, UsageError
 from genlab.models.base import GenerativeModel
 from genlab.networks import precision
 
@@ -37,8 +39,12 @@ log.setLevel(logging.INFO)
 log.propagate = False  # the command line adds a handler, and so may a program that uses genlab
 
 NAME = re.compile(r"([0-9]{5,18})-")
-WRITTEN = (".lock", ".lock.json", "config.json", "metrics.jsonl", "log.txt", "tensorboard", "samples", "checkpoints")
-"""What training writes in a run's folder."""
+GRID = re.compile(r"step-([0-9]{1,18})\.png")
+WRITTEN = (outcome.LOCK, outcome.HOLDER, outcome.FILE, "config.json", "metrics.jsonl", "log.txt")
+IN_FOLDERS = ("tensorboard", "samples", "checkpoints")
+"""What training writes in a run's folder: files, and folders of files."""
+LOCK_SECONDS = 0.5
+"""Seconds that a training waits for a lock: somebody may look at it, for microseconds. See `Run.state`."""
 
 
 class Holder(TypedDict):
@@ -123,9 +129,53 @@ class Run:
         """Whether files can be written to the run's folder; a run that cannot be written can be used, but not trained."""
         return os.access(self.path, os.W_OK)
 
-    def metrics(self) -> list[dict[str, float]]:
-        """Return the lines of metrics.jsonl, ordered by step. Lines that genlab did not write are passed over."""
-        return [line for _, line in _lines(self.path / "metrics.jsonl") if line is not None]
+    @property
+    def state(self) -> outcome.State:
+        """`running` while a process trains it; else how the last training ended: finished, interrupted, collapsed or failed."""
+        return outcome.state(self.path, self.saved_step, self.config.steps)
+
+    @property
+    def saved_step(self) -> int:
+        """Training step of the newest checkpoint, whole or damaged; 0 if there is none."""
+        return max(checkpoints.steps(self.checkpoints), default=0)
+
+    def grid(self) -> grids.Picture | None:
+        """Return the newest grid of samples, which a notebook shows; None if there is none. Raises GenlabError if it is damaged."""
+        drawn = {
+            int(match[1]): path for path in self.samples.glob("step-*.png") if (match := GRID.fullmatch(path.name))
+        }
+        return grids.Picture(grids.png_of(grids.load_image(drawn[max(drawn)]))) if drawn else None
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: settings, state, the newest grid and the last metrics."""
+        config = self.config
+        facts = {
+            "model": f"{config.model}, preset {config.preset}",
+            "data": f"{config.dataset['name']}, {config.dataset['train_images']:,} images for training",
+            "steps": f"{self.saved_step:,} of {config.steps:,}",
+            "state": self.state,
+        }
+        parts = [notebook.heading(f"Run {self.name}"), notebook.table(facts.items())]
+        settings = dataclasses.asdict(config.hparams) | dataclasses.asdict(config.options)
+        parts.append(notebook.details("all settings", notebook.table(settings.items())))
+        try:
+            if (grid := self.grid()) is not None:
+                parts.append(notebook.picture(grid.png, f"samples of {self.name}"))
+            if lines := self.metrics():
+                parts.append(notebook.table((name, f"{value:.6g}") for name, value in lines[-1].items()))
+        except GenlabError as error:
+            parts.append(notebook.paragraph(error))
+        return "".join(parts)
+
+    def metrics(self, name: str = "") -> list[dict[str, float]]:
+        """Return the lines of metrics.jsonl, ordered by step: all, or those with the metric `name`.
+
+        Lines that genlab did not write are passed over.
+        """
+        lines = [
+            line for _, line in _lines(self.path / "metrics.jsonl", f'"{name}"' if name else "") if line is not None
+        ]
+        return [line for line in lines if not name or name in line]
 
     def append_metrics(self, line: Mapping[str, float]) -> None:
         """Add a line to metrics.jsonl. Values that are not finite are left out: JSON has no such numbers."""
@@ -150,16 +200,16 @@ class Run:
 
     @contextlib.contextmanager
     def training(self) -> Iterator[None]:
-        """Lock the run for training, and copy log records to log.txt.
+        """Lock the run for training, copy log records to log.txt, and record how it ends in outcome.json.
 
         Raises GenlabError if another process holds the lock, if the folder cannot be written, or if what it writes is a
         link to elsewhere. The operating system releases the lock when the process ends.
         """
         self._refuse_links()
-        lock = filelock.FileLock(self.path / ".lock", blocking=False)
-        holder = self.path / ".lock.json"
+        lock = filelock.FileLock(self.path / outcome.LOCK)
+        holder = self.path / outcome.HOLDER
         try:
-            lock.acquire()
+            lock.acquire(timeout=LOCK_SECONDS)
         except filelock.Timeout:
             raise GenlabError(
                 f"{self.path} is being trained by another process{_described(holder)}. Wait for it, or start a new run."
@@ -180,10 +230,11 @@ class Run:
             stack.callback(handler.close)
             log.addHandler(handler)
             stack.callback(log.removeHandler, handler)
+            stack.enter_context(outcome.recorded(self.path, lambda: (self.saved_step, self.config.steps)))
             yield
 
     def _refuse_links(self) -> None:
-        for top in (self.path / name for name in WRITTEN):
+        for top in (self.path / name for name in (*WRITTEN, *IN_FOLDERS)):
             for path in (top, *top.rglob("*")):
                 if path.is_symlink():
                     raise GenlabError(
@@ -198,6 +249,23 @@ class Run:
                 f"{self.path} was deleted or moved while it was trained: it has no config.json any more. What training writes "
                 "from now on would be lost, so it stopped."
             )
+
+    def delete(self) -> None:
+        """Delete the folder and all that is in it. Raises GenlabError if it is a link, or while a process trains the run."""
+        if self.path.is_symlink():
+            raise GenlabError(f"{self.path} is a link to a run; delete it yourself.")
+        lock = filelock.FileLock(self.path / outcome.LOCK)
+        try:
+            with lock.acquire(timeout=LOCK_SECONDS):
+                # The settings last: what is left after an error is still a run, and can be deleted again.
+                for path in sorted(self.path.iterdir(), key=lambda path: path.name == "config.json"):
+                    if path.is_dir() and not path.is_symlink():
+                        shutil.rmtree(path)
+                    elif path.name != outcome.LOCK:
+                        path.unlink()
+        except filelock.Timeout:
+            raise GenlabError(f"{self.path} is being trained by a process.") from None
+        shutil.rmtree(self.path)
 
     def data(self, source: str = "") -> Dataset:
         """Load the data that the run was trained on, or another source, prepared in the same way.
@@ -447,20 +515,21 @@ def _find(run: str, out: pathlib.Path, model: str | None) -> pathlib.Path:
     raise UsageError(f"there is no run {run[:200]!r}. Newest in {out}: {newest}.")
 
 
-def _lines(path: pathlib.Path) -> list[tuple[bytes, dict[str, float] | None]]:
+def _lines(path: pathlib.Path, word: str = "") -> list[tuple[bytes, dict[str, float] | None]]:
     """Return every line of metrics.jsonl with what it holds: numbers by name, among them a step; None if it holds no such.
 
-    A last line without its end is left out if it holds no such: a kill cut it short.
+    A last line without its end is left out if it holds no such: a kill cut it short. With `word`, only lines in which it
+    occurs are returned, which takes much less time.
     """
     try:
         files.check_regular(path)
-        raw = path.read_bytes().split(b"\n")
+        raw = [line for line in path.read_bytes().split(b"\n") if word.encode() in line]
     except FileNotFoundError:
         return []
     except (OSError, ValueError) as error:
         raise GenlabError(f"{path} cannot be read: {error}.") from error
     lines = [(each, _numbers(each)) for each in raw]
-    return lines if lines[-1][1] is not None else lines[:-1]
+    return lines if not lines or lines[-1][1] is not None else lines[:-1]
 
 
 def _numbers(line: bytes) -> dict[str, float] | None:

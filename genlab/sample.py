@@ -14,8 +14,9 @@ import tyro
 
 from genlab import bounds, command_line, files, grids, pictures
 from genlab.backend import in_parts
+from genlab.console import reported, say
 from genlab.data.spec import to_model_range
-from genlab.errors import UsageError, closest, listed, reported, say
+from genlab.errors import UsageError, closest, listed
 from genlab.models.base import GenerativeModel
 from genlab.run import FolderOptions, Run
 

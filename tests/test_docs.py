@@ -32,7 +32,19 @@ ROOT = pathlib.Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 README = ROOT / "README.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
-COMMANDS = ["train", "sample", "evaluate", "report", "explore", "augment", "export", "transfer", "encode", "data"]
+COMMANDS = [
+    "train",
+    "sample",
+    "evaluate",
+    "report",
+    "explore",
+    "augment",
+    "export",
+    "transfer",
+    "encode",
+    "runs",
+    "data",
+]
 LEAST = {
     "train": ["--steps", "2"],
     "augment": ["--steps", "2", "--seeds", "1", "--per-class", "10"],
@@ -189,7 +201,7 @@ def flags():
     for name, arguments in calls:
         with contextlib.redirect_stdout(shown), pytest.raises(SystemExit):
             main_of(name)(arguments)
-    return set(re.findall(r"--[a-z][a-z0-9-]*", shown.getvalue()))
+    return {"--completion", *re.findall(r"--[a-z][a-z0-9-]*", shown.getvalue())}
 
 
 @by_page

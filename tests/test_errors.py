@@ -11,7 +11,7 @@ import pathlib
 import pytest
 from conftest import fails
 
-from genlab import errors
+from genlab import console, errors
 from genlab.backend import tf
 
 
@@ -80,28 +80,28 @@ class Gone(io.StringIO):
 @pytest.mark.parametrize("number", [errno.EIO, errno.EPIPE])
 def test_output_that_nobody_reads_ends_nothing(number, monkeypatch, capsys):
     log = logging.getLogger("genlab")
-    with errors.console_log():
+    with console.console_log():
         monkeypatch.setattr("sys.stdout", Gone(number))
         log.info("step 1")
         log.info("step 2")
     monkeypatch.setattr("sys.stderr", Gone(number))
     for error, status in ((errors.GenlabError("x"), 1), (errors.Interrupted("x", 1), 129), (KeyboardInterrupt(), 130)):
-        with pytest.raises(SystemExit) as end, errors.reported("genlab"):
+        with pytest.raises(SystemExit) as end, console.reported("genlab"):
             raise error
         assert end.value.code == status
 
 
 def test_a_closed_stream_goes_nowhere(tmp_path):
     with (tmp_path / "file").open("w") as stream:
-        errors.let_go(stream)
+        console.let_go(stream)
         stream.write("text")
     assert (tmp_path / "file").read_text() == ""
-    errors.let_go(io.StringIO())
+    console.let_go(io.StringIO())
 
 
 def test_a_command_says_so_in_one_line(capsys):
     def call():
-        with errors.reported("genlab"):
+        with console.reported("genlab"):
             raise PermissionError(errno.EROFS, "Read-only file system", "/mnt/x")
 
     status, message = fails(call, capsys)

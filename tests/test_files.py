@@ -11,7 +11,7 @@ import typing
 import numpy as np
 import pytest
 
-from genlab import errors, files, npy
+from genlab import console, errors, files, npy
 
 
 class Index(typing.TypedDict):
@@ -111,10 +111,10 @@ def test_json_is_written_without_numbers_that_it_lacks(tmp_path):
 
 
 def test_text_cannot_control_the_terminal(monkeypatch):
-    assert errors.printable("a\x1b[2Jb\r\u202e\udcff\tc\nd é 日") == "a\\x1b[2Jb\\r\\u202e\\udcff\tc\nd é 日"
+    assert console.printable("a\x1b[2Jb\r\u202e\udcff\tc\nd é 日") == "a\\x1b[2Jb\\r\\u202e\\udcff\tc\nd é 日"
     narrow = io.TextIOWrapper(io.BytesIO(), "ascii")
     monkeypatch.setattr("sys.stdout", narrow)
-    errors.say("é\x1b")
+    console.say("é\x1b")
     narrow.flush()
     assert narrow.buffer.getvalue() == b"\\xe9\\x1b\n"
 

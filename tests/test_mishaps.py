@@ -89,7 +89,7 @@ def hangups():
 def test_a_closed_terminal_stops_training_with_a_checkpoint(own_run, at_step, hangups):
     run, let_go = own_run("dcgan"), []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("genlab.errors.let_go", let_go.append)
+        patch.setattr("genlab.console.let_go", let_go.append)
 
         def close(_):
             for name in ("stdout", "stderr"):

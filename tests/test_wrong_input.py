@@ -165,6 +165,8 @@ TOP = [
     ("nothing", 2, "there is no command 'nothing'"),
     ("smaple", 2, "did you mean sample?"),
     ("sample --seed x", 2, "--seed"),
+    ("--completion", 2, "one of bash, zsh, fish"),
+    ("--completion csh", 2, "one of bash, zsh, fish"),
 ]
 TRAIN = [
     ("dcgn", 2, "did you mean dcgan"),
@@ -417,6 +419,27 @@ ENCODE = [
     ("1 --decode codes-other.npz", 2, "encoded by step 2 of 00007-vae-digits"),
     ("1 --decode codes-short.npz", 2, "codes of 2 dimensions; this run's have"),
 ]
+RUNS = [
+    ("--runs nowhere", 2, "there is no folder nowhere"),
+    ("--runs note.txt", 2, "there is no folder note.txt"),
+    ("--filter dcgan", 2, "it must be NAME=VALUE"),
+    ("--filter modle=dcgan", 2, "did you mean model?"),
+    ("--filter model=dcgan steps=3", 2, "there is no 'steps' to filter by"),
+    ("--sort distance", 2, "--sort"),
+    ("--prune stale", 2, "there is no such rule"),
+    ("--prune faield", 2, "did you mean failed?"),
+    ("--prune failed interrupted", 2, "there is no such rule"),
+    ("--prune older-than", 2, "older-than TIME"),
+    ("--prune older-than 30", 2, "like 30d"),
+    ("--prune older-than -3d", 2, "-3d"),
+    (f"--prune older-than {ARABIC}d", 2, "like 30d"),
+    ("--prune worse-than nan", 2, "like 5 or 2.5"),
+    ("--prune all-but-best 0", 2, "at least 1"),
+    ("--prune all-but-best 1.5", 2, "at least 1"),
+    ("--prune older-than 0min", 2, "nothing was deleted"),
+    ("--prune older-than 0min --json", 2, "leave one out"),
+    ("--yes", 2, "goes with --prune"),
+]
 DATA = [
     ("", 2, "inspect"),
     ("inspect", 2, "Data set or path"),
@@ -452,6 +475,7 @@ COMMANDS = {
     "explore": EXPLORE,
     "transfer": TRANSFER,
     "encode": ENCODE,
+    "runs": RUNS,
     "data": DATA,
 }
 CASES = [(name, *case) for name, cases in COMMANDS.items() for case in cases]

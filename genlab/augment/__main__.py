@@ -6,7 +6,8 @@ import dataclasses
 
 from genlab import bounds, command_line
 from genlab.backend import Network
-from genlab.errors import Harmful, UsageError, console_log, reported, say
+from genlab.console import console_log, reported, say
+from genlab.errors import Harmful, UsageError
 from genlab.run import RunOptions
 
 PROGRAM = "python -m genlab.augment"
@@ -16,7 +17,7 @@ COUNTED = "real images per class"
 
 
 @dataclasses.dataclass(frozen=True)
-class Arguments(RunOptions):
+class Arguments(command_line.JsonOption, RunOptions):
     """Train a classifier on real images only, with classical augmentation, with generated images, and with both.
 
     Tests each on real held-out images and reports whether generated images help, make no significant difference, or harm
@@ -49,7 +50,7 @@ def main(argv: list[str] | None = None) -> None:
         bounds.whole("--steps", arguments.steps, 1)
         bounds.whole("--candidates", arguments.candidates, 1)
         bounds.real("--fraction", arguments.fraction, 0, 1, above=True)
-        with console_log():
+        with console_log(quiet=arguments.json, to_stderr=arguments.json):
             _study(arguments, counts)
 
 
@@ -94,16 +95,17 @@ def _study(arguments: Arguments, counts: list[int | None]) -> None:
     comparison.report(
         run, dataset, settings, name="augment", images=COUNTED, pair=PAIR, arguments=arguments, generator_saw=seen
     )
-    if seen > largest:
+    if seen > largest and not arguments.json:
         say(
             f"The generator was trained on {seen:,} images, more than these classifiers. So this is its value to someone who "
             "has the trained generator and few images, not what it learns from those few."
         )
     found = comparison.differences(settings, *PAIR)
-    for setting, each in zip(settings, found, strict=True):
-        name = "all images" if setting.images is None else f"{setting.name} per class"
-        say(f"With {name}, generated images {each.verdict}: {100 * each.gain:+.2f} points of accuracy.")
-    say(f"{run.path / 'augment.json'} and augment.png have the details.")
+    if not arguments.json:
+        for setting, each in zip(settings, found, strict=True):
+            name = "all images" if setting.images is None else f"{setting.name} per class"
+            say(f"With {name}, generated images {each.verdict}: {100 * each.gain:+.2f} points of accuracy.")
+        say(f"{run.path / 'augment.json'} and augment.png have the details.")
     if any(each.verdict == "harm" for each in found):
         raise Harmful(
             "generated images of this run make the classifier worse. Do not use them, or train the run longer."

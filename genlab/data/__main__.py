@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import json
 import pathlib
-import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
 
 import numpy as np
-import tqdm
 import tyro
 
-from genlab import bounds, command_line, data
+from genlab import bounds, command_line, console, data
+from genlab.console import console_log, reported, say, say_json
 from genlab.data import shards
 from genlab.data.dataset import Dataset, Images
 from genlab.data.options import DataOptions
 from genlab.data.records import Records
-from genlab.errors import UsageError, console_log, reported, say
+from genlab.errors import UsageError
 
 PROGRAM = "python -m genlab.data"
 SHOWN = 64
@@ -28,10 +28,10 @@ NAMED = 20
 
 
 @dataclasses.dataclass(frozen=True)
-class Inspect:
+class Inspect(command_line.JsonOption):
     """Report what a source holds and what training would use; draw a preview."""
 
-    source: tyro.conf.Positional[str]
+    source: tyro.conf.Positional[str] = dataclasses.field(kw_only=True)
     """Data set or path, as in genlab.train --data."""
     options: DataOptions = dataclasses.field(default_factory=DataOptions)
     preview: str = "samples/preview.png"
@@ -62,17 +62,19 @@ class Shard:
 
 
 def main(argv: list[str] | None = None) -> None:
-    with reported(PROGRAM), console_log():
+    with reported(PROGRAM):
         kind: Any = (
             Annotated[Inspect, tyro.conf.subcommand("inspect")] | Annotated[Shard, tyro.conf.subcommand("shard")]
         )
         command: Inspect | Shard = command_line.parse(
             kind, argv, PROGRAM, description=__doc__, config=(tyro.conf.OmitArgPrefixes,)
         )
-        if isinstance(command, Inspect):
-            inspect(command)
-        else:
-            shard(command)
+        as_json = isinstance(command, Inspect) and command.json
+        with console_log(quiet=as_json, to_stderr=as_json):
+            if isinstance(command, Inspect):
+                inspect(command)
+            else:
+                shard(command)
 
 
 def inspect(command: Inspect) -> None:
@@ -82,31 +84,65 @@ def inspect(command: Inspect) -> None:
 
         grids.suffix_of(command.preview)  # before minutes of reading
     options = command.options
+    tell = _nothing if command.json else say
     found = data.find(command.source, options=options)
-    say(f"{found.source}: {found.name}")
+    tell(f"{found.source}: {found.name}")
     for split, (images, labels) in found.parts().items():
-        say(f"  {split:12} {len(images):,} images{'' if labels is None else ', labelled'}")
+        tell(f"  {split:12} {len(images):,} images{'' if labels is None else ', labelled'}")
     heights_and_widths, modes, bad = _looked_at(found)
     if found.images.ndim != 2 if isinstance(found.images, np.ndarray) else True:
-        say(f"  sizes        {_counted(heights_and_widths)}")
-        say(f"  pixels       {_counted(modes)}")
+        tell(f"  sizes        {_counted(heights_and_widths)}")
+        tell(f"  pixels       {_counted(modes)}")
     if bad:
-        say(f"  unreadable   {len(bad):,} files")
+        tell(f"  unreadable   {len(bad):,} files")
         for name, why in bad[:NAMED]:
-            say(f"    {name}: {why}")
+            tell(f"    {name}: {why}")
         if len(bad) > NAMED:
-            say(f"    and {len(bad) - NAMED:,} more")
+            tell(f"    and {len(bad) - NAMED:,} more")
+    counts = np.bincount(found.labels, minlength=len(found.class_names)) if found.labels is not None else np.zeros(0)
     if found.class_names and found.labels is not None:
-        say(f"  classes      {found.class_counts(most=30)}")
-        counts = np.bincount(found.labels, minlength=len(found.class_names))
+        tell(f"  classes      {found.class_counts(most=30)}")
         if counts.max() > 1.5 * counts.min():
-            say("               unbalanced: --balance oversample or --balance weight compensates")
-    _check_shards(command.source)
+            tell("               unbalanced: --balance oversample or --balance weight compensates")
+    if _has_checksums(command.source):
+        tell("  checksums    match the index")
+    if command.json and bad and not options.skip_bad:
+        say_json(_content(found, heights_and_widths, modes, bad, counts, None))
     if bad and not options.skip_bad:
         raise UsageError(
             f"training on {command.source} would not start: {len(bad):,} images cannot be read. Add --skip-bad to skip them."
         )
-    _say_training_data(data.load(command.source, options=options), command.preview)
+    dataset = data.load(command.source, options=options)
+    preview = _preview(dataset, command.preview)
+    if command.json:
+        say_json(_content(found, heights_and_widths, modes, bad, counts, dataset) | {"preview": preview})
+    else:
+        _say_training_data(dataset, preview)
+
+
+def _nothing(text: str) -> None:
+    """Print nothing, in place of `say`."""
+
+
+def _content(
+    found: Dataset,
+    sizes: list[str],
+    modes: list[str],
+    bad: list[tuple[str, str]],
+    counts: np.ndarray,
+    dataset: Dataset | None,
+) -> dict[str, Any]:
+    """Return what `inspect` found, for JSON. `dataset` is what training would use; None if it would not start."""
+    return {
+        "name": found.name,
+        "source": found.source,
+        "splits": {split: len(images) for split, (images, _) in found.parts().items()},
+        "sizes": collections.Counter(sizes),
+        "pixels": collections.Counter(modes),
+        "unreadable": dict(bad),
+        "classes": {name: int(count) for name, count in zip(found.class_names, counts, strict=False)},
+        "training": None if dataset is None else dataset.facts(),
+    }
 
 
 def _looked_at(found: Dataset) -> tuple[list[str], list[str], list[tuple[str, str]]]:
@@ -137,18 +173,28 @@ def _counted(words: list[str], most: int = 8) -> str:
     return text + (f", and {len(values) - most:,} others" if len(values) > most else "")
 
 
-def _check_shards(source: str) -> None:
+def _has_checksums(source: str) -> bool:
+    """Whether the source is shards with an index. Raises UsageError for those that do not have its checksums."""
     folder = pathlib.Path(source)
-    if (folder / shards.INDEX).is_file():
-        damaged = shards.damaged(folder)
-        if damaged:
-            raise UsageError(
-                f"{folder}: the checksums of {', '.join(damaged)} do not match the index. Write the shards again."
-            )
-        say("  checksums    match the index")
+    if not (folder / shards.INDEX).is_file():
+        return False
+    if damaged := shards.damaged(folder):
+        raise UsageError(
+            f"{folder}: the checksums of {', '.join(damaged)} do not match the index. Write the shards again."
+        )
+    return True
 
 
-def _say_training_data(dataset: Dataset, preview: str) -> None:
+def _preview(dataset: Dataset, path: str) -> str | None:
+    """Write the preview, if there is to be one, and return its path."""
+    if not path or not dataset.spec.is_image:
+        return None
+    from genlab import grids
+
+    return str(grids.save_grid(dataset.examples(SHOWN)[0], path))
+
+
+def _say_training_data(dataset: Dataset, preview: str | None) -> None:
     shape = "x".join(map(str, dataset.spec.shape))
     held_out = ", ".join(
         f"{len(images):,} for {split}" for split, (images, _) in dataset.parts().items() if split != "train"
@@ -158,11 +204,8 @@ def _say_training_data(dataset: Dataset, preview: str) -> None:
     say(f"training would use {len(dataset.images):,} images {shape}, {where}; held out: {held_out or 'none'}")
     if not held_out:
         say("  --split 0.9/0.1 holds out a test set, which meaningful metrics need")
-    if preview and dataset.spec.is_image:
-        from genlab import grids
-
-        path = grids.save_grid(dataset.examples(SHOWN)[0], preview)
-        say(f"  {path} shows {min(SHOWN, len(dataset.images))} of them")
+    if preview:
+        say(f"  {preview} shows {min(SHOWN, len(dataset.images))} of them")
 
 
 def shard(command: Shard) -> None:
@@ -176,12 +219,7 @@ def shard(command: Shard) -> None:
     facts, parts = _of_run(name or "latest", command) if kind == "run" else _of_source(command)
     # Shards of large images are limited to about 100 MB.
     fitting = max(1, shards.BYTES_PER_SHARD // int(np.prod(facts["shape"])))
-    with tqdm.tqdm(
-        total=sum(count for count, _ in parts.values()),
-        unit="image",
-        disable=not sys.stderr.isatty(),
-        dynamic_ncols=True,
-    ) as bar:
+    with console.progress(total=sum(count for count, _ in parts.values()), unit="image") as bar:
         index = shards.write(
             pathlib.Path(command.out),
             facts,

@@ -11,9 +11,10 @@ from typing import Any, TypeAlias, TypedDict
 import numpy as np
 
 from genlab.backend import Stream, Tensor, tf
+from genlab.console import one_line
 from genlab.data.records import Records
 from genlab.data.spec import DataSpec
-from genlab.errors import UsageError, listed, one_line
+from genlab.errors import UsageError, listed
 
 Images = np.ndarray | Records
 """Images in memory, or on disk and read on demand."""

@@ -9,17 +9,17 @@ import dataclasses
 import functools
 import hashlib
 import os
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import numpy as np
-import tqdm
 from PIL import Image
 
+from genlab import console
+from genlab.console import one_line
 from genlab.data.frame import GREY, Frame
-from genlab.errors import UsageError, one_line, reason
+from genlab.errors import UsageError, reason
 
 NAMED = 10
 """Maximum number of unreadable files that an error lists."""
@@ -180,8 +180,8 @@ class Records:
                 return reason(error)
 
         bad: dict[int, str] = {}
-        quiet = not sys.stderr.isatty() or len(self) < AT_ONCE
-        with tqdm.tqdm(total=len(self), desc=title, unit="image", leave=False, disable=quiet) as bar:
+        shown = len(self) >= AT_ONCE
+        with console.progress(total=len(self), unit="image", shown=shown, desc=title, leave=False) as bar:
             for start in range(0, len(self), AT_ONCE):
                 chunk = self.rows[start : start + AT_ONCE].tolist()
                 for row, result in enumerate(by_threads(attempt, chunk), start):

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import tyro
 
-from genlab import command_line, files, plots
-from genlab.errors import UsageError, aligned, one_line, reported, say
+from genlab import command_line, files, plots, projector
+from genlab.console import aligned, one_line, reported, say
+from genlab.errors import UsageError
 from genlab.run import Run, RunOptions
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def _encode(run: Run, arguments: Arguments) -> None:
         say(path)
     if arguments.projector:
         folder = run.path / "projector"
-        project(values[:PLOTTED], images[:PLOTTED], labels, dataset.class_names, folder)
+        projector.write(folder, "codes", values[:PLOTTED], images[:PLOTTED], labels, dataset.class_names)
         say(f"tensorboard --logdir {folder}")
 
 
@@ -158,34 +159,6 @@ def plot(
             if len(names) <= 20:
                 axes.legend(markerscale=3)
         axes.set(xlabel=axes_names[0], ylabel=axes_names[1])
-
-
-def project(
-    codes: np.ndarray, images: np.ndarray, labels: np.ndarray | None, names: tuple[str, ...], folder: pathlib.Path
-) -> None:
-    """Write vectors, labels and a sprite of the images for TensorBoard's projector."""
-    from tensorboard.plugins import projector
-
-    from genlab import grids
-
-    folder.mkdir(parents=True, exist_ok=True)
-    files.replace(folder / "codes.tsv", lambda path: np.savetxt(path, codes, delimiter="\t", fmt="%.5g"))
-    config = projector.ProjectorConfig()
-    embedding = config.embeddings.add(tensor_name="codes", tensor_path="codes.tsv")
-    if labels is not None:
-        lines = [one_line(names[label]) for label in labels[: len(codes)]]
-        files.write_text(folder / "labels.tsv", "".join(f"{line}\n" for line in lines))
-        embedding.metadata_path = "labels.tsv"
-    side = int(np.ceil(np.sqrt(len(images))))
-    height, width = images.shape[1:3]
-    if side * max(height, width) <= 8192:  # the largest sprite that the projector accepts
-        sheet = np.zeros((side * side, *images.shape[1:]), np.uint8)
-        sheet[: len(images)] = images
-        rows = sheet.reshape(side, side, *images.shape[1:]).transpose(0, 2, 1, 3, 4)
-        grids.save_image(rows.reshape(side * height, side * width, -1), folder / "images.png")
-        embedding.sprite.image_path = "images.png"
-        embedding.sprite.single_image_dim.extend([width, height])
-    files.write_text(folder / "projector_config.pbtxt", str(config))
 
 
 if __name__ == "__main__":

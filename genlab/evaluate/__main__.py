@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from genlab import command_line
-from genlab.errors import aligned, console_log, reported, say
+from genlab.console import aligned, console_log, reported, say, say_json
 from genlab.run import FolderOptions
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ PROGRAM = "python -m genlab.evaluate"
 
 
 @dataclasses.dataclass(frozen=True)
-class Arguments(FolderOptions):
+class Arguments(command_line.JsonOption, FolderOptions):
     """Measure trained runs. Each metric comes with its floor: the same metric computed on real training images.
 
     Writes evaluation.json, with the protocol, and a picture of the samples closest to training images to each run's folder.
@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> None:
 
         evaluation.check_numbers(arguments.samples, arguments.seed, arguments.importance_samples)
         opened = [arguments.opened(each) for each in arguments.run or ("latest",)]
-        with console_log():
+        with console_log(quiet=arguments.json, to_stderr=arguments.json):
             done = [
                 evaluation.evaluate(
                     run,
@@ -57,6 +57,9 @@ def main(argv: list[str] | None = None) -> None:
                 for run in opened
             ]
         evaluation.comparable(done)
+        if arguments.json:
+            say_json([each.to_json() for each in done])
+            return
         say(table(done))
         for run in (each for each in opened if each.writable):
             say(f"{run.path / 'evaluation.json'} has these metrics and their protocol")

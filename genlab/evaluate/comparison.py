@@ -7,17 +7,16 @@ import dataclasses
 import datetime
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Required, TypedDict
+from typing import Any, Required, TypedDict
 
 import numpy as np
 
 from genlab import files, plots
+from genlab.command_line import JsonOption
+from genlab.console import aligned, say, say_json
 from genlab.data import Dataset
-from genlab.errors import GenlabError, UsageError, aligned, reason, say
+from genlab.errors import GenlabError, UsageError, reason
 from genlab.run import Run
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
 SIGNIFICANT = 0.05
 """Highest p-value, after Holm's correction, of a significant difference."""
@@ -279,10 +278,10 @@ def report(
     name: str,
     images: str,
     pair: tuple[str, str],
-    arguments: DataclassInstance,
+    arguments: JsonOption,
     **facts: Any,
 ) -> None:
-    """Write `name`.json and `name`.png to the run's folder and print the table.
+    """Write `name`.json and `name`.png to the run's folder, and print the table, or with --json the content of the file.
 
     `pair` is the condition and the baseline to compare, `arguments` the command's.
     """
@@ -294,7 +293,7 @@ def report(
         "data": dataset.name,
         "data_sha256": dataset.sha256,
         "tested_on": len(dataset.test_images),
-        "arguments": dataclasses.asdict(arguments),
+        "arguments": {key: value for key, value in dataclasses.asdict(arguments).items() if key != "json"},
         **facts,
         "settings": [
             dataclasses.asdict(each) | dataclasses.asdict(found)
@@ -303,6 +302,9 @@ def report(
     }
     files.write_json(run.path / f"{name}.json", kept)
     plot(settings, images, run.path / f"{name}.png")
+    if arguments.json:
+        say_json(kept)
+        return
     say(table(settings, images, *pair))
     seeds = len(settings[0].accuracy[pair[0]])
     if seeds < FEWEST_SEEDS:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import logging
+import pathlib
 import time
 from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
-from genlab import __version__, bounds, files, grids, pictures
+from genlab import __version__, bounds, files, grids, notebook, pictures
 from genlab import run as runs
-from genlab.backend import in_parts
+from genlab.backend import in_parts, tf
 from genlab.data import Dataset
 from genlab.data.dataset import Images
 from genlab.data.spec import to_model_range
@@ -82,6 +83,24 @@ class Evaluation:
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the metrics with their floors, and the protocol."""
+        rows = [
+            (
+                name.replace("_", " "),
+                f"{metric.value:.4g}" + ("" if metric.spread is None else f" ± {metric.spread:.2g}"),
+                "–" if metric.floor is None else f"{metric.floor:.4g}",
+            )
+            for name, metric in self.metrics.items()
+        ]
+        return "".join(
+            [
+                notebook.heading(f"{self.run}, step {self.step:,}"),
+                notebook.table(rows, ("metric", self.model, "real images")),
+                notebook.details("protocol", notebook.table((self.protocol | self.facts).items())),
+            ]
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,9 +182,18 @@ def evaluate(
     evaluation = Evaluation(run.name, run.config.model, run.step, protocol, metrics, facts, counts)
     if run.writable:
         files.write_json(run.path / "evaluation.json", evaluation.to_json())
+        _write_scalars(evaluation, run.path / "tensorboard")
     else:
         log.warning(f"{run.path} cannot be written: its metrics are shown, and not stored there.")
     return evaluation
+
+
+def _write_scalars(evaluation: Evaluation, folder: pathlib.Path) -> None:
+    """Add the metrics to what TensorBoard shows of the run, if training wrote such a folder; a link is not followed."""
+    if folder.is_dir() and not folder.is_symlink():
+        with tf.summary.create_file_writer(str(folder)).as_default(step=evaluation.step):
+            for name, metric in evaluation.metrics.items():
+                tf.summary.scalar(f"evaluation/{name}", metric.value)
 
 
 def check_numbers(samples: int, seed: int, importance_samples: int) -> None:

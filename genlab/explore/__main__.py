@@ -7,7 +7,8 @@ import dataclasses
 import tyro
 
 from genlab import bounds, command_line
-from genlab.errors import UsageError, reported, say
+from genlab.console import reported, say
+from genlab.errors import UsageError
 from genlab.run import RunOptions
 
 PROGRAM = "python -m genlab.explore"

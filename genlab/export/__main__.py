@@ -6,7 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from genlab import command_line
-from genlab.errors import aligned, reported, say
+from genlab.console import aligned, reported, say
 from genlab.run import RunOptions
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from genlab import __version__, models
 from genlab import run as runs
-from genlab.errors import one_line
+from genlab.console import one_line
 from genlab.evaluate import comparison, evaluation
 
 if TYPE_CHECKING:

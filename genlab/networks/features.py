@@ -1,10 +1,12 @@
-"""Distance between images in the features of a trained discriminator."""
+"""Features of trained networks: layers by name, and a distance between images in a discriminator's."""
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Callable
 
-from genlab.backend import Network, Tensor, keras, tf
+from genlab.backend import Layer, Network, Tensor, keras, tf
+from genlab.errors import UsageError, closest
 
 
 def feature_distance(network: Network) -> Callable[[Tensor, Tensor], Tensor]:
@@ -23,3 +25,15 @@ def feature_distance(network: Network) -> Callable[[Tensor, Tensor], Tensor]:
         return tf.add_n([tf.reduce_mean(each, axis=list(range(1, len(each.shape)))) for each in squares]) / len(hidden)
 
     return distance
+
+
+def matching(network: Network, pattern: str) -> list[Layer]:
+    """Return the layers whose names match, in order. Raises UsageError, listing the names, if none does."""
+    patterns = [each.strip() for each in pattern.split(",") if each.strip()]
+    found = [layer for layer in network.layers if any(fnmatch.fnmatchcase(layer.name, each) for each in patterns)]
+    if not found:
+        names = [layer.name for layer in network.layers]
+        raise UsageError(
+            f"no layer is named {pattern!r}{closest(pattern, names).removesuffix('.')}; there are {', '.join(names)}."
+        )
+    return found

@@ -9,7 +9,8 @@ from typing import Annotated
 import tyro
 
 from genlab import command_line
-from genlab.errors import UsageError, reported, say
+from genlab.console import reported, say
+from genlab.errors import UsageError
 from genlab.run import FolderOptions
 
 PROGRAM = "python -m genlab.report"

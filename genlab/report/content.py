@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from genlab import checkpoints
 from genlab.data import image_files
 from genlab.errors import GenlabError
 from genlab.evaluate import evaluation
@@ -64,7 +63,6 @@ class Content:
 
 def read(run: Run, count: int) -> Content:
     """Read what a report of `count` runs shows of one. Damaged pictures and metrics are left out."""
-    steps = checkpoints.steps(run.checkpoints)
     try:
         evaluated = evaluation.read(run)
     except GenlabError:
@@ -74,9 +72,7 @@ def read(run: Run, count: int) -> Content:
     warnings = dict.fromkeys(match[1] for line in lines if (match := WARNING.match(line)))
     pictures = dict(_pictures(run))
     left = PICTURE_BYTES // count - sum(len(each.webp) for each in pictures.values())
-    return Content(
-        run, steps[-1] if steps else 0, run.metrics(), evaluated, list(warnings), _frames(run, left), pictures
-    )
+    return Content(run, run.saved_step, run.metrics(), evaluated, list(warnings), _frames(run, left), pictures)
 
 
 def _pictures(run: Run) -> Iterator[tuple[str, Picture]]:

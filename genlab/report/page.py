@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from genlab import __version__, files
-from genlab.errors import UsageError, one_line
+from genlab.console import one_line
+from genlab.errors import UsageError
 from genlab.evaluate.evaluation import LOWER_IS_BETTER, NEITHER_IS_BETTER
 from genlab.report import charts
 from genlab.report.content import Content, Picture, read

@@ -13,9 +13,10 @@ import tyro
 
 from genlab import command_line, config, models
 from genlab.config import Options
+from genlab.console import console_log, reported, say
 from genlab.data import points
 from genlab.data.options import DataOptions
-from genlab.errors import UsageError, console_log, reported, say
+from genlab.errors import UsageError
 from genlab.models.base import Hparams
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ class Command:
     """Print the resolved configuration and exit."""
     debug: tyro.conf.FlagCreatePairsOff[bool] = False
     """Run steps eagerly (slow), so that a debugger and print work inside a model."""
+    quiet: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Print only warnings, errors, and at the end the path of the run."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -46,7 +49,8 @@ def main(argv: list[str] | None = None) -> None:
         if not arguments or arguments[0] in ("-h", "--help"):
             say(overview())
             return
-        with console_log():
+        # What is logged before the arguments are parsed must be quiet, too.
+        with console_log(quiet="--quiet" in arguments):
             run_command(arguments)
 
 
@@ -93,16 +97,18 @@ def _peek(arguments: list[str], flag: str, default: str) -> str:
     return parser.parse_known_args(arguments)[0].value
 
 
+def arguments_of(hparams: type[Hparams]) -> Any:
+    """Return the dataclass of all options of a model with these hyper-parameters."""
+    parts = [("command", Command), ("training", Options), ("data_options", DataOptions), ("model", hparams)]
+    return dataclasses.make_dataclass("Arguments", parts, frozen=True)
+
+
 def _parse(
     model: str, arguments: list[str], options: Options, data_options: DataOptions, hparams: Hparams, command: Command
 ) -> tuple[Options, DataOptions, Hparams, Command]:
     """Parse the arguments, with the given options, hyper-parameters and command as defaults."""
     presets = ", ".join(models.presets(model))
-    kind = dataclasses.make_dataclass(
-        "Arguments",
-        [("command", Command), ("training", Options), ("data_options", DataOptions), ("model", type(hparams))],
-        frozen=True,
-    )
+    kind = arguments_of(type(hparams))
     try:
         parsed: Any = command_line.parse(
             kind,
@@ -130,7 +136,7 @@ def _train(model: str, options: Options, data_options: DataOptions, hparams: Hpa
         return
     run = training.start(settings, dataset, debug=command.debug)
     if distribution.is_chief(options):
-        _farewell(run)
+        _farewell(run, quiet=command.quiet)
 
 
 def _resume(early: argparse.Namespace, rest: list[str]) -> None:
@@ -165,10 +171,12 @@ def _resume(early: argparse.Namespace, rest: list[str]) -> None:
     distribution.prepare(options)
     run = training.resume(run, options, debug=command.debug)
     if distribution.is_chief(options):
-        _farewell(run)
+        _farewell(run, quiet=command.quiet)
 
 
-def _farewell(run: Run) -> None:
+def _farewell(run: Run, *, quiet: bool) -> None:
+    if quiet:
+        say(run.path)
     log.info(
         f"done    animation in {run.samples / 'progress.gif'}, grids in {run.samples}, checkpoints in {run.checkpoints}"
     )

@@ -15,7 +15,7 @@ from genlab.data.spec import to_model_range
 from genlab.evaluate.evaluation import QuickEvaluation
 from genlab.evaluate.metrics.modes import mode_metrics
 from genlab.run import to_floats
-from genlab.train import histograms
+from genlab.train import histograms, tensorboard
 from genlab.train.profiling import Profile
 from genlab.train.steps import WAITING
 from genlab.train.training import Training, duration, sample_steps, scalars
@@ -109,6 +109,10 @@ class Log(Every):
         self.recent: list[dict[str, np.ndarray]] = []
         self.since = (self.training.step, self.training.seconds)
 
+    def begin(self) -> None:
+        if self.training.step == 0:
+            tensorboard.write_hparams(self.training.board, self.training.run)
+
     def observe(self, history: dict[str, np.ndarray], seconds: float) -> None:
         self.recent.append(history)
         if not self.warm:
@@ -184,6 +188,8 @@ class Draw(Action):
         held_out, labels = training.dataset.held_out(HELD_OUT)
         extra = model.pictures(to_model_range(held_out), labels) if model.spec.is_image else {}
         picture = pictures.samples(drawn, training.grid_columns, training.dataset.images)
+        if training.live_picture.shown:
+            training.live_picture.show(grids.png_of(picture))
         with training.board.as_default(step=training.step):
             for name, each in {"": picture, **extra}.items():
                 file = f"{name}{name and '-'}step-{training.step:06d}.png"
@@ -191,6 +197,9 @@ class Draw(Action):
                 tf.summary.image(name or "samples", each[np.newaxis])
             if training.options.histograms:
                 histograms.write(model.networks, self._shown_inputs())
+                tf.summary.histogram("latents", training.grid_latents)
+                if model.encoder is not None:
+                    tf.summary.histogram("codes", model.encoder(to_model_range(held_out), training=False))
         training.board.flush()
         if training.watched:
             training.warn(training.watch.samples(drawn))
@@ -215,6 +224,18 @@ class Save(Every):
 
     def act(self) -> None:
         self.training.save()
+
+
+class Project(Every):
+    """Writes codes or features for TensorBoard's projector when training ends."""
+
+    def __init__(self, training: Training) -> None:
+        super().__init__(training)
+        self.interval = training.total
+
+    def act(self) -> None:
+        training = self.training
+        tensorboard.project(training.run, training.model, training.dataset)
 
 
 class Trace(Action):
@@ -245,4 +266,5 @@ def periodic(training: Training) -> list[Action]:
     options = training.options
     evaluated = [Evaluate(training)] if options.evaluate_every else []
     traced = [Trace(training)] if options.profile else []
-    return [*traced, *evaluated, Log(training), Draw(training), Save(training)]
+    projected = [Project(training)] if options.projector else []
+    return [*traced, *evaluated, Log(training), Draw(training), Save(training), *projected]

@@ -5,12 +5,10 @@ from __future__ import annotations
 import functools
 import logging
 import math
-import sys
 
 import numpy as np
-import tqdm
 
-from genlab import pictures
+from genlab import console, notebook, pictures
 from genlab.backend import tf
 from genlab.data.dataset import Dataset
 from genlab.data.spec import to_model_range
@@ -55,13 +53,8 @@ class Training:
         self._prior_step: int | None = None
         # No purging on resume: TensorBoard shows the newest value of a step.
         self.board = tf.summary.create_file_writer(str(run.path / "tensorboard"))
-        self.bar = tqdm.tqdm(
-            total=self.total,
-            initial=self.step,
-            unit="step",
-            disable=not (sys.stderr.isatty() and self.distribution.chief),
-            dynamic_ncols=True,
-        )
+        self.live_picture = notebook.LivePicture(shown=self.distribution.chief)
+        self.bar = console.progress(total=self.total, unit="step", shown=self.distribution.chief, initial=self.step)
 
     def restore(self) -> None:
         """Restore the newest whole checkpoint and drop the metrics logged after it."""

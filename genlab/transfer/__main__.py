@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from genlab import bounds, command_line
-from genlab.errors import console_log, reported, say
+from genlab.console import console_log, reported, say
 from genlab.run import RunOptions
 from genlab.transfer.backbone import classifier, feature_network, unfreeze, weights_trained
 
@@ -16,7 +16,7 @@ PAIR = ("fine-tuned", "scratch")
 
 
 @dataclasses.dataclass(frozen=True)
-class Arguments(RunOptions):
+class Arguments(command_line.JsonOption, RunOptions):
     """Train a classifier on few labels with a run's encoder (or discriminator) as backbone, and compare with alternatives.
 
     Compares on real held-out images: training from scratch, a linear probe on the frozen codes, a new head on the frozen
@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> None:
         counts = bounds.counts("--labels", arguments.labels)
         bounds.whole("--seeds", arguments.seeds, 1)
         bounds.whole("--steps", arguments.steps, 1)
-        with console_log():
+        with console_log(quiet=arguments.json, to_stderr=arguments.json):
             _compare(arguments, counts)
 
 
@@ -56,8 +56,9 @@ def _compare(arguments: Arguments, counts: list[int | None]) -> None:
     model = classifier(run, dataset.spec.num_classes, layers=arguments.layers, trainable="")
     trained = {"frozen": weights_trained(model), "whole": unfreeze(model)}
     last = [layer.name for layer in model.layers if layer.name not in ("trunk_features", "class_logits")][-1]
-    say(f"backbone   {feature_network(run).name} of {run.name} up to {last}")
-    say(f"trained    {trained['frozen']:,} weights with the backbone frozen, {trained['whole']:,} in total")
+    if not arguments.json:
+        say(f"backbone   {feature_network(run).name} of {run.name} up to {last}")
+        say(f"trained    {trained['frozen']:,} weights with the backbone frozen, {trained['whole']:,} in total")
     settings = study.study(
         run,
         real,
@@ -78,7 +79,8 @@ def _compare(arguments: Arguments, counts: list[int | None]) -> None:
         arguments=arguments,
         trained_weights=trained,
     )
-    say(f"{run.path / 'transfer.json'} and transfer.png have the details.")
+    if not arguments.json:
+        say(f"{run.path / 'transfer.json'} and transfer.png have the details.")
 
 
 if __name__ == "__main__":

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import fnmatch
 import math
 import os
 from typing import TYPE_CHECKING
 
-from genlab.backend import Layer, Network
-from genlab.errors import UsageError, closest
+from genlab.backend import Network
+from genlab.errors import UsageError
+from genlab.networks.features import matching
 
 if TYPE_CHECKING:
     from genlab import run as runs
@@ -55,7 +55,7 @@ def classifier(
     if pretrained:
         network.set_weights(trained.get_weights())
     images = network.inputs[0]
-    last = _matching(network, layers or opened.model.feature_layers)[-1]
+    last = matching(network, layers or opened.model.feature_layers)[-1]
     # The output of a model within the network is one of its own graph, not of the network's.
     output = network.output if last is network.layers[-1] else last.output
     try:
@@ -89,7 +89,7 @@ def unfreeze(model: Network, pattern: str = "*") -> int:
 
 
 def _set_trainable(model: Network, pattern: str, value: bool) -> int:
-    for layer in _matching(model, pattern):
+    for layer in matching(model, pattern):
         layer.trainable = value
     return weights_trained(model)
 
@@ -97,18 +97,6 @@ def _set_trainable(model: Network, pattern: str, value: bool) -> int:
 def weights_trained(model: Network) -> int:
     """Return the number of trainable parameters."""
     return sum(math.prod(weight.shape) for weight in model.trainable_variables)
-
-
-def _matching(network: Network, pattern: str) -> list[Layer]:
-    """Return the layers whose names match, in order. Raises UsageError, listing the names, if none does."""
-    patterns = [each.strip() for each in pattern.split(",") if each.strip()]
-    found = [layer for layer in network.layers if any(fnmatch.fnmatchcase(layer.name, each) for each in patterns)]
-    if not found:
-        names = [layer.name for layer in network.layers]
-        raise UsageError(
-            f"no layer is named {pattern!r}{closest(pattern, names).removesuffix('.')}; there are {', '.join(names)}."
-        )
-    return found
 
 
 def feature_network(run: runs.Run) -> Network:

@@ -1,0 +1,102 @@
+"""How a training of a run ended: recorded in the run's folder, and read with the lock that says whether one goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import pathlib
+from collections.abc import Callable, Iterator
+from typing import Literal, TypedDict, get_args
+
+from genlab import files
+from genlab.errors import Collapsed, GenlabError, Interrupted, reason
+
+FILE = "outcome.json"
+LOCK, HOLDER = ".lock", ".lock.json"
+"""The lock that a training holds, and the file beside it that describes the process."""
+Ending = Literal["finished", "interrupted", "collapsed", "failed"]
+State = Literal["running", "finished", "interrupted", "collapsed", "failed"]
+STATES: tuple[State, ...] = get_args(State)
+
+
+class Outcome(TypedDict):
+    """Content of outcome.json."""
+
+    state: Ending
+    step: int
+    """Training step of the newest checkpoint."""
+    reason: str
+    """One line."""
+
+
+@contextlib.contextmanager
+def recorded(path: pathlib.Path, progress: Callable[[], tuple[int, int]]) -> Iterator[None]:
+    """Record how the training within the context ends, in outcome.json of the run folder `path`.
+
+    `progress` returns the step of the newest checkpoint and the length of the run. The file is removed at the beginning: a
+    training that is killed leaves none.
+    """
+    (path / FILE).unlink(missing_ok=True)
+    try:
+        yield
+    except BaseException as error:
+        _write(path, _ending(error), progress()[0], reason(error))
+        raise
+    step, total = progress()
+    if step < total:
+        _write(path, "interrupted", step, f"stopped at step {step:,} of {total:,}")
+    else:
+        _write(path, "finished", step, f"all {total:,} steps are done")
+
+
+def state(path: pathlib.Path, step: int, total: int) -> State:
+    """Return the state of the run in the folder `path`, with its newest checkpoint at `step` of `total`.
+
+    Without an outcome.json that can be read, as in runs that were killed and those of early versions, it is finished if that
+    step is the last, else interrupted.
+    """
+    if _is_held(path):
+        return "running"
+    try:
+        outcome: Outcome = files.read_json(path / FILE, Outcome)
+    except (FileNotFoundError, GenlabError):
+        return "finished" if step >= total else "interrupted"
+    return outcome["state"]
+
+
+def _ending(error: BaseException) -> Ending:
+    if isinstance(error, Collapsed):
+        return "collapsed"
+    if isinstance(error, Interrupted) or not isinstance(error, Exception):  # a second Ctrl-C, or an exit
+        return "interrupted"
+    return "failed"
+
+
+def _write(path: pathlib.Path, ending: Ending, step: int, why: str) -> None:
+    """Write outcome.json, unless the folder is gone, which writing would make again, or the disk is full."""
+    if (path / "config.json").exists():
+        with contextlib.suppress(OSError):
+            files.write_json(path / FILE, Outcome(state=ending, step=step, reason=why))
+
+
+def _is_held(path: pathlib.Path) -> bool:
+    """Whether a training holds the run's lock.
+
+    The lock is tried in shared mode, for microseconds, so that several can look at once; a training that begins waits longer.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return (path / HOLDER).exists()
+    try:
+        lock = os.open(path / LOCK, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError:  # it was never trained here
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno in (errno.EAGAIN, errno.EACCES)
+    finally:
+        os.close(lock)  # releases it
+    return False
