@@ -12,8 +12,11 @@ import pathlib
 import re
 import sys
 
+import latex2mathml.converter
+from docutils import nodes
 from pygments.lexers.special import TextLexer
 from sphinx.application import Sphinx
+from sphinx.writers.html5 import HTML5Translator
 
 DOCS = pathlib.Path(__file__).parent
 ROOT = DOCS.parent
@@ -23,18 +26,21 @@ LINK = re.compile(r"(?<=\]\()([^)\s#:]+)")
 
 sys.path[:0] = [str(ROOT), str(DOCS)]
 
+import tables  # noqa: E402
+
 import genlab  # noqa: E402
 
 project = "genlab"
 author = copyright = "The genlab developers"
 version = release = genlab.__version__
 
-extensions = ["myst_parser", "sphinx.ext.mathjax", "sphinx.ext.githubpages"]
+extensions = ["myst_parser", "sphinx.ext.githubpages"]
 root_doc = "index"
 exclude_patterns = ["_build"]
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
 
+html_math_renderer = "mathml"
 html_theme = "furo"
 html_title = "genlab"
 html_static_path = ["_static"]
@@ -83,9 +89,28 @@ def turn_links(app: Sphinx, name: str, source: list[str]) -> None:
     source[0] = LINK.sub(turned, source[0])
 
 
+def fill_results(app: Sphinx, name: str, source: list[str]) -> None:
+    """Put the measured results into a page of a model; see tables.py."""
+    filled = tables.with_results(source[0])
+    if filled != source[0]:
+        source[0] = filled
+        for path in tables.RESULTS.glob("*.json"):
+            app.env.note_dependency(str(path))
+
+
+def visit_math(writer: HTML5Translator, node: nodes.math | nodes.math_block) -> None:
+    """Write an equation as MathML, which browsers show without a script from elsewhere."""
+    is_block = isinstance(node, nodes.math_block)
+    equation = latex2mathml.converter.convert(node.astext(), display="block" if is_block else "inline")
+    writer.body.append(f'<div class="math">{equation}</div>' if is_block else equation)
+    raise nodes.SkipNode
+
+
 def setup(app: Sphinx) -> None:
+    app.add_html_math_renderer("mathml", (visit_math, None), (visit_math, None))
     # Blocks with names of their own, which tests/test_docs.py reads.
     app.add_lexer("tree", TextLexer)
     app.add_lexer("imports", TextLexer)
     app.connect("builder-inited", copy_pages)
     app.connect("source-read", turn_links)
+    app.connect("source-read", fill_results)

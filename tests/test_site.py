@@ -19,7 +19,7 @@ DOCS = ROOT / "docs"
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """The folder of the site, built as its command does."""
-    for package in ("sphinx", "myst_parser", "furo"):
+    for package in ("sphinx", "myst_parser", "furo", "latex2mathml"):
         pytest.importorskip(package, reason='the site needs pip install ".[docs]"')
     folder = tmp_path_factory.mktemp("site")
     built = subprocess.run(
@@ -80,3 +80,9 @@ def test_the_landing_page_leads_to_every_page(site):
     pages = {page for page in pages if not page.startswith("_pages/")} - {"genindex.html", "search.html", "index.html"}
     assert len(named) == len(set(named))
     assert pages <= {*named} and {page for page in named if not page.startswith(("_pages/", "#"))} <= pages
+
+
+def test_results_are_on_the_models_pages(site):
+    text = (site / "models" / "vae.html").read_text()
+    assert "negative log-likelihood" in text and "active units" in text
+    assert "results: vae" not in text
