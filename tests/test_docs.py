@@ -14,12 +14,16 @@ import re
 import shlex
 import shutil
 import subprocess
+import threading
 import tomllib
+import urllib.error
+import urllib.request
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import TINY_FLAGS
+from PIL import Image
 
 import genlab
 from genlab import models
@@ -37,11 +41,13 @@ PAGES = [README, ROOT / "CONTRIBUTING.md", *OF_DOCS]
 COMMANDS = ["train", "sample", "evaluate", "augment", "export", "transfer", "encode", "data"]
 LEAST = {
     "train": ["--steps", "2"],
+    "evaluate": ["--samples", "100"],
     "augment": ["--steps", "2", "--seeds", "1", "--per-class", "10"],
     "transfer": ["--steps", "2", "--seeds", "1", "--labels", "100"],
 }
 SMALL = {
     "cgan": TINY_FLAGS,
+    "gan": ["--batch-size", "16", "--generator-widths", "8", "--discriminator-widths", "8"],
     "vae": ["--encoder-widths", "4", "8", "--decoder-widths", "4", "--hidden-units", "8", "--components", "2"],
     "wae": ["--batch-size", "16", "--latent-size", "4", "--widths", "4", "8"],
     "--resume": ["--steps", "4"],
@@ -108,6 +114,30 @@ def test_the_example_model_trains_samples_and_resumes(tmp_path, monkeypatch, cap
     monkeypatch.setattr(models, "__path__", [*models.__path__, str(tmp_path / "models")])
     run_blocks(others, "adding-a-model.md")
     assert genlab.load().step == 4 and list(pathlib.Path("samples").glob("00000-wae-*.png"))
+
+
+def test_the_server_of_the_how_to_answers():
+    shutil.copytree(ROOT / "tests" / "stored" / "runs" / "00000-cgan-digits", "runs/00000-cgan-digits")
+    (_, export), (_, program) = blocks(DOCS / "how-to" / "export-and-serve.md")
+    call(export.strip())
+    names: dict[str, object] = {}
+    exec(compile(program.replace("8000", "0"), "export-and-serve.md", "exec"), names)
+    server = names["server"]
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        address = f"http://127.0.0.1:{server.server_address[1]}"
+        images = [Image.open(urllib.request.urlopen(f"{address}/7/{seed}")) for seed in (1, 1, 2)]
+        for wrong in ("/seven/1", "/7", "/99/1"):
+            with pytest.raises(urllib.error.HTTPError, match="404"):
+                urllib.request.urlopen(address + wrong)
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    first, again, other = (np.asarray(image) for image in images)
+    assert first.shape == (28, 28)
+    assert np.array_equal(first, again) and not np.array_equal(first, other)
 
 
 def test_every_part_of_the_interface_is_described():
