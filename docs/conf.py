@@ -34,12 +34,19 @@ project = "genlab"
 author = copyright = "The genlab developers"
 version = release = genlab.__version__
 
-extensions = ["myst_parser", "sphinx.ext.githubpages"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.githubpages"]
 root_doc = "index"
 exclude_patterns = ["_build"]
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
 
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+autodoc_type_aliases = {name: name for name in ("Tensor", "Variable", "Network", "Layer", "Optimizer", "Shape")}
+autodoc_type_aliases["npt.ArrayLike"] = "ArrayLike"
+smartquotes = False  # they would turn --flags into dashes
+
+html_domain_indices = False
 html_math_renderer = "mathml"
 html_theme = "furo"
 html_title = "genlab"
@@ -106,11 +113,29 @@ def visit_math(writer: HTML5Translator, node: nodes.math | nodes.math_block) -> 
     raise nodes.SkipNode
 
 
+def as_restructured_text(app: Sphinx, kind: str, name: str, thing: object, options: object, lines: list[str]) -> None:
+    """Turn a docstring of genlab, which is plain text with `code` and indented equations, into reStructuredText."""
+    parts = re.split(r"(`[^`]+`)", "\n".join(lines))
+    parts[::2] = [re.sub(r"([*|\\])|(?<=\w)_(?!\w)", r"\\\g<0>", part) for part in parts[::2]]
+    parts[1::2] = [
+        f"`{part}`\\ " if re.match(r"\w", after) else f"`{part}`"
+        for part, after in zip(parts[1::2], parts[2::2], strict=True)
+    ]
+    text = "".join(parts)
+    equations = re.compile(r"(?<=\n\n)(?= {4}\S)(.*?)(?=\n\n(?! )|\n*\Z)", re.DOTALL)
+    lines[:] = equations.sub(lambda found: f".. code-block:: text\n\n{_unescaped(found[1])}", text).split("\n")
+
+
+def _unescaped(text: str) -> str:
+    return re.sub(r"``([^`]+)``", r"`\1`", text.replace("\\", ""))
+
+
 def setup(app: Sphinx) -> None:
     app.add_html_math_renderer("mathml", (visit_math, None), (visit_math, None))
     # Blocks with names of their own, which tests/test_docs.py reads.
     app.add_lexer("tree", TextLexer)
     app.add_lexer("imports", TextLexer)
+    app.connect("autodoc-process-docstring", as_restructured_text)
     app.connect("builder-inited", copy_pages)
     app.connect("source-read", turn_links)
     app.connect("source-read", fill_results)

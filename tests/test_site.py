@@ -12,6 +12,8 @@ import urllib.parse
 
 import pytest
 
+import genlab
+
 ROOT = pathlib.Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 
@@ -86,3 +88,10 @@ def test_results_are_on_the_models_pages(site):
     text = (site / "models" / "vae.html").read_text()
     assert "negative log-likelihood" in text and "active units" in text
     assert "results: vae" not in text
+
+
+def test_every_public_name_is_in_the_reference(site):
+    shown = "".join(page.read_text() for page in (site / "reference").glob("*.html"))
+    assert not [name for name in genlab._PUBLIC if f'id="genlab.{name}"' not in shown]
+    modules = [module for name, module in genlab._MODULES.items() if name != "sample"]  # a command
+    assert not [module for module in modules if f'id="module-{module}"' not in shown]
