@@ -61,15 +61,10 @@ def options(name: str) -> str:
     """Return the table of a model's options that its group lacks, or has with another default or meaning."""
     kind = models.load(name).Hparams
     group = _group(kind)
-    known, said = _defaults(group), descriptions(group)
-    return _options(
-        kind,
-        [
-            field
-            for field in dataclasses.fields(kind)
-            if (field.default, descriptions(kind)[field.name]) != (known.get(field.name), said.get(field.name))
-        ],
-    )
+    shared = {field.name: (field.default, descriptions(group)[field.name]) for field in dataclasses.fields(group)}
+    fields = dataclasses.fields(kind)
+    own = [each for each in fields if shared.get(each.name) != (each.default, descriptions(kind)[each.name])]
+    return _options(kind, own)
 
 
 def shared(group: str) -> str:
@@ -89,13 +84,11 @@ def _options(kind: type[base.Hparams], fields: list[dataclasses.Field[Any]]) -> 
 def presets(name: str) -> str:
     """Return the table of the options that presets of a model change."""
     kind, named = models.load(name).Hparams, models.presets(name)
-    hints = typing.get_type_hints(kind)
     values = {preset: _defaults(kind) | changed for preset, changed in named.items()}
     rows = []
     for field in dataclasses.fields(kind):
         if any(field.name in changed for changed in named.values()):
-            flag = f"`--{field.name.replace('_', '-')}`" if hints[field.name] is not bool else _flag(field.name, bool)
-            rows.append((flag, *(_value(each[field.name]) for each in values.values())))
+            rows.append((_flag(field.name, bool), *(_value(each[field.name]) for each in values.values())))
     rows.append(("`--steps`", *(f"{models.steps(name, preset):,}" for preset in named)))
     return _table(["option", *(f"`{preset}`" for preset in named)], rows)
 
@@ -105,14 +98,14 @@ def descriptions(kind: type) -> dict[str, str]:
     """Return what the docstrings of a dataclass's fields say, in Markdown: of the class nearest to it that says something."""
     said: dict[str, str] = {}
     for each in reversed(kind.__mro__[:-1]):
-        body = ast.parse(textwrap.dedent(inspect.getsource(each))).body[0].body  # type: ignore[attr-defined]
+        body = ast.parse(textwrap.dedent(inspect.getsource(each))).body[0].body
         for field, after in itertools.pairwise(body):
             if (
                 isinstance(field, ast.AnnAssign)
                 and isinstance(after, ast.Expr)
                 and isinstance(after.value, ast.Constant)
             ):
-                said[field.target.id] = _markdown(str(after.value.value))  # type: ignore[union-attr]
+                said[field.target.id] = _markdown(str(after.value.value))
     return said
 
 
@@ -131,14 +124,12 @@ def _defaults(kind: type[base.Hparams]) -> dict[str, Any]:
 
 def _flag(name: str, hint: Any) -> str:
     """Return a flag as it is typed, with its choices."""
-    parts = [part for part in typing.get_args(hint) if part is not Ellipsis] or [hint]
     several = typing.get_origin(hint) is tuple
-    flag = f"--{name.replace('_', '-')}"
-    choices = (
-        typing.get_args(parts[0] if several else hint) if Literal in map(typing.get_origin, (hint, *parts)) else ()
-    )
-    value = "|".join(choices) or {int: "N", float: "X", str: "NAME", bool: ""}[parts[0]]
-    return f"`{f'{flag} {value}'.strip()}{' ...' if several else ''}`"
+    each = typing.get_args(hint)[0] if several else hint
+    choices = typing.get_args(each) if typing.get_origin(each) is Literal else ()
+    value = "|".join(choices) or {int: "N", float: "X", str: "NAME", bool: ""}[each]
+    words = [f"--{name.replace('_', '-')}", value, "..." if several else ""]
+    return f"`{' '.join(filter(None, words))}`"
 
 
 def _value(value: Any) -> str:
@@ -187,12 +178,10 @@ def results(name: str) -> str:
 
 
 def _protocol(chosen: list[dict[str, Any]]) -> str:
-    quality = _benchmark("quality")
     machines = ", ".join(sorted({entry["machine"] for entry in chosen}))
-    dates = " to ".join(
-        sorted({entry["date"] for entry in chosen})[:: max(1, len({entry["date"] for entry in chosen}) - 1)]
-    )
-    return f"{quality.protocol(chosen)} {machines}; {dates}."
+    dates = sorted({entry["date"] for entry in chosen})
+    days = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
+    return f"{_benchmark('quality').protocol(chosen)} {machines}; {days}."
 
 
 def _modes(points: list[dict[str, Any]], cell: Any) -> str:

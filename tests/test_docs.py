@@ -173,6 +173,13 @@ def test_the_readmes_code_runs(monkeypatch, capsys):
     assert next(iter(names["dataset"]))[0].shape == (4, 28, 28, 1)
 
 
+def test_the_landing_pages_code_runs(monkeypatch):
+    shutil.copytree(ROOT / "tests" / "stored" / "runs" / "00001-vae-digits", "runs/00000-dcgan-digits")
+    monkeypatch.setattr(genlab, "fit", lambda model, data, steps: genlab.load())
+    exec(compile(block("index.md", "python"), "index.md", "exec"), {})
+    assert pathlib.Path("three.png").exists()
+
+
 # -- commands, flags, links, names -------------------------------------------------------------------------------------
 
 
