@@ -1,7 +1,7 @@
 """The notebook first-hour.ipynb, made of the page first-hour.md.
 
     python docs/notebook.py          # take over what changed in the page; cells that did not change keep their outputs
-    python docs/notebook.py --run    # also run it all, in an empty folder (about half an hour on two CPU cores)
+    python docs/notebook.py --run    # also run it all, in an empty folder (a quarter of an hour on two CPU cores)
 
 Python blocks become cells, and so do blocks of genlab's commands. Needs the packages of the extra `docs`, and its environment
 activated.
