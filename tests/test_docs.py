@@ -14,12 +14,16 @@ import re
 import shlex
 import shutil
 import subprocess
+import threading
 import tomllib
+import urllib.error
+import urllib.request
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import TINY_FLAGS
+from PIL import Image
 
 import genlab
 from genlab import models
@@ -31,7 +35,9 @@ from genlab.models import base
 ROOT = pathlib.Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 README = ROOT / "README.md"
-PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
+# Folders with an underscore hold what the site's build makes of the pages.
+OF_DOCS = [page for page in sorted(DOCS.rglob("*.md")) if not page.relative_to(DOCS).parts[0].startswith("_")]
+PAGES = [README, ROOT / "CONTRIBUTING.md", *OF_DOCS]
 COMMANDS = [
     "train",
     "sample",
@@ -47,16 +53,18 @@ COMMANDS = [
 ]
 LEAST = {
     "train": ["--steps", "2"],
+    "evaluate": ["--samples", "100"],
     "augment": ["--steps", "2", "--seeds", "1", "--per-class", "10"],
     "transfer": ["--steps", "2", "--seeds", "1", "--labels", "100"],
 }
 SMALL = {
     "cgan": TINY_FLAGS,
+    "gan": ["--batch-size", "16", "--generator-widths", "8", "--discriminator-widths", "8"],
     "vae": ["--encoder-widths", "4", "8", "--decoder-widths", "4", "--hidden-units", "8", "--components", "2"],
     "wae": ["--batch-size", "16", "--latent-size", "4", "--widths", "4", "8"],
     "--resume": ["--steps", "4"],
 }
-by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 
 
 def blocks(page: pathlib.Path) -> list[tuple[str, str]]:
@@ -120,6 +128,30 @@ def test_the_example_model_trains_samples_and_resumes(tmp_path, monkeypatch, cap
     assert genlab.load().step == 4 and list(pathlib.Path("samples").glob("00000-wae-*.png"))
 
 
+def test_the_server_of_the_how_to_answers():
+    shutil.copytree(ROOT / "tests" / "stored" / "runs" / "00000-cgan-digits", "runs/00000-cgan-digits")
+    (_, export), (_, program) = blocks(DOCS / "how-to" / "export-and-serve.md")
+    call(export.strip())
+    names: dict[str, object] = {}
+    exec(compile(program.replace("8000", "0"), "export-and-serve.md", "exec"), names)
+    server = names["server"]
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        address = f"http://127.0.0.1:{server.server_address[1]}"
+        images = [Image.open(urllib.request.urlopen(f"{address}/7/{seed}")) for seed in (1, 1, 2)]
+        for wrong in ("/seven/1", "/7", "/99/1"):
+            with pytest.raises(urllib.error.HTTPError, match="404"):
+                urllib.request.urlopen(address + wrong)
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    first, again, other = (np.asarray(image) for image in images)
+    assert first.shape == (28, 28)
+    assert np.array_equal(first, again) and not np.array_equal(first, other)
+
+
 def test_every_part_of_the_interface_is_described():
     spec = DataSpec((8, 8, 1), 2)
     # Attributes that the constructor sets are part of it, those that a subclass adds are not.
@@ -151,6 +183,13 @@ def test_the_readmes_code_runs(monkeypatch, capsys):
             exec(compile(text, "README.md", "exec"), names)
     assert names["run"].name == "00000-dcgan-digits" and pathlib.Path("three.png").exists()
     assert next(iter(names["dataset"]))[0].shape == (4, 28, 28, 1)
+
+
+def test_the_landing_pages_code_runs(monkeypatch):
+    shutil.copytree(ROOT / "tests" / "stored" / "runs" / "00001-vae-digits", "runs/00000-dcgan-digits")
+    monkeypatch.setattr(genlab, "fit", lambda model, data, steps: genlab.load())
+    exec(compile(block("index.md", "python"), "index.md", "exec"), {})
+    assert pathlib.Path("three.png").exists()
 
 
 # -- commands, flags, links, names -------------------------------------------------------------------------------------
