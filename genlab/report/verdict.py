@@ -120,12 +120,16 @@ def _details(content: Content) -> Iterator[Finding]:
 def _training(content: Content) -> Iterator[Finding]:
     for text in content.warnings:
         yield Finding("fair", f"During training: {text}", "log.txt")
-    if content.step < content.run.config.steps:
-        text = (
-            f"The run is at step {content.step:,} of {content.run.config.steps:,}. To finish it, type: "
-            f"python -m genlab.train --resume {content.run.path}"
-        )
-        yield Finding("unknown", text, "checkpoints")
+    at = f"at step {content.step:,} of {content.run.config.steps:,}"
+    match content.state:
+        case "running":
+            yield Finding("unknown", f"The run is being trained, and is {at}.", ".lock")
+        case "interrupted":
+            command = f"python -m genlab.train --resume {content.run.path}"
+            yield Finding("unknown", f"Training was interrupted {at}. To finish it, type: {command}", "checkpoints")
+        case "collapsed" | "failed":
+            why = f": {content.reason}" if content.reason else ""
+            yield Finding("bad", f"Training {content.state} {at}{why}.", "outcome.json")
 
 
 def _for_recall(content: Content) -> str:
