@@ -58,11 +58,23 @@ def state(path: pathlib.Path, step: int, total: int) -> State:
     """
     if _is_held(path):
         return "running"
-    try:
-        outcome: Outcome = files.read_json(path / FILE, Outcome)
-    except (FileNotFoundError, GenlabError):
+    outcome = _read(path)
+    if outcome is None:
         return "finished" if step >= total else "interrupted"
     return outcome["state"]
+
+
+def reason_of(path: pathlib.Path) -> str:
+    """Return why the last training of the run in the folder `path` ended, in one line; empty if it is not known."""
+    outcome = _read(path)
+    return "" if outcome is None else outcome["reason"].rstrip(".")
+
+
+def _read(path: pathlib.Path) -> Outcome | None:
+    try:
+        return files.read_json(path / FILE, Outcome)
+    except (FileNotFoundError, GenlabError):
+        return None
 
 
 def _ending(error: BaseException) -> Ending:

@@ -78,6 +78,9 @@ def test_what_is_missing_is_told(own_run):
     log = (run.path / "log.txt").read_text()
     (run.path / "log.txt").write_text(log + 2 * "2026-01-01 00:00:00  warning samples are alike: mode collapse.\n")
     assert sentences(run).count("fair: During training: samples are alike: mode collapse.") == 1
+    ended = {"state": "failed", "step": 1, "reason": "generator_loss is nan at step 2"}
+    files.write_json(run.path / "outcome.json", ended)
+    assert "bad: Training failed at step 2 of 2: generator_loss is nan at step 2. [outcome.json]" in sentences(run)
     evaluated(run)
     stored = (run.path / "evaluation.json").read_text()
     (run.path / "evaluation.json").write_text(stored.replace('"step": 2', '"step": 1'))

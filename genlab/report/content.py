@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from genlab import outcome
 from genlab.data import image_files
 from genlab.errors import GenlabError
 from genlab.evaluate import evaluation
@@ -44,6 +45,9 @@ class Content:
     run: Run
     step: int
     """Step of the newest checkpoint; 0 if there is none."""
+    state: outcome.State
+    reason: str
+    """Why training ended, in one line; empty if it is not known."""
     metrics: list[dict[str, float]]
     """Lines of metrics.jsonl."""
     evaluation: Evaluation | None
@@ -72,7 +76,17 @@ def read(run: Run, count: int) -> Content:
     warnings = dict.fromkeys(match[1] for line in lines if (match := WARNING.match(line)))
     pictures = dict(_pictures(run))
     left = PICTURE_BYTES // count - sum(len(each.webp) for each in pictures.values())
-    return Content(run, run.saved_step, run.metrics(), evaluated, list(warnings), _frames(run, left), pictures)
+    return Content(
+        run=run,
+        step=run.saved_step,
+        state=run.state,
+        reason=outcome.reason_of(run.path),
+        metrics=run.metrics(),
+        evaluation=evaluated,
+        warnings=list(warnings),
+        frames=_frames(run, left),
+        pictures=pictures,
+    )
 
 
 def _pictures(run: Run) -> Iterator[tuple[str, Picture]]:
