@@ -24,7 +24,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 PACKAGE = {
     path.relative_to(ROOT).as_posix()
     for path in (ROOT / "genlab").rglob("*")
-    if path.suffix in (".py", ".keras") and "__pycache__" not in path.parts
+    if path.suffix in (".py", ".keras", ".css", ".js", ".jinja") and "__pycache__" not in path.parts
 }
 BESIDES = {"README.md", "CHANGELOG.md", "CITATION.cff", "MANIFEST.in", "pyproject.toml", "setup.cfg", "PKG-INFO"}
 """What else the source distribution holds, apart from genlab.egg-info."""
