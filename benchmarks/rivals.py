@@ -20,12 +20,12 @@ import turns
 
 from genlab import config, models
 from genlab import data as sources
-from genlab import run as runs
 from genlab.backend import keras, tf
 from genlab.data.spec import DataSpec
 from genlab.models import dcgan
 from genlab.networks import blocks, layers
 from genlab.networks.precision import scope
+from genlab.state import State
 from genlab.train import distribution
 from genlab.train import fit as training
 from genlab.train.steps import Steps
@@ -163,7 +163,7 @@ def genlab_step(workload: Workload, precision: str, **changes: Any) -> Callable[
     kind = TutorialNetworks if workload.of_tutorial else models.load(name)
     with scope(precision):
         model = kind(settings, dataset.spec)
-    return Steps(resolved, model, runs.State(model), dataset, distribution.Distribution(options, workload.batch))
+    return Steps(resolved, model, State(model), dataset, distribution.Distribution(options, workload.batch))
 
 
 def simultaneous_step(workload: Workload, precision: str) -> Callable[[int], Any]:

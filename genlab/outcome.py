@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import os
 import pathlib
 from collections.abc import Callable, Iterator
 from typing import Literal, TypedDict, get_args
 
-from genlab import files
+from genlab import files, lock
 from genlab.errors import Collapsed, GenlabError, Interrupted, reason
 
 FILE = "outcome.json"
-LOCK, HOLDER = ".lock", ".lock.json"
-"""The lock that a training holds, and the file beside it that describes the process."""
 Ending = Literal["finished", "interrupted", "collapsed", "failed"]
 State = Literal["running", "finished", "interrupted", "collapsed", "failed"]
 STATES: tuple[State, ...] = get_args(State)
@@ -56,7 +52,7 @@ def state(path: pathlib.Path, step: int, total: int) -> State:
     Without an outcome.json that can be read, as in runs that were killed and those of early versions, it is finished if that
     step is the last, else interrupted.
     """
-    if _is_held(path):
+    if lock.is_held(path):
         return "running"
     outcome = _read(path)
     if outcome is None:
@@ -90,25 +86,3 @@ def _write(path: pathlib.Path, ending: Ending, step: int, why: str) -> None:
     if (path / "config.json").exists():
         with contextlib.suppress(OSError):
             files.write_json(path / FILE, Outcome(state=ending, step=step, reason=why))
-
-
-def _is_held(path: pathlib.Path) -> bool:
-    """Whether a training holds the run's lock.
-
-    The lock is tried in shared mode, for microseconds, so that several can look at once; a training that begins waits longer.
-    """
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return (path / HOLDER).exists()
-    try:
-        lock = os.open(path / LOCK, os.O_RDONLY | os.O_NONBLOCK)
-    except OSError:  # it was never trained here
-        return False
-    try:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError as error:
-        return error.errno in (errno.EAGAIN, errno.EACCES)
-    finally:
-        os.close(lock)  # releases it
-    return False

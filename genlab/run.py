@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import datetime
-import errno
 import functools
 import json
 import logging
-import math
 import os
 import pathlib
 import re
 import shutil
-import socket
-from collections.abc import Iterator, Mapping
-from typing import Any, TypedDict
+from collections.abc import Iterator
+from typing import Any
 
 import filelock
 import numpy as np
 import tyro
 
-from genlab import bounds, checkpoints, files, grids, models, notebook, outcome
+from genlab import bounds, checkpoints, files, grids, history, lock, models, notebook, outcome
 from genlab import data as sources
-from genlab.backend import Network, tf
+from genlab.backend import Network
 from genlab.config import Config
 from genlab.console import printable
 from genlab.data import Dataset, image_files
@@ -33,27 +29,18 @@ from genlab.data.spec import DataSpec
 from genlab.errors import GenlabError, UsageError
 from genlab.models.base import GenerativeModel
 from genlab.networks import precision
+from genlab.state import State
 
 log = logging.getLogger("genlab")
 log.setLevel(logging.INFO)
 log.propagate = False  # the command line adds a handler, and so may a program that uses genlab
 
 NAME = re.compile(r"([0-9]{5,18})-")
-GRID = re.compile(r"step-([0-9]{1,18})\.png")
-WRITTEN = (outcome.LOCK, outcome.HOLDER, outcome.FILE, "config.json", "metrics.jsonl", "log.txt")
+GRID = re.compile(r"step-([0-9]+)\.png")
+"""Names of the grids of the fixed latents, by step."""
+WRITTEN = (lock.FILE, lock.HOLDER, outcome.FILE, history.FILE, "config.json", "log.txt")
 IN_FOLDERS = ("tensorboard", "samples", "checkpoints")
 """What training writes in a run's folder: files, and folders of files."""
-LOCK_SECONDS = 0.5
-"""Seconds that a training waits for a lock: somebody may look at it, for microseconds. See `Run.state`."""
-
-
-class Holder(TypedDict):
-    """The process that trains a run, as stored beside the lock."""
-
-    pid: int
-    host: str
-    since: str
-    """Local date and time."""
 
 
 class LogFile(logging.FileHandler):
@@ -141,10 +128,8 @@ class Run:
 
     def grid(self) -> grids.Picture | None:
         """Return the newest grid of samples, which a notebook shows; None if there is none. Raises GenlabError if it is damaged."""
-        drawn = {
-            int(match[1]): path for path in self.samples.glob("step-*.png") if (match := GRID.fullmatch(path.name))
-        }
-        return grids.Picture(grids.png_of(grids.load_image(drawn[max(drawn)]))) if drawn else None
+        drawn = grids_of(self.samples)
+        return grids.Picture(grids.png_of(grids.load_image(drawn[-1]))) if drawn else None
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows: settings, state, the newest grid and the last metrics."""
@@ -168,31 +153,11 @@ class Run:
         return "".join(parts)
 
     def metrics(self, name: str = "") -> list[dict[str, float]]:
-        """Return the lines of metrics.jsonl, ordered by step: all, or those with the metric `name`.
+        """Return the lines of metrics.jsonl, ordered by step; with `name`, only those that hold this metric.
 
         Lines that genlab did not write are passed over.
         """
-        lines = [
-            line for _, line in _lines(self.path / "metrics.jsonl", f'"{name}"' if name else "") if line is not None
-        ]
-        return [line for line in lines if not name or name in line]
-
-    def append_metrics(self, line: Mapping[str, float]) -> None:
-        """Add a line to metrics.jsonl. Values that are not finite are left out: JSON has no such numbers."""
-        finite = {name: value for name, value in line.items() if math.isfinite(value)}
-        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(finite) + "\n")
-
-    def drop_metrics_after(self, step: int) -> None:
-        """Drop the lines that a killed run wrote after its last checkpoint; resuming writes them again.
-
-        So is a last line that a kill cut short. Other lines that genlab did not write stay where they are.
-        """
-        path = self.path / "metrics.jsonl"
-        lines = _lines(path)
-        if lines:
-            kept = b"".join(raw + b"\n" for raw, line in lines if line is None or line["step"] <= step)
-            files.replace(path, lambda temporary: temporary.write_bytes(kept))
+        return history.read(self.path, name)
 
     def write_config(self, config: Config) -> None:
         self.config = config
@@ -206,26 +171,8 @@ class Run:
         link to elsewhere. The operating system releases the lock when the process ends.
         """
         self._refuse_links()
-        lock = filelock.FileLock(self.path / outcome.LOCK)
-        holder = self.path / outcome.HOLDER
-        try:
-            lock.acquire(timeout=LOCK_SECONDS)
-        except filelock.Timeout:
-            raise GenlabError(
-                f"{self.path} is being trained by another process{_described(holder)}. Wait for it, or start a new run."
-            ) from None
-        except OSError as error:
-            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
-                raise
-            raise GenlabError(
-                f"{self.path} cannot be written, and training writes to it. Copy it to a folder of your own, and resume the copy."
-            ) from None
         with contextlib.ExitStack() as stack:
-            stack.callback(lock.release)
-            now = datetime.datetime.now().isoformat(" ", "seconds")
-            me = Holder(pid=os.getpid(), host=socket.gethostname(), since=now)
-            files.write_text(holder, json.dumps(me) + "\n")
-            stack.callback(holder.unlink, missing_ok=True)
+            stack.enter_context(lock.held(self.path))
             handler = LogFile(self.path / "log.txt")
             stack.callback(handler.close)
             log.addHandler(handler)
@@ -254,14 +201,13 @@ class Run:
         """Delete the folder and all that is in it. Raises GenlabError if it is a link, or while a process trains the run."""
         if self.path.is_symlink():
             raise GenlabError(f"{self.path} is a link to a run; delete it yourself.")
-        lock = filelock.FileLock(self.path / outcome.LOCK)
         try:
-            with lock.acquire(timeout=LOCK_SECONDS):
+            with filelock.FileLock(self.path / lock.FILE).acquire(timeout=lock.SECONDS):
                 # The settings last: what is left after an error is still a run, and can be deleted again.
                 for path in sorted(self.path.iterdir(), key=lambda path: path.name == "config.json"):
                     if path.is_dir() and not path.is_symlink():
                         shutil.rmtree(path)
-                    elif path.name != outcome.LOCK:
+                    elif path.name != lock.FILE:
                         path.unlink()
         except filelock.Timeout:
             raise GenlabError(f"{self.path} is being trained by a process.") from None
@@ -331,7 +277,7 @@ class Run:
     def model(self) -> GenerativeModel:
         """The model with the weights of the run's checkpoint. Raises GenlabError if there is none."""
         model = self.build()
-        State(model).restore(self)
+        State(model).restore(self.find_checkpoint())
         return model
 
     @property
@@ -392,55 +338,6 @@ class Run:
         return self.model.decoder
 
 
-class State:
-    """Content of a checkpoint: the model's networks and optimizers, the step, the batches consumed, the rollbacks.
-
-    The noise of a step and the data order depend only on the seed and these counters, so there is no other random state.
-    """
-
-    def __init__(self, model: GenerativeModel) -> None:
-        self.step = model.step
-        self.batches = tf.Variable(0, dtype=tf.int64, name="batches")
-        self.rollbacks = tf.Variable(0, name="rollbacks")
-        self._parts = model.state()
-        self._checkpoint = tf.train.Checkpoint(batches=self.batches, rollbacks=self.rollbacks, **self._parts)
-
-    def save(self, run: Run) -> None:
-        """Save a checkpoint and delete the oldest beyond `keep`. An interrupted save leaves the others intact."""
-        step = int(self.step.numpy())
-        checkpoints.write(self._checkpoint, run.checkpoints, step)
-        # A newer one is damaged: this training began from an older one. It is replaced when its step is reached.
-        earlier = [each for each in checkpoints.steps(run.checkpoints) if each <= step]
-        checkpoints.remove(run.checkpoints, set(earlier[: -run.config.options.keep]))
-
-    def save_best(self, run: Run) -> None:
-        """Save this state as the run's best checkpoint, replacing the previous one."""
-        step, folder = int(self.step.numpy()), run.checkpoints / "best"
-        checkpoints.write(self._checkpoint, folder, step)
-        checkpoints.remove(folder, set(checkpoints.steps(folder)) - {step})
-
-    def restore(self, run: Run) -> None:
-        """Restore the run's checkpoint completely. Raises GenlabError if there is none or it does not fit."""
-        path = run.find_checkpoint()
-        try:
-            checkpoints.restore(self._checkpoint, path)
-        except ValueError as error:
-            raise GenlabError(f"the checkpoint {path} is from another version or another model: {error}.") from error
-
-    def not_finite(self) -> str | None:
-        """Return the name of a weight, or of another variable of training, that is not finite; None if all are."""
-        for name, part in self._parts.items():
-            own = isinstance(part, tf.Variable)
-            for variable in [part] if own else getattr(part, "variables", []):
-                if not tf.as_dtype(variable.dtype).is_floating:
-                    continue
-                # A variable of the model's own may begin at infinity, such as the lowest value so far.
-                good = ~tf.math.is_nan(variable) if own else tf.math.is_finite(variable)
-                if not bool(tf.reduce_all(good)):
-                    return name if own else f"{name}/{getattr(variable, 'path', variable.name)}"
-        return None
-
-
 def create(out: str | os.PathLike[str], config: Config) -> Run:
     """Create a run folder `00003-model-data[-description]` in `out` with config.json, with the next free number.
 
@@ -482,6 +379,17 @@ def open(
         raise GenlabError(f"{file} cannot be used: {error}") from error
 
 
+def grids_of(samples: pathlib.Path, step: int = bounds.LARGEST) -> list[pathlib.Path]:
+    """Return the files of grids up to a training step, in order."""
+    steps = {}
+    for file in samples.glob("step-*.png"):
+        named = GRID.fullmatch(file.name)
+        number = bounds.parsed(named[1]) if named else None
+        if number is not None and number <= step:
+            steps[file] = number
+    return sorted(steps, key=steps.__getitem__)
+
+
 def newest_checkpoint(path: pathlib.Path) -> str | None:
     """Return the path of the newest whole checkpoint of a run folder; None if there is none."""
     found = checkpoints.newest_whole(path / "checkpoints", lambda *_: None)
@@ -513,44 +421,3 @@ def _find(run: str, out: pathlib.Path, model: str | None) -> pathlib.Path:
         return numbered[-1]
     newest = ", ".join(path.name for path in all_runs(out)[-3:]) or "none"
     raise UsageError(f"there is no run {run[:200]!r}. Newest in {out}: {newest}.")
-
-
-def _lines(path: pathlib.Path, word: str = "") -> list[tuple[bytes, dict[str, float] | None]]:
-    """Return every line of metrics.jsonl with what it holds: numbers by name, among them a step; None if it holds no such.
-
-    A last line without its end is left out if it holds no such: a kill cut it short. With `word`, only lines in which it
-    occurs are returned, which takes much less time.
-    """
-    try:
-        files.check_regular(path)
-        raw = [line for line in path.read_bytes().split(b"\n") if word.encode() in line]
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError) as error:
-        raise GenlabError(f"{path} cannot be read: {error}.") from error
-    lines = [(each, _numbers(each)) for each in raw]
-    return lines if not lines or lines[-1][1] is not None else lines[:-1]
-
-
-def _numbers(line: bytes) -> dict[str, float] | None:
-    try:
-        content = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(content, dict) or type(content.get("step")) is not int:  # to Python, True is a whole number
-        return None
-    return content if all(isinstance(value, int | float) for value in content.values()) else None
-
-
-def _described(path: pathlib.Path) -> str:
-    """Describe the process that holds a run's lock."""
-    try:
-        holder: Holder = files.read_json(path, Holder)
-    except (GenlabError, FileNotFoundError):  # it has just begun
-        return ""
-    return f" (process {holder['pid']} on {holder['host']}, since {holder['since']})"
-
-
-def to_floats(values: Mapping[str, float]) -> dict[str, float]:
-    """Round metrics to six significant digits, for JSON."""
-    return {name: float(f"{value:.6g}") for name, value in values.items()}

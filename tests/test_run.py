@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import genlab
-from genlab import config, sample
+from genlab import config, history, sample
 from genlab import run as runs
 from genlab.config import Config
 from genlab.train import __main__ as train
@@ -178,7 +178,7 @@ def test_lines_that_genlab_did_not_write_are_passed_over_and_stay(line, folder):
     (folder / "metrics.jsonl").write_bytes(b"\n".join([line, first, line, second, line, b""]))
     run = genlab.load(folder)
     assert [each["step"] for each in run.metrics()] == [1, 2]
-    run.drop_metrics_after(1)
+    history.drop_after(run.path, 1)
     assert (folder / "metrics.jsonl").read_bytes() == b"\n".join([line, first, line, line, b""])
 
 
@@ -187,10 +187,10 @@ def test_a_line_that_a_kill_cut_short_is_dropped(kept, folder):
     first, second = METRICS.splitlines(keepends=True)
     (folder / "metrics.jsonl").write_bytes(first + second[:kept])
     run = genlab.load(folder)
-    run.drop_metrics_after(2)
+    history.drop_after(run.path, 2)
     whole = kept == -1  # only its end is missing
     assert (folder / "metrics.jsonl").read_bytes() == first + (second if whole else b"")
-    run.append_metrics({"step": 3, "loss": float("nan"), "seconds": 1.0})
+    history.append(run.path, {"step": 3, "loss": float("nan"), "seconds": 1.0})
     assert run.metrics()[-1] == {"step": 3, "seconds": 1.0} and len(run.metrics()) == 2 + whole
 
 
@@ -205,7 +205,7 @@ def test_any_bytes_in_the_metrics_are_read(folder, data):
     run = genlab.load(folder)
     before = run.metrics()
     assert all(type(line["step"]) is int for line in before)
-    run.drop_metrics_after(1)
+    history.drop_after(run.path, 1)
     assert run.metrics() == [line for line in before if line["step"] <= 1]
 
 

@@ -15,7 +15,7 @@ import pytest
 from conftest import fails
 
 import genlab
-from genlab import errors, files
+from genlab import errors, files, history
 from genlab import run as folders
 from genlab.runs import __main__ as command
 
@@ -128,13 +128,13 @@ def test_looking_at_a_run_does_not_keep_others_from_training_it():
 def test_the_table_has_what_is_known_of_each_run(capsys):
     evaluated(stored(0), 5.0)
     quick = stored(1, "00001-vae-digits")
-    quick.append_metrics({"step": 1, "quick_frechet_distance": 12.5})
-    quick.append_metrics({"step": 2, "quick_frechet_distance": 80.0})
+    history.append(quick.path, {"step": 1, "quick_frechet_distance": 12.5})
+    history.append(quick.path, {"step": 2, "quick_frechet_distance": 80.0})
     ended(quick, errors.GenlabError("out of luck"))
     (stored(2).path / "config.json").write_text("{")
     (pathlib.Path("runs") / "00003-of-the-user").mkdir()
     with stored(4).training():
-        genlab.load(4).append_metrics({"step": 7})
+        history.append(genlab.load(4).path, {"step": 7})
         command.main([])
         shown = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert shown[0] == ["name", "model", "data", "steps", "metric", "size", "age", "state"]

@@ -15,8 +15,7 @@ from genlab.data import image_files
 from genlab.errors import GenlabError
 from genlab.evaluate import evaluation
 from genlab.evaluate.evaluation import Evaluation
-from genlab.run import Run
-from genlab.train import animation
+from genlab.run import Run, grids_of
 
 WIDEST = 960
 """Pixels in width to which pictures are shrunk."""
@@ -106,7 +105,7 @@ def _pictures(run: Run) -> Iterator[tuple[str, Picture]]:
 
 def _frames(run: Run, most_bytes: int) -> list[Picture]:
     """Return evenly spaced grids, with the first and the last, that take at most so many bytes."""
-    files = animation.grids_of(run.samples)
+    files = grids_of(run.samples)
     if not files:
         return []
     last = _picture(files[-1], "")

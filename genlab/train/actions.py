@@ -9,12 +9,11 @@ import time
 
 import numpy as np
 
-from genlab import grids, pictures
+from genlab import grids, history, pictures
 from genlab.backend import Tensor, tf
 from genlab.data.spec import to_model_range
 from genlab.evaluate.evaluation import QuickEvaluation
 from genlab.evaluate.metrics.modes import mode_metrics
-from genlab.run import to_floats
 from genlab.train import histograms, tensorboard
 from genlab.train.profiling import Profile
 from genlab.train.steps import WAITING
@@ -78,16 +77,16 @@ class Evaluate(Every):
     def act(self) -> None:
         training = self.training
         training.fit_prior()
-        metrics = to_floats(self.quick(training.model))
+        metrics = history.rounded(self.quick(training.model))
         name, value = next(iter(metrics.items()))
         earlier = [line[f"quick_{name}"] for line in training.run.metrics() if f"quick_{name}" in line]
         earlier = [each for each in earlier if math.isfinite(each)]
         named = {f"quick_{each}": number for each, number in metrics.items()}
-        training.run.append_metrics({"step": training.step, "seconds": round(training.seconds, 3)} | named)
+        history.append(training.run.path, {"step": training.step, "seconds": round(training.seconds, 3)} | named)
         scalars(training.board, training.step, named)
         best = value < min(earlier, default=math.inf)
         if best:
-            training.state.save_best(training.run)
+            training.state.save_alone(training.run.checkpoints / "best")
         shown = "  ".join(f"{each} {number:.4g}" for each, number in metrics.items())
         log.info(f"quick   step {training.step:,}  {shown}{'  best so far' if best else ''}")
         if "classes" in metrics and training.watched:
@@ -126,7 +125,7 @@ class Log(Every):
             name: np.concatenate([each[name] for each in self.recent]).mean(dtype=np.float64) for name in self.recent[0]
         }
         waited = float(means.pop(WAITING))
-        metrics = to_floats(means | self._modes())
+        metrics = history.rounded(means | self._modes())
         steps, seconds = training.step - self.since[0], training.seconds - self.since[1]
         rate = steps * training.images_per_step / max(1e-9, seconds)
         waiting = waited / max(1e-9, seconds / max(1, steps))
@@ -134,7 +133,7 @@ class Log(Every):
         epoch = round(images / training.dataset.epoch_size, 4)
         speed = {"images_per_second": round(rate, 1), "data_waiting": round(min(1.0, max(0.0, waiting)), 4)}
         where = {"step": training.step, "epoch": epoch, "images": images, "seconds": round(training.seconds, 3)}
-        training.run.append_metrics(where | speed | metrics)
+        history.append(training.run.path, where | speed | metrics)
         scalars(training.board, training.step, metrics | speed)
         self.forget()
         self._tell(metrics, epoch, rate)

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import logging
 import pathlib
-import re
 import statistics
 from collections.abc import Callable
 from typing import TypeVar
 
 import numpy as np
 
-from genlab import bounds, grids
+from genlab import grids
 from genlab.errors import GenlabError
+from genlab.run import grids_of
 
 log = logging.getLogger("genlab")
 
 Content = TypeVar("Content")
 
-GRID = re.compile(r"step-([0-9]+)\.png")
 FRAMES = 200
 """Maximum number of grids: forty seconds. Of a longer run, as many are shown, evenly spaced."""
 MEMORY = 250_000_000
@@ -47,17 +46,6 @@ def write(samples: pathlib.Path, step: int) -> None:
     chosen = [grid for file, grid in frames.items() if _fits(file, grid.shape, usual)]
     if chosen:
         grids.save_animation(chosen, path(samples))
-
-
-def grids_of(samples: pathlib.Path, step: int = bounds.LARGEST) -> list[pathlib.Path]:
-    """Return the files of grids up to a training step, in order."""
-    steps = {}
-    for file in samples.glob("step-*.png"):
-        named = GRID.fullmatch(file.name)
-        number = bounds.parsed(named[1]) if named else None
-        if number is not None and number <= step:
-            steps[file] = number
-    return sorted(steps, key=steps.__getitem__)
 
 
 def _thinned(files: list[pathlib.Path], size: tuple[int, ...]) -> list[pathlib.Path]:

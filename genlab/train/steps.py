@@ -14,7 +14,7 @@ from genlab.data.dataset import Batch, Dataset
 from genlab.data.spec import to_model_range
 from genlab.models.base import GenerativeModel
 from genlab.networks import augmentation
-from genlab.run import State
+from genlab.state import State
 from genlab.train.distribution import Distribution, TrainStep
 
 WAITING = "data_waiting"

@@ -8,12 +8,13 @@ import math
 
 import numpy as np
 
-from genlab import console, notebook, pictures
+from genlab import console, history, notebook, pictures
 from genlab.backend import tf
 from genlab.data.dataset import Dataset
 from genlab.data.spec import to_model_range
 from genlab.errors import Collapsed, GenlabError
-from genlab.run import Run, State, newest_checkpoint
+from genlab.run import Run, newest_checkpoint
+from genlab.state import State
 from genlab.train import animation, collapse, distribution
 from genlab.train.steps import WAITING, Steps
 
@@ -58,9 +59,9 @@ class Training:
 
     def restore(self) -> None:
         """Restore the newest whole checkpoint and drop the metrics logged after it."""
-        self.state.restore(self.run)
+        self.state.restore(self.run.find_checkpoint())
         self.step = self._saved_step = int(self.state.step.numpy())
-        self.run.drop_metrics_after(self.step)
+        history.drop_after(self.run.path, self.step)
         self.seconds = max((line.get("seconds", 0.0) for line in self.run.metrics()), default=0.0)
 
     def steps(self) -> Steps:
@@ -101,7 +102,7 @@ class Training:
         """Save a checkpoint of the current step, unless there is one."""
         if self._saved_step != self.step:
             self.fit_prior()
-            self.state.save(self.run)
+            self.state.save(self.run.checkpoints, self.options.keep)
             self._saved_step = self.step
 
     def animate(self) -> None:
