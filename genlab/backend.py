@@ -29,6 +29,7 @@ __all__ = [
     "Stream",
     "Tensor",
     "Variable",
+    "forget_kernels",
     "in_parts",
     "keras",
     "leave_devices",
@@ -146,6 +147,17 @@ def _import_tensorflow() -> None:
             f"Keras runs on {keras_module.backend.backend()} here, and genlab needs TensorFlow. "
             "Import genlab before keras, or set KERAS_BACKEND=tensorflow."
         )
+
+
+def forget_kernels() -> None:
+    """Drop the kernels that TensorFlow keeps of every operation and function that was called eagerly.
+
+    It keeps those of functions that are gone, too: about a megabyte for each training in a program that trains many. What is
+    called again is prepared again, in microseconds.
+    """
+    from tensorflow.python.eager import context  # there is no public name for it
+
+    context.context().clear_kernel_cache()
 
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 from genlab import console, history, notebook, pictures
-from genlab.backend import tf
+from genlab.backend import forget_kernels, tf
 from genlab.data.dataset import Dataset
 from genlab.data.spec import to_model_range
 from genlab.errors import Collapsed, GenlabError
@@ -77,6 +77,7 @@ class Training:
     def close(self) -> None:
         self.bar.close()
         self.board.close()
+        forget_kernels()
 
     # -- the model's samples -------------------------------------------------------------------------------------------
 
