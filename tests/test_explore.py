@@ -13,6 +13,7 @@ import browser
 import numpy as np
 import pytest
 from conftest import PATIENCE, fails
+from test_priors import in_bulk
 
 import genlab
 from genlab import grids
@@ -41,7 +42,7 @@ def test_directions_of_fitted_codes_are_their_principal_components(small_run):
     from sklearn.decomposition import PCA
 
     model = small_run("autoencoder").model
-    drawn = np.asarray(model.prior.draw(20_000, np.array([1, 2])))
+    drawn = in_bulk(model.prior, 20_000)
     found, reference = directions.find(model), PCA().fit(drawn)
     assert "principal components" in found.method
     np.testing.assert_allclose(np.abs(np.sum(found.vectors[0] * reference.components_[0])), 1, atol=0.02)

@@ -6,7 +6,7 @@ import pathlib
 
 import numpy as np
 import pytest
-from test_priors import mixture
+from test_priors import in_bulk, mixture
 
 import genlab
 from genlab import grids, sample
@@ -72,7 +72,7 @@ def test_truncation_moves_latents_towards_the_mean():
 
 
 def test_the_covariance_of_a_mixture_is_that_of_its_draws():
-    drawn = np.asarray(mixture().draw(20_000, tf.constant([1, 2])))
+    drawn = in_bulk(mixture(), 20_000)
     np.testing.assert_allclose(mixture().covariance(), np.cov(drawn.T), atol=0.1)
     np.testing.assert_allclose(priors.Uniform(2).covariance(), np.eye(2) / 3, rtol=1e-6)
 
