@@ -8,6 +8,7 @@ import pytest
 
 import genlab
 from genlab import files, grids
+from genlab.evaluate import tables
 from genlab.evaluate.evaluation import Evaluation, Metric
 from genlab.report import __main__ as command
 from genlab.report import content, page
@@ -92,12 +93,10 @@ def test_what_is_missing_is_told(own_run):
 def test_several_runs_are_compared(own_run):
     runs = [evaluated(own_run("cgan"), recall=0.5), evaluated(own_run("dcgan"), frechet_distance=30.0)]
     contents = [content.read(run, 2) for run in runs]
-    rows = {
-        name: ([cell.text for cell in cells], [cell.best for cell in cells], real)
-        for name, cells, real in page.metric_rows(contents)
-    }
-    assert rows["frechet distance"] == (["3", "30"], [True, False], "2.9")
-    assert rows["recall"] == (["0.5", "0.84"], [False, True], "0.86")
+    rows = {row.name: row for row in tables.rows([each.evaluation for each in contents])}
+    assert [(cell.text, cell.best) for cell in rows["frechet distance"].cells] == [("3", True), ("30", False)]
+    assert [(cell.text, cell.best) for cell in rows["recall"].cells] == [("0.5", False), ("0.84", True)]
+    assert rows["frechet distance"].real == "2.9"
     shown = page.write(runs, "report.html").read_text()
     assert "conditioning" in shown.partition("All settings")[0].rpartition("Different")[2]
     assert shown.count('class="player"') == 2

@@ -10,10 +10,11 @@ import tyro
 
 from genlab import command_line
 from genlab.console import aligned, console_log, reported, say, say_json
+from genlab.evaluate import tables
 from genlab.run import FolderOptions
 
 if TYPE_CHECKING:
-    from genlab.evaluate.evaluation import Evaluation, Metric
+    from genlab.evaluate.evaluation import Evaluation
 
 PROGRAM = "python -m genlab.evaluate"
 
@@ -67,19 +68,9 @@ def main(argv: list[str] | None = None) -> None:
 
 def table(evaluations: Sequence[Evaluation]) -> str:
     """Return a table of metrics by row and runs by column, with real images last; * marks the best of several runs."""
-    from genlab.evaluate.evaluation import LOWER_IS_BETTER, NEITHER_IS_BETTER
-
-    names = list(dict.fromkeys(name for each in evaluations for name in each.metrics))
     rows = [["", *(each.run for each in evaluations), "real images"]]
-    for name in names:
-        metrics = [each.metrics.get(name) for each in evaluations]
-        values = [metric.value for metric in metrics if metric is not None]
-        best = (
-            None if len(values) < 2 or name in NEITHER_IS_BETTER else (min if name in LOWER_IS_BETTER else max)(values)
-        )
-        cells = ["" if metric is None else _cell(metric, metric.value == best) for metric in metrics]
-        floor = next((metric.floor for metric in metrics if metric is not None), None)
-        rows.append([name.replace("_", " "), *cells, "–" if floor is None else f"{floor:.4g}"])
+    for row in tables.rows(evaluations):
+        rows.append([row.name, *(f"{cell.text}{' *' if cell.best else ''}" for cell in row.cells), row.real])
     protocol = evaluations[0].protocol
     summary = f"{protocol['generated']:,} samples and {protocol['real']:,} real images ({protocol['split']}) of {protocol['data']}"
     if "extractor" in protocol:
@@ -87,11 +78,6 @@ def table(evaluations: Sequence[Evaluation]) -> str:
     if "checkpoint" in protocol:
         summary += f"; checkpoint: {protocol['checkpoint']}"
     return f"{aligned(rows)}\n\n{summary}"
-
-
-def _cell(metric: Metric, best: bool) -> str:
-    spread = "" if metric.spread is None else f" ± {metric.spread:.2g}"
-    return f"{metric.value:.4g}{spread}{' *' if best else ''}"
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from genlab.data import Dataset
 from genlab.data.dataset import Images
 from genlab.data.spec import to_model_range
 from genlab.errors import GenlabError, UsageError
-from genlab.evaluate import classifier, extractors
+from genlab.evaluate import classifier, extractors, tables
 from genlab.evaluate.metrics import classes, distances, modes, neighbours
 from genlab.evaluate.metrics.reconstruction import reconstruction_metrics
 from genlab.models.base import GenerativeModel
@@ -33,19 +33,6 @@ NLL_IMAGES = 1000
 """Maximum number of held-out images for likelihoods."""
 MOST_IMPORTANCE_SAMPLES = 100_000
 """Maximum number of importance samples: their weights for all images are in memory at once."""
-LOWER_IS_BETTER = (
-    "frechet_distance",
-    "kernel_distance",
-    "memorization",
-    "class_kl",
-    "modes_kl",
-    "mse",
-    "nll",
-    "negative_elbo",
-    "bits_per_dimension",
-    "feature_distance",
-)
-NEITHER_IS_BETTER = ("reconstruction", "kl", "active_units")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,14 +73,7 @@ class Evaluation:
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows: the metrics with their floors, and the protocol."""
-        rows = [
-            (
-                name.replace("_", " "),
-                f"{metric.value:.4g}" + ("" if metric.spread is None else f" ± {metric.spread:.2g}"),
-                "–" if metric.floor is None else f"{metric.floor:.4g}",
-            )
-            for name, metric in self.metrics.items()
-        ]
+        rows = [(row.name, row.cells[0].text, row.real) for row in tables.rows([self])]
         return "".join(
             [
                 notebook.heading(f"{self.run}, step {self.step:,}"),

@@ -13,7 +13,7 @@ from typing import Any
 from genlab import __version__, files
 from genlab.console import one_line
 from genlab.errors import UsageError
-from genlab.evaluate.evaluation import LOWER_IS_BETTER, NEITHER_IS_BETTER
+from genlab.evaluate import tables
 from genlab.report import charts
 from genlab.report.content import Content, Picture, read
 from genlab.report.verdict import verdict
@@ -68,7 +68,7 @@ def html(contents: Sequence[Content]) -> str:
         made=f"genlab {__version__}, {datetime.date.today().isoformat()}",
         contents=contents,
         verdicts=[verdict(content) for content in contents],
-        metrics=metric_rows(contents),
+        metrics=tables.rows([content.evaluation for content in contents]),
         protocols=[_protocol(content) for content in contents],
         differing=_settings(contents, differing=True) if len(contents) > 1 else [],
         settings=_settings(contents, differing=False),
@@ -86,38 +86,6 @@ def plotly_script() -> str:
     from plotly.offline import get_plotlyjs
 
     return get_plotlyjs()
-
-
-@dataclasses.dataclass(frozen=True)
-class Cell:
-    """A metric of a run in the table."""
-
-    text: str
-    best: bool
-
-
-def metric_rows(contents: Sequence[Content]) -> list[tuple[str, list[Cell], str]]:
-    """Return rows of the table of metrics: name, a cell for each run, and the value of real images."""
-    evaluations = [content.evaluation for content in contents]
-    rows = []
-    for name in dict.fromkeys(name for each in evaluations if each for name in each.metrics):
-        metrics = [each.metrics.get(name) if each else None for each in evaluations]
-        values = [metric.value for metric in metrics if metric is not None]
-        best = None
-        if len(values) > 1 and name not in NEITHER_IS_BETTER:
-            best = (min if name in LOWER_IS_BETTER else max)(values)
-        cells = [
-            Cell("–", False)
-            if metric is None
-            else Cell(
-                f"{metric.value:.4g}" + ("" if metric.spread is None else f" ± {metric.spread:.2g}"),
-                metric.value == best,
-            )
-            for metric in metrics
-        ]
-        floor = next((metric.floor for metric in metrics if metric is not None and metric.floor is not None), None)
-        rows.append((name.replace("_", " "), cells, "–" if floor is None else f"{floor:.4g}"))
-    return rows
 
 
 def _protocol(content: Content) -> str:
