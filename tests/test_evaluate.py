@@ -18,7 +18,7 @@ from genlab.backend import keras, tf
 from genlab.data import stacked
 from genlab.data.spec import DataSpec
 from genlab.evaluate import __main__ as evaluate
-from genlab.evaluate import evaluation, extractors
+from genlab.evaluate import evaluation, extractors, results
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def metrics(conditional):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluation, "LABEL_EPOCHS", 1)
         evaluate.main([str(conditional.path), "--samples", "300"])
-    return evaluation.read(conditional)
+    return results.read(conditional)
 
 
 def test_every_metric_has_its_floor_and_the_protocol_says_how(metrics, conditional):
@@ -69,10 +69,10 @@ def test_runs_stand_side_by_side_and_the_best_is_marked():
     kinds = [("a", 3.0, 0.9), ("b", 2.0, 0.8)]
     protocol = {"data": "digits", "generated": 10, "real": 10, "split": "held out"}
     both = [
-        evaluation.Evaluation(
+        results.Evaluation(
             run, "dcgan", 1, protocol, {
-                "frechet_distance": evaluation.Metric(distance, 1.5),
-                "precision": evaluation.Metric(precision, 0.7, 0.1),
+                "frechet_distance": results.Metric(distance, 1.5),
+                "precision": results.Metric(precision, 0.7, 0.1),
             }, {}
         )
         for run, distance, precision in kinds
@@ -83,12 +83,10 @@ def test_runs_stand_side_by_side_and_the_best_is_marked():
 
 
 def test_metrics_of_other_protocols_are_not_compared(metrics):
-    other = evaluation.Evaluation(
-        "other", "gan", 1, metrics.protocol | {"generated": 7, "seed": 1}, metrics.metrics, {}
-    )
+    other = results.Evaluation("other", "gan", 1, metrics.protocol | {"generated": 7, "seed": 1}, metrics.metrics, {})
     with pytest.raises(genlab.errors.UsageError, match=r"generated \(300 and 7\), seed \(0 and 1\)"):
-        evaluation.comparable([metrics, other])
-    evaluation.comparable([metrics, metrics])
+        results.comparable([metrics, other])
+    results.comparable([metrics, metrics])
 
 
 def test_a_vae_is_measured_by_its_likelihood_and_reconstructions(small_images):
@@ -300,8 +298,8 @@ def stored(path):
 
 
 def test_metrics_that_are_not_finite_are_stored_as_valid_json(tmp_path):
-    infinite = {"class_kl": evaluation.Metric(math.inf, 0.5), "psnr": evaluation.Metric(math.nan, None, -math.inf)}
-    found = evaluation.Evaluation("a", "cgan", 1, {"data": "digits"}, infinite, {})
+    infinite = {"class_kl": results.Metric(math.inf, 0.5), "psnr": results.Metric(math.nan, None, -math.inf)}
+    found = results.Evaluation("a", "cgan", 1, {"data": "digits"}, infinite, {})
     path = files.write_json(tmp_path / "evaluation.json", found.to_json())
 
     def refuse(word):
@@ -310,11 +308,11 @@ def test_metrics_that_are_not_finite_are_stored_as_valid_json(tmp_path):
     content = json.loads(path.read_text(), parse_constant=refuse)
     assert content["metrics"]["class_kl"] == {"value": "Infinity", "floor": 0.5, "spread": None}
     assert content["metrics"]["psnr"] == {"value": "NaN", "floor": None, "spread": "-Infinity"}
-    again = evaluation.read(stored(tmp_path))
+    again = results.read(stored(tmp_path))
     assert again.metrics["class_kl"] == infinite["class_kl"] and math.isnan(again.metrics["psnr"].value)
     # Early versions wrote these words without quotes, and metrics under another key.
     path.write_text(path.read_text().replace('"Infinity"', "Infinity").replace('"metrics"', '"figures"'))
-    assert evaluation.read(stored(tmp_path)).metrics["class_kl"].value == math.inf
+    assert results.read(stored(tmp_path)).metrics["class_kl"].value == math.inf
 
 
 @pytest.mark.parametrize(
@@ -333,10 +331,10 @@ def test_metrics_that_are_not_finite_are_stored_as_valid_json(tmp_path):
 def test_an_evaluation_of_other_types_is_not_read(change, tmp_path):
     right = {"run": "a", "model": "cgan", "step": 1, "protocol": {}, "metrics": {}, "facts": {}}
     (tmp_path / "evaluation.json").write_text(json.dumps(right))
-    assert evaluation.read(stored(tmp_path)).step == 1
+    assert results.read(stored(tmp_path)).step == 1
     (tmp_path / "evaluation.json").write_text(json.dumps(right | change))
     with pytest.raises(genlab.GenlabError, match=r"evaluation\.json cannot be read"):
-        evaluation.read(stored(tmp_path))
+        results.read(stored(tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from nbclient import NotebookClient
 
 import genlab
 from genlab import grids, notebook
-from genlab.evaluate.evaluation import Evaluation, Metric
+from genlab.evaluate.results import Evaluation, Metric
 
 STORED = pathlib.Path(__file__).parent / "stored" / "runs"
 HOSTILE = "<script>alert('x')</script>"

@@ -22,7 +22,7 @@ from genlab.augment.augmenter import Augmenter
 from genlab.data.spec import DataSpec
 from genlab.encode import __main__ as encode
 from genlab.evaluate import __main__ as evaluate
-from genlab.evaluate import evaluation
+from genlab.evaluate import evaluation, results
 from genlab.export import __main__ as export
 from genlab.train import __main__ as train
 from genlab.transfer import __main__ as transfer
@@ -82,7 +82,7 @@ def test_evaluates(run, monkeypatch, capsys):
     images = keras.Input(SHAPE)
     keras.Model(images, keras.layers.Dense(8)(keras.layers.Flatten()(images))).save("extractor.keras")
     evaluate.main([str(run.path), "--samples", "100", "--extractor", "extractor.keras"])
-    found = evaluation.read(run)
+    found = results.read(run)
     assert {"frechet_distance", "memorization"} <= found.metrics.keys()
     assert ("train_on_fake" in found.metrics) == run.model.conditional
     if run.config.model == "coupling_flow":

@@ -8,8 +8,8 @@ import pytest
 
 import genlab
 from genlab import files, grids
-from genlab.evaluate import tables
-from genlab.evaluate.evaluation import Evaluation, Metric
+from genlab.evaluate import results
+from genlab.evaluate.results import Evaluation, Metric
 from genlab.report import __main__ as command
 from genlab.report import content, page
 from genlab.report.verdict import verdict
@@ -93,7 +93,7 @@ def test_what_is_missing_is_told(own_run):
 def test_several_runs_are_compared(own_run):
     runs = [evaluated(own_run("cgan"), recall=0.5), evaluated(own_run("dcgan"), frechet_distance=30.0)]
     contents = [content.read(run, 2) for run in runs]
-    rows = {row.name: row for row in tables.rows([each.evaluation for each in contents])}
+    rows = {row.name: row for row in results.rows([each.evaluation for each in contents])}
     assert [(cell.text, cell.best) for cell in rows["frechet distance"].cells] == [("3", True), ("30", False)]
     assert [(cell.text, cell.best) for cell in rows["recall"].cells] == [("0.5", False), ("0.84", True)]
     assert rows["frechet distance"].real == "2.9"

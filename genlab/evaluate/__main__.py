@@ -10,11 +10,11 @@ import tyro
 
 from genlab import command_line
 from genlab.console import aligned, console_log, reported, say, say_json
-from genlab.evaluate import tables
+from genlab.evaluate import results
 from genlab.run import FolderOptions
 
 if TYPE_CHECKING:
-    from genlab.evaluate.evaluation import Evaluation
+    from genlab.evaluate.results import Evaluation
 
 PROGRAM = "python -m genlab.evaluate"
 
@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> None:
                 )
                 for run in opened
             ]
-        evaluation.comparable(done)
+        results.comparable(done)
         if arguments.json:
             say_json([each.to_json() for each in done])
             return
@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> None:
 def table(evaluations: Sequence[Evaluation]) -> str:
     """Return a table of metrics by row and runs by column, with real images last; * marks the best of several runs."""
     rows = [["", *(each.run for each in evaluations), "real images"]]
-    for row in tables.rows(evaluations):
+    for row in results.rows(evaluations):
         rows.append([row.name, *(f"{cell.text}{' *' if cell.best else ''}" for cell in row.cells), row.real])
     protocol = evaluations[0].protocol
     summary = f"{protocol['generated']:,} samples and {protocol['real']:,} real images ({protocol['split']}) of {protocol['data']}"

@@ -7,20 +7,20 @@ import datetime
 import logging
 import pathlib
 import time
-from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
-from genlab import __version__, bounds, files, grids, notebook, pictures
+from genlab import __version__, bounds, files, grids, pictures
 from genlab import run as runs
 from genlab.backend import in_parts, tf
 from genlab.data import Dataset
 from genlab.data.dataset import Images
 from genlab.data.spec import to_model_range
-from genlab.errors import GenlabError, UsageError
-from genlab.evaluate import classifier, extractors, tables
+from genlab.errors import UsageError
+from genlab.evaluate import classifier, extractors
 from genlab.evaluate.metrics import classes, distances, modes, neighbours
 from genlab.evaluate.metrics.reconstruction import reconstruction_metrics
+from genlab.evaluate.results import ClassCounts, Evaluation, Metric
 from genlab.models.base import GenerativeModel
 
 log = logging.getLogger("genlab")
@@ -33,54 +33,6 @@ NLL_IMAGES = 1000
 """Maximum number of held-out images for likelihoods."""
 MOST_IMPORTANCE_SAMPLES = 100_000
 """Maximum number of importance samples: their weights for all images are in memory at once."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Metric:
-    """One metric of a run."""
-
-    value: float
-    floor: float | None = None
-    """The same metric with real images instead of generated ones; None if that has no meaning."""
-    spread: float | None = None
-    """Standard deviation over subsets or splits, or standard error; None if there is none."""
-
-
-class ClassCounts(TypedDict):
-    """Images by class, as the extractor finds them: one number for each class."""
-
-    names: list[str]
-    generated: list[int]
-    real: list[int]
-
-
-@dataclasses.dataclass(frozen=True)
-class Evaluation:
-    """All metrics of a run, with the protocol that a comparison needs."""
-
-    run: str
-    model: str
-    step: int
-    protocol: dict[str, Any]
-    metrics: dict[str, Metric]
-    facts: dict[str, Any]
-    """Date, seconds, version: facts that do not affect the metrics."""
-    classes: ClassCounts | None = None
-    """How often the extractor finds each class; None if it finds none."""
-
-    def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
-
-    def _repr_html_(self) -> str:
-        """Return what a notebook shows: the metrics with their floors, and the protocol."""
-        rows = [(row.name, row.cells[0].text, row.real) for row in tables.rows([self])]
-        return "".join(
-            [
-                notebook.heading(f"{self.run}, step {self.step:,}"),
-                notebook.table(rows, ("metric", self.model, "real images")),
-                notebook.details("protocol", notebook.table((self.protocol | self.facts).items())),
-            ]
-        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -248,23 +200,6 @@ class QuickEvaluation:
         return metrics
 
 
-def comparable(evaluations: list[Evaluation]) -> None:
-    """Raise UsageError, naming the differences, if the protocols of evaluations differ."""
-    first, *others = evaluations
-    for other in others:
-        differing = [
-            f"{name} ({first.protocol.get(name)} and {other.protocol.get(name)})"
-            for name in {**first.protocol, **other.protocol}
-            if first.protocol.get(name) != other.protocol.get(name)
-            and name in first.protocol
-            and name in other.protocol
-        ]
-        if differing:
-            raise UsageError(
-                f"the metrics of {first.run} and {other.run} cannot be compared: they differ in {', '.join(differing)}."
-            )
-
-
 def _real_images(
     dataset: Dataset, samples: int, seed: int, *, validation: bool = False
 ) -> tuple[_Images, _Images, str]:
@@ -429,51 +364,3 @@ def _reconstruction_metrics(run: runs.Run, images: np.ndarray) -> dict[str, Metr
     scaled = np.asarray(to_model_range(images))
     reconstructed = in_parts(run.model.reconstruct, scaled)
     return {name: Metric(value) for name, value in reconstruction_metrics(scaled, reconstructed).items()}
-
-
-class StoredMetric(TypedDict):
-    """A `Metric` in evaluation.json."""
-
-    value: files.Number
-    floor: NotRequired[files.Number | None]
-    spread: NotRequired[files.Number | None]
-
-
-class StoredEvaluation(TypedDict):
-    """Content of evaluation.json."""
-
-    run: str
-    model: str
-    step: int
-    protocol: dict[str, Any]
-    metrics: NotRequired[dict[str, StoredMetric]]
-    figures: NotRequired[dict[str, StoredMetric]]
-    """The key of the metrics in early versions."""
-    facts: dict[str, Any]
-    classes: NotRequired[ClassCounts | None]
-    """Early versions have none."""
-
-
-def read(run: runs.Run) -> Evaluation:
-    """Read the result of `evaluate`. Raises GenlabError if the run was not evaluated, or the file cannot be read."""
-    try:
-        stored: StoredEvaluation = files.read_json(run.path / "evaluation.json", StoredEvaluation)
-    except FileNotFoundError:
-        raise GenlabError(f"{run.name} has not been evaluated. Type: python -m genlab.evaluate {run.path}") from None
-
-    def number(value: files.Number | None) -> float | None:
-        return None if value is None else float(value)
-
-    metrics = {
-        name: Metric(float(metric["value"]), number(metric.get("floor")), number(metric.get("spread")))
-        for name, metric in (stored.get("metrics") or stored.get("figures") or {}).items()
-    }
-    return Evaluation(
-        stored["run"],
-        stored["model"],
-        stored["step"],
-        stored["protocol"],
-        metrics,
-        stored["facts"],
-        stored.get("classes"),
-    )

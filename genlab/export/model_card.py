@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from genlab import __version__, models
 from genlab import run as runs
 from genlab.console import one_line
-from genlab.evaluate import comparison, evaluation
+from genlab.evaluate import comparison, results
 
 if TYPE_CHECKING:
     from genlab.metadata import Exported
@@ -66,7 +66,7 @@ def _training(run: runs.Run) -> str:
 def _metrics(run: runs.Run) -> str:
     if not (run.path / "evaluation.json").exists():
         return f"## Metrics\n\nNot measured. To measure: `python -m genlab.evaluate {run.path.name}`."
-    found = evaluation.read(run)
+    found = results.read(run)
     lines = ["## Metrics", ""]
     if found.step != run.step:
         lines += [f"Measured at step {found.step:,}, not with the weights of this export.", ""]

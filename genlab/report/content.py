@@ -13,8 +13,8 @@ import numpy as np
 from genlab import outcome
 from genlab.data import image_files
 from genlab.errors import GenlabError
-from genlab.evaluate import evaluation
-from genlab.evaluate.evaluation import Evaluation
+from genlab.evaluate import results
+from genlab.evaluate.results import Evaluation
 from genlab.run import Run, grids_of
 
 WIDEST = 960
@@ -67,7 +67,7 @@ class Content:
 def read(run: Run, count: int) -> Content:
     """Read what a report of `count` runs shows of one. Damaged pictures and metrics are left out."""
     try:
-        evaluated = evaluation.read(run)
+        evaluated = results.read(run)
     except GenlabError:
         evaluated = None
     log = run.path / "log.txt"

@@ -13,7 +13,7 @@ from typing import Any
 from genlab import __version__, files
 from genlab.console import one_line
 from genlab.errors import UsageError
-from genlab.evaluate import tables
+from genlab.evaluate import results
 from genlab.report import charts
 from genlab.report.content import Content, Picture, read
 from genlab.report.verdict import verdict
@@ -68,7 +68,7 @@ def html(contents: Sequence[Content]) -> str:
         made=f"genlab {__version__}, {datetime.date.today().isoformat()}",
         contents=contents,
         verdicts=[verdict(content) for content in contents],
-        metrics=tables.rows([content.evaluation for content in contents]),
+        metrics=results.rows([content.evaluation for content in contents]),
         protocols=[_protocol(content) for content in contents],
         differing=_settings(contents, differing=True) if len(contents) > 1 else [],
         settings=_settings(contents, differing=False),

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Literal
 
-from genlab.evaluate.evaluation import Metric
+from genlab.evaluate.results import Metric
 from genlab.report.content import Content
 
 # Where the verdict changes, in the units of the metric. On MNIST, three seeds of one setting differ by 0.01 in precision

@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 from genlab import run as folders
 from genlab.console import aligned, one_line
 from genlab.errors import GenlabError, UsageError, closest, reason
-from genlab.evaluate import evaluation
+from genlab.evaluate import results
 from genlab.run import Run
 
 Column = Literal["name", "model", "data", "steps", "metric", "size", "age", "state"]
@@ -170,7 +170,7 @@ def _row(path: pathlib.Path) -> Row:
 def _relative(run: Run) -> float | None:
     """Return the Fréchet distance of the run's evaluation as a multiple of its floor; None if there is none to read."""
     with contextlib.suppress(GenlabError):
-        metric = evaluation.read(run).metrics.get("frechet_distance")
+        metric = results.read(run).metrics.get("frechet_distance")
         if metric is not None and metric.floor and math.isfinite(relative := metric.value / metric.floor):
             return relative
     return None
