@@ -14,9 +14,9 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     import kills
 
-    flags = ["gan", "--steps", "12", *kills.EVERY, *kills.small_flags("gan")]
+    flags = ["gan", "--steps", "28", *kills.EVERY, *kills.small_flags("gan")]
     out = pathlib.Path("killed")
-    for kill in (kills.Kill("checkpoint", 2, 0.0), kills.Kill("grid", 5, 0.0)):
+    for kill in (kills.Kill("checkpoint", 2, 0.0), kills.Kill("grid", 3, 0.0)):
         process = kills.started(out, flags)
         kills.wait_for(kill, out, process)
         process.kill()
