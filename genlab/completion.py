@@ -15,7 +15,9 @@ from genlab.data.__main__ import Inspect, Shard
 from genlab.encode.__main__ import Arguments as Encode
 from genlab.errors import UsageError
 from genlab.evaluate.__main__ import Arguments as Evaluate
+from genlab.explore.__main__ import Arguments as Explore
 from genlab.export.__main__ import Arguments as Export
+from genlab.report.__main__ import Arguments as Report
 from genlab.runs.__main__ import Arguments as Runs
 from genlab.sample import Arguments as Sample
 from genlab.train.__main__ import arguments_of
@@ -26,6 +28,8 @@ SHELLS: tuple[Shell, ...] = get_args(Shell)
 PLAIN = {
     "sample": Sample,
     "evaluate": Evaluate,
+    "report": Report,
+    "explore": Explore,
     "augment": Augment,
     "export": Export,
     "transfer": Transfer,
@@ -33,7 +37,7 @@ PLAIN = {
     "runs": Runs,
 }
 """Commands without a word of their own after their name."""
-OF_RUNS = ("evaluate", "augment", "export", "transfer", "encode")
+OF_RUNS = ("evaluate", "report", "explore", "augment", "export", "transfer", "encode")
 """Commands that take runs without a flag."""
 RUN_FLAGS = ("--run", "--resume")
 ZSH = """autoload -Uz compinit bashcompinit

@@ -7,7 +7,6 @@ import contextvars
 import importlib
 import json
 import logging
-import math
 import os
 import pathlib
 import shutil
@@ -62,7 +61,8 @@ def say(text: object = "", *, to_stderr: bool = False, colour: Colour | None = N
 
 def say_json(content: Any) -> None:
     """Print a value as JSON. Numbers that JSON lacks become null."""
-    say(json.dumps(_finite(content), indent=2, allow_nan=False))
+    known = json.loads(json.dumps(content), parse_constant=lambda _: None)
+    say(json.dumps(known, indent=2, allow_nan=False))
 
 
 def let_go(stream: TextIO) -> None:
@@ -196,6 +196,14 @@ def aligned(rows: Sequence[Sequence[str]], width: int | None = None) -> str:
     )
 
 
+def in_bytes(size: int) -> str:
+    """Format a number of bytes."""
+    for unit, each in (("GB", 10**9), ("MB", 10**6)):
+        if size >= each:
+            return f"{size / each:.1f} {unit}"
+    return f"{size / 1000:.0f} kB"
+
+
 def _cut(cell: str, width: int) -> str:
     return cell if len(cell) <= width else f"{cell[: width - 1]}…"
 
@@ -210,14 +218,3 @@ def _blocks(rows: Sequence[Sequence[str]]) -> str:
         )
         for first, *cells in others
     )
-
-
-def _finite(content: Any) -> Any:
-    """Return the content with None for numbers that are not finite."""
-    if isinstance(content, dict):
-        return {name: _finite(value) for name, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [_finite(value) for value in content]
-    if isinstance(content, float) and not math.isfinite(content):
-        return None
-    return content

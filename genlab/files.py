@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import json
-import math
 import os
 import pathlib
 import re
@@ -77,22 +76,12 @@ def arrays_path(path: str | os.PathLike[str]) -> pathlib.Path:
 
 def write_json(path: str | os.PathLike[str], content: Any) -> pathlib.Path:
     """Write JSON to a file atomically. Numbers that JSON lacks become the texts NaN, Infinity and -Infinity: see `Number`."""
-    return write_text(path, json.dumps(_finite(content), indent=2, allow_nan=False) + "\n")
+    known = json.loads(json.dumps(content), parse_constant=str)
+    return write_text(path, json.dumps(known, indent=2, allow_nan=False) + "\n")
 
 
 Number = float | Literal["NaN", "Infinity", "-Infinity"]
 """A number in a file of `write_json`; `float` converts it. Files of early versions have it without quotes."""
-
-
-def _finite(content: Any) -> Any:
-    """Return the content with texts for numbers that are not finite."""
-    if isinstance(content, dict):
-        return {name: _finite(value) for name, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [_finite(value) for value in content]
-    if isinstance(content, float) and not math.isfinite(content):
-        return "NaN" if math.isnan(content) else "Infinity" if content > 0 else "-Infinity"
-    return content
 
 
 def check_regular(path: str | os.PathLike[str]) -> None:

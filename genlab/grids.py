@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 import imageio.v3 as imageio
 import numpy as np
+import numpy.typing as npt
 
 from genlab import bounds, files
 from genlab.backend import Tensor
@@ -212,13 +213,13 @@ def _checked(images: Tensor, dimensions: int, shape: str) -> np.ndarray:
     return images
 
 
-def interpolate(start: np.ndarray, end: np.ndarray, frames: int, spherical: bool) -> np.ndarray:
-    """Interpolate latents from `start` to `end`, both [latent], in `frames` even steps -> [frames, latent].
+def interpolate(start: np.ndarray, end: np.ndarray, shares: npt.ArrayLike, spherical: bool) -> np.ndarray:
+    """Interpolate latents between `start` and `end`, both [latent], at shares [N] from 0 to 1 -> [N, latent].
 
     Spherical interpolation stays in the shell where a Gaussian prior has its mass (Shoemake 1985; White 2016,
     https://arxiv.org/abs/1609.04468). Linear interpolation is for priors without such a shell.
     """
-    shares = np.linspace(0.0, 1.0, frames)[:, np.newaxis]
+    shares = np.asarray(shares, np.float64)[:, np.newaxis]
     cosine = np.dot(start, end) / (np.linalg.norm(start) * np.linalg.norm(end))
     angle = np.arccos(np.clip(cosine, -1.0, 1.0))
     if not spherical or np.sin(angle) < 1e-6:

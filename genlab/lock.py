@@ -43,7 +43,7 @@ def held(path: pathlib.Path) -> Iterator[None]:
         lock.acquire(timeout=SECONDS)
     except filelock.Timeout:
         raise GenlabError(
-            f"{path} is being trained by another process{_described(path / HOLDER)}. Wait for it, or start a new run."
+            f"{path} is being trained by another process{_described(path / HOLDER)}. Wait for it to end."
         ) from None
     except OSError as error:
         if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):

@@ -201,16 +201,13 @@ class Run:
         """Delete the folder and all that is in it. Raises GenlabError if it is a link, or while a process trains the run."""
         if self.path.is_symlink():
             raise GenlabError(f"{self.path} is a link to a run; delete it yourself.")
-        try:
-            with filelock.FileLock(self.path / lock.FILE).acquire(timeout=lock.SECONDS):
-                # The settings last: what is left after an error is still a run, and can be deleted again.
-                for path in sorted(self.path.iterdir(), key=lambda path: path.name == "config.json"):
-                    if path.is_dir() and not path.is_symlink():
-                        shutil.rmtree(path)
-                    elif path.name != lock.FILE:
-                        path.unlink()
-        except filelock.Timeout:
-            raise GenlabError(f"{self.path} is being trained by a process.") from None
+        with lock.held(self.path):
+            # The settings last: what is left after an error is still a run, and can be deleted again.
+            for path in sorted(self.path.iterdir(), key=lambda path: path.name == "config.json"):
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                elif path.name != lock.FILE:
+                    path.unlink()
         shutil.rmtree(self.path)
 
     def data(self, source: str = "") -> Dataset:

@@ -180,7 +180,7 @@ def _animation(
             f"--frames {arguments.frames:,}: at most {most:,} frames of {height}x{width} pixels are animated."
         )
     start, end = np.asarray(model.truncated(model.sample_latents(seeds), arguments.truncation))
-    latents = grids.interpolate(start, end, arguments.frames, model.prior.is_spherical)
+    latents = grids.interpolate(start, end, np.linspace(0, 1, arguments.frames), model.prior.is_spherical)
     # All frames have one class: an animation between classes would jump.
     own = model.default_labels(seeds)
     labels = [] if own is None else [np.full(arguments.frames, own[0] if label is None else label)]

@@ -77,9 +77,9 @@ def test_interpolation_begins_and_ends_at_its_seeds(trained, capsys):
 
 def test_spherical_interpolation_keeps_the_norm():
     start, end = np.array([1.0, 0.0, 0.0]), np.array([0.0, 1.0, 0.0])
-    path = genlab.grids.interpolate(start, end, 3, spherical=True)
+    path = genlab.grids.interpolate(start, end, [0, 0.5, 1], spherical=True)
     np.testing.assert_allclose(path[1], [np.sqrt(0.5), np.sqrt(0.5), 0], atol=1e-6)
-    straight = genlab.grids.interpolate(start, end, 3, spherical=False)
+    straight = genlab.grids.interpolate(start, end, [0, 0.5, 1], spherical=False)
     np.testing.assert_allclose(straight[1], [0.5, 0.5, 0], atol=1e-6)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html.parser
+import inspect
 import os
 import pathlib
 import re
@@ -92,6 +93,8 @@ def test_results_are_on_the_models_pages(site):
 
 def test_every_public_name_is_in_the_reference(site):
     shown = "".join(page.read_text() for page in (site / "reference").glob("*.html"))
-    assert not [name for name in genlab._PUBLIC if f'id="genlab.{name}"' not in shown]
-    modules = [module for name, module in genlab._MODULES.items() if name != "sample"]  # a command
-    assert not [module for module in modules if f'id="module-{module}"' not in shown]
+    for name in genlab.__all__:
+        value = getattr(genlab, name)
+        if value is not genlab.sample:  # a command
+            anchor = f"module-{value.__name__}" if inspect.ismodule(value) else f"genlab.{name}"
+            assert f'id="{anchor}"' in shown, name

@@ -239,6 +239,8 @@ def scripts():
         ("genlab train vae --likel", ["--likelihood"]),
         ("genlab evaluate 0000", ["00000-cgan-digits", "00001-vae-digits"]),
         ("genlab sample --run 00001", ["00001-vae-digits"]),
+        ("genlab report 00001", ["00001-vae-digits"]),
+        ("genlab explore --po", ["--port"]),
         ("genlab data ", ["inspect", "shard"]),
         ("genlab data inspect --js", ["--json"]),
         ("genlab runs --sort s", ["steps", "size", "state"]),
@@ -256,6 +258,7 @@ def test_bash_completes(line, words, scripts, stored):
 def test_scripts_of_other_shells_know_every_command(scripts):
     for name in top.COMMANDS:
         assert f"-a {name} " in scripts["fish"] and name in scripts["zsh"]
+        assert f'"{name} ' in scripts["bash"]  # its flags
     assert "bashcompinit" in scripts["zsh"]
     for shell in ("zsh", "fish"):
         if shutil.which(shell):

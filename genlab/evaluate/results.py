@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any, NotRequired, TypedDict
 
@@ -35,6 +36,12 @@ class Metric:
     """The same metric with real images instead of generated ones; None if that has no meaning."""
     spread: float | None = None
     """Standard deviation over subsets or splits, or standard error; None if there is none."""
+
+    @property
+    def relative(self) -> float | None:
+        """The value as a multiple of the floor; None without a floor, or if it is no finite number."""
+        relative = self.value / self.floor if self.floor else math.inf
+        return relative if math.isfinite(relative) else None
 
 
 class ClassCounts(TypedDict):

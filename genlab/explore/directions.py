@@ -8,7 +8,6 @@ import numpy as np
 
 from genlab.backend import Network
 from genlab.models.base import GenerativeModel
-from genlab.networks.priors import Mixture
 
 MOST = 8
 """Directions that are offered."""
@@ -36,7 +35,7 @@ def find(model: GenerativeModel) -> Directions:
     """
     size = model.latent_size
     covariance = model.prior.covariance()
-    if isinstance(model.prior, Mixture):
+    if model.prior.is_fitted:
         vectors, method = _eigenvectors(covariance), "principal components of the codes"
     elif (kernel := _first_kernel(model.decoder, size)) is not None:
         vectors, method = _eigenvectors(kernel @ kernel.T), "SeFa: what the first layer of the decoder amplifies most"

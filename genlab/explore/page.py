@@ -8,7 +8,6 @@ import functools
 import socket
 from collections.abc import Callable
 
-import imageio.v3 as imageio
 import numpy as np
 from nicegui import events, run, ui
 
@@ -37,16 +36,22 @@ def serve(studio: Studio, host: str, port: int, *, show: bool = False) -> None:
         raise GenlabError(
             f"port {port} of {host} cannot be used: {reason(error)}. Choose another with --port."
         ) from error
-    ui.run(host=host, port=port, reload=False, show=show, show_welcome_message=False, dark=None)
+    # The server logs a traceback for each visitor whose connection breaks, as it does when the program is interrupted. Errors
+    # of the page itself are logged by NiceGUI.
+    ui.run(
+        host=host,
+        port=port,
+        reload=False,
+        show=show,
+        show_welcome_message=False,
+        dark=None,
+        uvicorn_logging_level="critical",
+    )
 
 
 def encoded(image: np.ndarray) -> str:
     """Return an image uint8 [H, W, C] as the source of an image element."""
-    return f"data:image/png;base64,{base64.b64encode(to_png(image)).decode()}"
-
-
-def to_png(image: np.ndarray) -> bytes:
-    return imageio.imwrite("<bytes>", image[..., 0] if image.shape[-1] == 1 else image, extension=".png")
+    return f"data:image/png;base64,{base64.b64encode(grids.png_of(image)).decode()}"
 
 
 class Page:
@@ -155,12 +160,12 @@ class Page:
             slider.set_value(0.0)
 
     def _download(self) -> None:
-        ui.download.content(to_png(self.studio.draw(self.settings)), f"seed{self.settings.seed}.png")
+        ui.download.content(grids.png_of(self.studio.draw(self.settings)), f"seed{self.settings.seed}.png")
 
     async def _download_grid(self) -> None:
         picture = await run.io_bound(self.studio.grid, self.settings)
         if picture is not None:
-            ui.download.content(to_png(picture), f"seeds{self.settings.seed}.png")
+            ui.download.content(grids.png_of(picture), f"seeds{self.settings.seed}.png")
 
     async def _upload(self, event: events.UploadEventArguments) -> None:
         content = await event.file.read()

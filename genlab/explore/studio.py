@@ -78,8 +78,7 @@ class Studio:
         if settings.start:
             start = np.asarray(settings.start, np.float32)
         if settings.share:
-            spherical = self.model.prior.is_spherical
-            start = grids.interpolate(start, end, 101, spherical)[round(100 * settings.share)]
+            start = grids.interpolate(start, end, [settings.share], self.model.prior.is_spherical)[0]
         return start + self._shift(settings)
 
     def _shift(self, settings: Settings) -> np.ndarray:

@@ -6,7 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from genlab import command_line
-from genlab.console import aligned, reported, say
+from genlab.console import aligned, in_bytes, reported, say
 from genlab.run import RunOptions
 
 if TYPE_CHECKING:
@@ -36,14 +36,9 @@ def main(argv: list[str] | None = None) -> None:
 
         run = arguments.open()
         folder, written = formats.export(run, arguments.formats, arguments.out or None)
-        rows = [(each["file"], _size(each["bytes"]), each["runtime"], _difference(each)) for each in written]
+        rows = [(each["file"], in_bytes(each["bytes"]), each["runtime"], _difference(each)) for each in written]
         say(aligned(rows))
         say(f"{folder} has these files, metadata.json and MODEL_CARD.md")
-
-
-def _size(count: int) -> str:
-    """Format a number of bytes."""
-    return f"{count / 1e6:.1f} MB" if count >= 1e5 else f"{count / 1e3:.1f} kB"
 
 
 def _difference(exported: Exported) -> str:

@@ -185,7 +185,7 @@ class GenerativeModel(abc.ABC):
 
         Raises UsageError for a truncation that is not from 0 to 2.
         """
-        truncation = bounds.real("--truncation", truncation, 0, 2)
+        truncation = bounds.real("truncation", truncation, 0, 2)
         return latents if truncation == 1 else self.prior.truncated(latents, truncation)
 
     def default_labels(self, seeds: npt.ArrayLike) -> np.ndarray | None:

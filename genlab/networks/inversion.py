@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from genlab.backend import Tensor, keras, tf
-from genlab.networks.priors import Prior, Uniform
+from genlab.networks.priors import Prior
 
 STARTS = 4
 """Draws that the search starts from, for each image; the best end counts."""
@@ -60,7 +60,7 @@ def invert(
     # In standard deviations from the mean, so that one learning rate suits every prior.
     codes = tf.Variable((candidates[0][rows] - mean) / deviation)
     weight = NOISE**2 / float(np.prod(images.shape[1:]))
-    limit = tf.constant(1.0 / deviation) if isinstance(prior, Uniform) else None
+    limit = None if prior.limit is None else prior.limit / deviation
     optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(LEARNING_RATE, steps))
     optimizer.build([codes])
 

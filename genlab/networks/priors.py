@@ -31,6 +31,9 @@ class Prior(abc.ABC):
     is_spherical: ClassVar[bool] = False
     """Whether its mass is close to a sphere, so that interpolation should be spherical."""
 
+    limit: ClassVar[float | None] = None
+    """Largest absolute value of a latent; None if there is none."""
+
     def __init__(self, size: int) -> None:
         self.size = size
 
@@ -93,6 +96,7 @@ class Uniform(Prior):
 
     name = "uniform"
     sentence = "U(-1, 1), independently in each dimension"
+    limit = 1.0
 
     def draw(self, count: Tensor, seed: Tensor) -> Tensor:
         return tf.random.stateless_uniform([count, self.size], seed, -1.0, 1.0, alg="philox")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from typing import Literal
 
@@ -21,11 +22,33 @@ RARE = 0.5
 """Proportion of a class, relative to its real one, below which it counts as rare."""
 
 
+Kind = Literal["good", "fair", "bad", "unknown"]
+QUALITIES: tuple[tuple[float, Kind, str], ...] = (
+    (
+        1.5,
+        "good",
+        "As a set, the samples can hardly be told from real images: {multiple} times the distance of real images.",
+    ),
+    (3, "good", "The samples are close to real images: {multiple} times the distance of real images."),
+    (
+        10,
+        "fair",
+        "The samples resemble real images, with visible differences: {multiple} times the distance of real images.",
+    ),
+    (
+        math.inf,
+        "bad",
+        "The samples are far from real images: {multiple} times their distance. Try longer training first.",
+    ),
+)
+"""What a Fréchet distance says, below each multiple of its floor."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Finding:
     """A sentence of the verdict."""
 
-    kind: Literal["good", "fair", "bad", "unknown"]
+    kind: Kind
     text: str
     source: str
     """Metric and value that the sentence comes from, or the file."""
@@ -43,22 +66,10 @@ def _overall(content: Content) -> Iterator[Finding]:
         yield Finding("unknown", f"The run has not been evaluated. To measure it, type: {command}", "evaluation.json")
         return
     metric = found.metrics.get("frechet_distance")
-    if metric is not None and metric.floor:
-        multiple = metric.value / metric.floor
-        source = f"Fréchet distance {metric.value:.4g}, real images {metric.floor:.4g}"
-        for limit, kind, text in (
-            (1.5, "good", "As a set, the samples can hardly be told from real images"),
-            (3, "good", "The samples are close to real images"),
-            (10, "fair", "The samples resemble real images, with visible differences"),
-        ):
-            if multiple < limit:
-                yield Finding(kind, f"{text}: {multiple:.1f} times the distance of real images.", source)  # type: ignore[arg-type]
-                break
-        else:
-            text = (
-                f"The samples are far from real images: {multiple:.0f} times their distance. Try longer training first."
-            )
-            yield Finding("bad", text, source)
+    if metric is not None and (multiple := metric.relative) is not None:
+        kind, text = next((kind, text) for limit, kind, text in QUALITIES if multiple < limit)
+        text = text.format(multiple=f"{multiple:.1f}" if multiple < 10 else f"{multiple:,.0f}")
+        yield Finding(kind, text, f"Fréchet distance {metric.value:.4g}, real images {metric.floor:.4g}")
     if content.is_stale:
         command = f"python -m genlab.evaluate {content.run.path}"
         text = (

@@ -12,7 +12,7 @@ import tyro
 
 from genlab import command_line
 from genlab import run as folders
-from genlab.console import reported, say, say_json
+from genlab.console import in_bytes, reported, say, say_json
 from genlab.errors import GenlabError, UsageError, reason
 from genlab.runs import listing, pruning
 
@@ -71,7 +71,7 @@ def prune(chosen: Sequence[listing.Row], *, confirmed: bool) -> None:
         return
     say(listing.table(chosen))
     count = f"{len(chosen):,} run{'s' if len(chosen) > 1 else ''}"
-    say(f"\nDeleting {'them' if len(chosen) > 1 else 'it'} frees {listing.in_bytes(sum(row.size for row in chosen))}.")
+    say(f"\nDeleting {'them' if len(chosen) > 1 else 'it'} frees {in_bytes(sum(row.size for row in chosen))}.")
     if not confirmed:
         if not sys.stdin.isatty():
             raise UsageError("nothing was deleted, for there is no terminal to ask at. Add --yes to delete these runs.")

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
 from genlab import run as folders
-from genlab.console import aligned, one_line
+from genlab.console import aligned, in_bytes, one_line
 from genlab.errors import GenlabError, UsageError, closest, reason
 from genlab.evaluate import results
 from genlab.run import Run
@@ -125,14 +125,6 @@ def table(found: Sequence[Row]) -> str:
     return "\n".join([aligned(lines), *([""] if problems else []), *problems])
 
 
-def in_bytes(size: int) -> str:
-    """Format a number of bytes."""
-    for unit, each in (("GB", 10**9), ("MB", 10**6)):
-        if size >= each:
-            return f"{size / each:.1f} {unit}"
-    return f"{size / 1000:.0f} kB"
-
-
 def in_time(seconds: float) -> str:
     """Format a number of seconds in its largest unit."""
     for unit, length in reversed(UNITS.items()):
@@ -169,11 +161,11 @@ def _row(path: pathlib.Path) -> Row:
 
 def _relative(run: Run) -> float | None:
     """Return the Fréchet distance of the run's evaluation as a multiple of its floor; None if there is none to read."""
-    with contextlib.suppress(GenlabError):
+    try:
         metric = results.read(run).metrics.get("frechet_distance")
-        if metric is not None and metric.floor and math.isfinite(relative := metric.value / metric.floor):
-            return relative
-    return None
+    except GenlabError:
+        return None
+    return None if metric is None else metric.relative
 
 
 def _size(path: pathlib.Path) -> int:
