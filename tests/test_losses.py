@@ -109,9 +109,9 @@ def test_alpha_is_uniform_and_one_for_each_example():
         seen.append(x)
         return tf.reduce_sum(x, [1, 2, 3])[:, None]
 
-    real, fake = tf.fill([3000, 2, 2, 1], 3.0), tf.ones([3000, 2, 2, 1])
+    real, fake = tf.fill([3000, 2, 2, 1], 6.0), tf.fill([3000, 2, 2, 1], 2.0)
     losses.gradient_penalty(spy, real, fake, [3, 4])
-    alpha = (seen[0].numpy().reshape(3000, 4) - 1) / 2  # the mixture is 3 alpha + (1 - alpha)
+    alpha = (seen[0].numpy().reshape(3000, 4) - 2) / 4  # the mixture is 6 alpha + 2 (1 - alpha)
     assert np.ptp(alpha, axis=1).max() == 0
     quantiles = np.quantile(alpha[:, 0], [0.1, 0.5, 0.9])
     np.testing.assert_allclose(quantiles, [0.1, 0.5, 0.9], atol=0.03)
