@@ -139,7 +139,7 @@ MAY_CHANGE = (
 class Config:
     """All resolved settings of a run, as stored in config.json."""
 
-    FORMAT: ClassVar[int] = 2
+    FORMAT: ClassVar[int] = 3
     """Version of config.json; see `upgraded`."""
 
     model: str
@@ -211,10 +211,14 @@ def upgraded(content: dict[str, Any]) -> dict[str, Any]:
             "Update genlab."
         )
     hparams = content.get("hparams")
-    if version < 2 and content.get("model") == "wgan" and isinstance(hparams, dict):
+    if not isinstance(hparams, dict):
+        return content
+    if version < 2 and content.get("model") == "wgan":
         # It had a loss setting with a single choice.
-        content["hparams"] = {name: value for name, value in hparams.items() if name != "loss"}
-    return content
+        hparams = {name: value for name, value in hparams.items() if name != "loss"}
+    if version < 3 and "kernel_size" in hparams:
+        hparams = hparams | {"coarsest_size": 7}  # it was not a setting
+    return content | {"hparams": hparams}
 
 
 def _check_facts(facts: Facts) -> None:

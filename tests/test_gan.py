@@ -30,6 +30,18 @@ def test_generator_update_leaves_the_discriminator_and_the_other_way_round():
         np.testing.assert_array_equal(old, new.numpy())
 
 
+@pytest.mark.parametrize("network, first", [("conv", "up1_conv"), ("mlp", "dense1")])
+def test_options_reach_both_networks(network, first):
+    settings = {"generator_widths": (5,), "discriminator_widths": (6,), "generator_units": 7, "discriminator_units": 8}
+    model = build("dcgan", network=network, generator_normalization="none", **settings)
+    for generator in (model.generator, model.decoder):
+        assert (generator.get_layer(first).get_weights()[1].shape, generator.get_layer("hidden").units) == ((5,), 7)
+        assert not [layer.name for layer in generator.layers if layer.name.endswith("_norm")]
+    last = "down1_conv" if network == "conv" else "dense1"
+    assert model.discriminator.get_layer(last).get_weights()[0].shape[-1] == 6
+    assert model.discriminator.get_layer("hidden").units == 8
+
+
 @pytest.mark.parametrize("name", ["gan", "cgan", "wgan"])
 def test_simultaneous_updates_are_both_of_the_networks_before(name):
     settings = {"updates": "simultaneous", "discriminator_updates": 1, "average_decay": 0.0}

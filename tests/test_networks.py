@@ -29,6 +29,7 @@ def test_networks_follow_the_shape(shape):
 
 def test_resolutions():
     assert blocks.resolutions((28, 28, 1)) == [(28, 28), (14, 14), (7, 7)]
+    assert blocks.resolutions((28, 28, 1), 4) == [(28, 28), (14, 14), (7, 7), (4, 4)]
     assert blocks.resolutions((33, 17, 3)) == [(33, 17), (17, 9), (9, 5)]
     assert blocks.resolutions((256, 256, 3))[-1] == (4, 4)
 
@@ -196,6 +197,14 @@ def test_average_by_hand():
         average.update()
         step.assign_add(1)
         assert averaged.get_weights()[0][0, 0] == pytest.approx(expected)
+
+
+def test_an_average_of_another_network_is_refused():
+    short, long = (
+        keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, use_bias=bias)]) for bias in (False, True)
+    )
+    with pytest.raises(ValueError, match="argument 2 is longer"):
+        WeightAverage([(short, long)], 0.5, tf.Variable(0, dtype=tf.int64))
 
 
 def test_average_without_decay_is_a_copy():

@@ -61,9 +61,9 @@ def with_entry(keys: str, value: object) -> dict:
 @pytest.mark.parametrize(
     ("keys", "value", "words"),
     [
-        ("format", 3, "newer genlab: it has format 3, and this version reads up to 2. Update genlab."),
-        ("format", "2", "its format is no version number"),
-        ("format", 2.0, "its format is no version number"),
+        ("format", 4, "newer genlab: it has format 4, and this version reads up to 3. Update genlab."),
+        ("format", "3", "its format is no version number"),
+        ("format", 3.0, "its format is no version number"),
         ("format", None, "its format is no version number"),
         ("model", "cgn", "there is no model 'cgn'; did you mean"),
         ("model", "../models/cgan", "there is no model '../models/cgan'"),

@@ -32,6 +32,28 @@ def test_vae_draws_from_the_density_of_its_codes_or_from_its_prior():
         build("autoencoder", components=0)
 
 
+@pytest.mark.parametrize("network, first", [("conv", "down1_conv"), ("mlp", "dense1")])
+def test_options_reach_the_encoder_and_the_decoder(network, first):
+    settings = {
+        "encoder_widths": (5,),
+        "decoder_widths": (6,),
+        "hidden_units": 7,
+        "activation": "elu",
+        "normalization": "none",
+    }
+    model = build("vae", network=network, **settings)
+    for encoder, decoder in (
+        (model.trained_encoder, model.trained_decoder),
+        (model.averaged_encoder, model.decoder),
+    ):
+        last = "up1_conv" if network == "conv" else first
+        assert (encoder.get_layer(first).get_weights()[0].shape[-1], encoder.get_layer("hidden").units) == (5, 7)
+        assert (decoder.get_layer(last).get_weights()[1].shape, decoder.get_layer("hidden").units) == ((6,), 7)
+        for each in (encoder, decoder):
+            assert not [layer.name for layer in each.layers if layer.name.endswith("_norm")]
+            assert {layer.activation.__name__ for layer in each.layers if layer.name.endswith("_act")} == {"elu"}
+
+
 def test_elbo_is_summed_over_pixels_and_latents():
     """The textbook averages one and sums the other over the batch."""
     model = build("vae", (8, 8, 1), likelihood="gaussian", scale=0.5)

@@ -186,6 +186,18 @@ TRAIN = [
     ("dcgan --preset none", 2, "no preset"),
     ("dcgan --precision int4", 2, "precision"),
     ("dcgan --batch-size 0", 2, "at least 1"),
+    (
+        "dcgan --generator-widths 4 4 4",
+        2,
+        "images of 28x28 are halved 2 times: give at most 2, or a smaller --coarsest-size",
+    ),
+    (
+        "vae --encoder-widths 4 4 --coarsest-size 14",
+        2,
+        "--encoder-widths has 2 widths, and images of 28x28 are halved 1 time:",
+    ),
+    ("began --network conv --discriminator-widths 4 4 4 4", 2, "--discriminator-widths has 4 widths"),
+    ("dcgan --coarsest-size 0", 2, "coarsest_size is 0; it must be at least 1"),
     ("dcgan --latent-size -3", 2, "at least 1"),
     ("dcgan --log-every 0", 2, "at least 1"),
     ("dcgan --keep 0", 2, "at least 1"),

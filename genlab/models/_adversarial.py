@@ -56,6 +56,8 @@ class Hparams(base.Hparams):
     """Units of an extra dense layer of the discriminator, before the logit; 0: none."""
     kernel_size: int = 4
     """Height and width of the convolutions, in pixels."""
+    coarsest_size: int = 7
+    """Convolutions halve height and width until the smaller is at most this, in pixels."""
     generator_learning_rate: float = 1e-3
     """The generator's learning rate, per update."""
     discriminator_learning_rate: float = 1e-3
@@ -108,6 +110,9 @@ class Hparams(base.Hparams):
     @property
     def batches_per_step(self) -> int:
         return self.discriminator_updates
+
+    def width_limit(self, spec: DataSpec) -> int | None:
+        return blocks.width_limit(spec.shape, self.network, self.coarsest_size)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,6 +168,7 @@ class Adversarial(base.GenerativeModel):
             normalization=hparams.generator_normalization,
             initializer=hparams.initializer,
             kernel_size=hparams.kernel_size,
+            coarsest_size=hparams.coarsest_size,
             dropout=hparams.generator_dropout,
             fused=not averaged,
             seed=self.seed,
@@ -185,6 +191,7 @@ class Adversarial(base.GenerativeModel):
             normalization=hparams.discriminator_normalization,
             initializer=hparams.initializer,
             kernel_size=hparams.kernel_size,
+            coarsest_size=hparams.coarsest_size,
             dropout=hparams.discriminator_dropout,
             spectral_normalization=hparams.spectral_normalization,
             fused=True,

@@ -10,6 +10,7 @@ import numpy as np
 
 from genlab import pictures
 from genlab.backend import Network, Tensor, Variable, keras, tf
+from genlab.data.spec import DataSpec
 from genlab.errors import UsageError
 from genlab.models import base
 from genlab.networks import blocks, features, precision, priors
@@ -35,6 +36,8 @@ class Hparams(base.Hparams):
     """Residual blocks of two convolutions at each resolution below the image's, in both networks."""
     kernel_size: int = 4
     """Height and width of the convolutions, in pixels."""
+    coarsest_size: int = 7
+    """Convolutions halve height and width until the smaller is at most this, in pixels."""
     normalization: Literal["batch", "none"] = "batch"
     """Normalization of the hidden layers of both networks, except the first."""
     activation: Literal["relu", "leaky_relu", "elu", "gelu"] = "gelu"
@@ -63,6 +66,9 @@ class Hparams(base.Hparams):
     @property
     def measured_by_discriminator(self) -> bool:
         return False
+
+    def width_limit(self, spec: DataSpec) -> int | None:
+        return blocks.width_limit(spec.shape, self.network, self.coarsest_size)
 
     @property
     def least_components(self) -> int:
@@ -140,6 +146,7 @@ class EncoderDecoder(base.GenerativeModel):
             normalization=hparams.normalization,
             initializer=hparams.initializer,
             kernel_size=hparams.kernel_size,
+            coarsest_size=hparams.coarsest_size,
             residual_blocks=hparams.residual_blocks,
             fused=not averaged,
             seed=seed,

@@ -80,6 +80,10 @@ class Hparams:
         """Number of real batches that one training step consumes."""
         return 1
 
+    def width_limit(self, spec: DataSpec) -> int | None:
+        """Return how many `*_widths` a network for such data has a place for; None: any number, as in dense layers."""
+        return None
+
 
 def needs_labels() -> UsageError:
     """Return the error for a conditional model on data without labels."""

@@ -36,6 +36,8 @@ class Hparams(base.Hparams):
     """Dimensions of the code between the discriminator's encoder and decoder."""
     kernel_size: int = 3
     """Height and width of the convolutions, in pixels."""
+    coarsest_size: int = 7
+    """Convolutions halve height and width until the smaller is at most this, in pixels."""
     upsampling: Literal["nearest", "transpose"] = "nearest"
     """How the generator and the discriminator's decoder double the resolution."""
     activation: Literal["elu", "relu", "leaky_relu", "gelu"] = "elu"
@@ -71,6 +73,9 @@ class Hparams(base.Hparams):
             raise ValueError("kernel_size and code_size must be at least 1, and patience at least 0")
         if self.exponent not in (1, 2) or self.pull_away < 0:
             raise ValueError("exponent must be 1 or 2, and pull_away at least 0")
+
+    def width_limit(self, spec: DataSpec) -> int | None:
+        return blocks.width_limit(spec.shape, self.network, self.coarsest_size)
 
 
 class BEGAN(base.GenerativeModel):
@@ -142,6 +147,7 @@ class BEGAN(base.GenerativeModel):
             normalization=normalization,
             initializer=hparams.initializer,
             kernel_size=hparams.kernel_size,
+            coarsest_size=hparams.coarsest_size,
             upsampling=hparams.upsampling,
             fused=fused,
             seed=seed,

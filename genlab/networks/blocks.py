@@ -2,8 +2,8 @@
 
 Every builder returns a functional Keras model with named layers (`up1_conv`, `down2_norm`, ...). Channels are given per
 resolution, finest first; the last width is repeated for larger images. The number of resolutions depends on the shape:
-height and width are halved, rounding up, until the smaller is below 8 (28x28: 28, 14, 7; 32x32: 32, 16, 8, 4; 33x17: 33x17,
-17x9, 9x5).
+height and width are halved, rounding up, until the smaller is at most the style's `coarsest_size` (for 7, 28x28: 28, 14, 7;
+32x32: 32, 16, 8, 4; 33x17: 33x17, 17x9, 9x5).
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ class Style:
     """he (He et al. 2015; Glorot on the output), glorot (Glorot & Bengio 2010), or dcgan: N(0, 0.02)."""
     kernel_size: int = 4
     """Height and width of the convolutions, in pixels."""
+    coarsest_size: int = 7
+    """Convolutions halve height and width until the smaller is at most this, in pixels."""
     upsampling: str = "transpose"
     """transpose: transposed convolutions of stride 2; nearest: nearest-neighbour upsampling, then a convolution."""
     residual_blocks: int = 0
@@ -137,7 +139,7 @@ class _Layers:
         convolutional = network == "conv" and len(x.shape) == 4
         if not convolutional:
             x = keras.layers.Flatten(name="flat")(x)
-        count = len(resolutions(x.shape[1:])) - 1 if convolutional else len(widths)
+        count = len(resolutions(x.shape[1:], self.style.coarsest_size)) - 1 if convolutional else len(widths)
         for index, channels in enumerate(_channels(widths, count)):
             stage = f"down{index + 1}" if convolutional else f"dense{index + 1}"
             normalize = index > 0
@@ -223,14 +225,21 @@ def stock(network: Network) -> Network:
     return copy
 
 
-def resolutions(shape: Sequence[int]) -> list[tuple[int, int]]:
-    """Return heights and widths in pixels, from the image's to the coarsest."""
+def resolutions(shape: Sequence[int], coarsest_size: int = 7) -> list[tuple[int, int]]:
+    """Return heights and widths in pixels: the image's, and its halves until the smaller is at most `coarsest_size`."""
     height, width = shape[:2]
     sizes = [(height, width)]
-    while min(height, width) >= 8:
+    while min(height, width) > coarsest_size:
         height, width = (height + 1) // 2, (width + 1) // 2
         sizes.append((height, width))
     return sizes
+
+
+def width_limit(shape: Sequence[int], network: str, coarsest_size: int) -> int | None:
+    """Return the number of widths that a network for such data uses at most; None: any number, as in dense layers."""
+    if network != "conv" or len(shape) != 3:
+        return None
+    return max(1, len(resolutions(shape, coarsest_size)) - 1)
 
 
 def _channels(widths: Sequence[int], count: int) -> list[int]:
@@ -283,7 +292,7 @@ def generator(
 
 
 def _upsampled(make: _Layers, x: Tensor, shape: Sequence[int], widths: Sequence[int]) -> Tensor:
-    sizes = resolutions(shape)
+    sizes = resolutions(shape, make.style.coarsest_size)
     channels = _channels(widths, len(sizes) - 1) or [widths[0]]
     height, width = sizes[-1]
     x = make.dense(x, height * width * channels[-1], "project", use_bias=not make.normalized)

@@ -25,6 +25,7 @@ from genlab.config import Config, Options
 from genlab.data import Dataset, Source
 from genlab.data import load as load_data
 from genlab.data.options import DataOptions
+from genlab.data.spec import DataSpec
 from genlab.errors import UsageError, closest
 from genlab.models.base import Hparams
 from genlab.networks import precision
@@ -77,6 +78,7 @@ def resolve(
     count = len(dataset.images)
     if hparams.batch_size > count:
         raise UsageError(f"--batch-size {hparams.batch_size} is larger than the data: {count:,} training images.")
+    _check_widths(hparams, config.starting_hparams(model, preset), dataset.spec)
     distribution.Distribution(options, hparams.batch_size)  # raises before a run folder is created
     steps = _steps(model, preset, hparams, options, dataset.epoch_size)
     _check_profile(options, 0, steps)
@@ -163,6 +165,21 @@ def _announce_schedule(stored: Config, options: Options) -> None:
             f"warning the learning rates stay at {final:.2%} from step {length:,} on, where their schedule ends. "
             f"Add --schedule-steps {steps} to stretch it over all {steps:,} steps."
         )
+
+
+def _check_widths(hparams: Hparams, starting: Hparams, spec: DataSpec) -> None:
+    """Raise UsageError for more widths than the networks have resolutions. Those of presets are for images of any size."""
+    limit = hparams.width_limit(spec)
+    for field in dataclasses.fields(hparams):
+        widths = getattr(hparams, field.name)
+        if limit is None or not field.name.endswith("widths") or widths == getattr(starting, field.name):
+            continue
+        if len(widths) > limit:
+            height, width = spec.shape[:2]
+            raise UsageError(
+                f"--{field.name.replace('_', '-')} has {len(widths)} widths, and images of {height}x{width} are halved {limit} "
+                f"{'time' if limit == 1 else 'times'}: give at most {limit}, or a smaller --coarsest-size."
+            )
 
 
 def _check_profile(options: Options, begin: int, end: int) -> None:
