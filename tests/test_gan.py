@@ -33,7 +33,7 @@ def test_generator_update_leaves_the_discriminator_and_the_other_way_round():
 @pytest.mark.parametrize("network, first", [("conv", "up1_conv"), ("mlp", "dense1")])
 def test_options_reach_both_networks(network, first):
     settings = {"generator_widths": (5,), "discriminator_widths": (6,), "generator_units": 7, "discriminator_units": 8}
-    model = build("dcgan", network=network, generator_normalization="none", **settings)
+    model = build("dcgan", (28, 28, 1), network=network, generator_normalization="none", **settings)
     for generator in (model.generator, model.decoder):
         assert (generator.get_layer(first).get_weights()[1].shape, generator.get_layer("hidden").units) == ((5,), 7)
         assert not [layer.name for layer in generator.layers if layer.name.endswith("_norm")]

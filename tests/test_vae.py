@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -41,7 +42,7 @@ def test_options_reach_the_encoder_and_the_decoder(network, first):
         "activation": "elu",
         "normalization": "none",
     }
-    model = build("vae", network=network, **settings)
+    model = build("vae", (28, 28, 1), network=network, **settings)
     for encoder, decoder in (
         (model.trained_encoder, model.trained_decoder),
         (model.averaged_encoder, model.decoder),
@@ -52,6 +53,75 @@ def test_options_reach_the_encoder_and_the_decoder(network, first):
         for each in (encoder, decoder):
             assert not [layer.name for layer in each.layers if layer.name.endswith("_norm")]
             assert {layer.activation.__name__ for layer in each.layers if layer.name.endswith("_act")} == {"elu"}
+
+
+def captured_gradients(model, images, seed=0) -> tuple[list[np.ndarray], list[np.ndarray], dict]:
+    """The gradients of one step in the encoder's weights and in the others, and its metrics; the weights stay as they are."""
+    found = []
+    model.apply = found.extend
+    metrics = model.train_step([(images, tf.zeros([len(images)], tf.int32))], tf.constant([0, seed]))
+    count = len(model.trained_encoder.trainable_variables)
+    return [each.numpy() for each in found[:count]], [each.numpy() for each in found[count:]], metrics
+
+
+def test_importance_weighted_gradients_are_those_of_the_bound():
+    """On average over the noise: 20,000 copies of an image, against the gradient of the bound by plain reparametrization."""
+    settings = {
+        "normalization": "none",
+        "network": "mlp",
+        "encoder_widths": (6,),
+        "decoder_widths": (6,),
+        "hidden_units": 0,
+    }
+    model = build("vae", (2,), importance_samples=3, importance_start=0.0, latent_size=2, **settings)
+    images = tf.tile([[0.7, -1.2]], [20_000, 1])
+    in_encoder, in_others, metrics = captured_gradients(model, images)
+    variables = model.trained_variables
+    with tf.GradientTape() as tape:
+        mean, log_variance = model.trained_encoder(images)
+        codes = mean + tf.exp(0.5 * log_variance) * tf.random.stateless_normal([3, *mean.shape], [5, 6])
+        raw = tf.reshape(model.trained_decoder(tf.reshape(codes, [-1, 2])), [3, -1, 2])
+        log_joint = tfp.distributions.Normal(raw, tf.exp(model.log_scale)).log_prob(images)
+        log_joint += tfp.distributions.Normal(0.0, 1.0).log_prob(codes)
+        log_weights = tf.reduce_sum(
+            log_joint - tfp.distributions.Normal(mean, tf.exp(0.5 * log_variance)).log_prob(codes), axis=-1
+        )
+        bound = tf.reduce_mean(tf.reduce_logsumexp(log_weights, axis=0)) - math.log(3)
+    expected = [-gradient.numpy() for gradient in tape.gradient(bound, variables)]
+    assert float(metrics["loss"]) == pytest.approx(-float(bound), rel=0.02)
+    for gradient, plain in zip([*in_encoder, *in_others], expected, strict=True):
+        np.testing.assert_allclose(gradient, plain, atol=0.04 * np.abs(plain).max() + 0.01)
+
+
+def test_importance_weighted_gradients_vanish_at_the_posterior():
+    """p(z) = N(0, I), p(x|z) = N(z, 0.5^2 I): the posterior is N(x / 1.25, 0.2 I), and each sample's gradient is zero there."""
+    model = build("vae", (2,), importance_samples=4, importance_start=0.0, latent_size=2, scale=0.5)
+    layer = keras.layers.Dense
+    data = keras.Input((2,))
+    model.trained_encoder = keras.Model(data, [layer(2)(data), layer(2)(data)])
+    model.trained_encoder.set_weights([np.eye(2) / 1.25, np.zeros(2), np.zeros((2, 2)), np.full(2, math.log(0.2))])
+    model.trained_decoder = keras.Sequential([keras.Input((2,)), layer(2, kernel_initializer="identity")])
+    model.trained_variables = [*model.trained_encoder.trainable_variables, *model.trained_decoder.trainable_variables]
+    images = tf.constant([[0.3, 1.0], [-2.0, 0.4], [1.5, -0.7]])
+    in_encoder, in_others, metrics = captured_gradients(model, images)
+    assert max(np.abs(gradient).max() for gradient in in_encoder) < 1e-5 < np.abs(in_others[0]).max()
+    exact = tfp.distributions.Normal(0.0, math.sqrt(1.25)).log_prob(images)  # every weight is p(x)
+    assert float(metrics["loss"]) == pytest.approx(-float(tf.reduce_mean(tf.reduce_sum(exact, axis=1))), rel=1e-5)
+
+
+def test_one_code_for_each_image_before_importance_weighting_begins():
+    settings = {"importance_samples": 5, "importance_start": 0.5, "average_decay": 0.0}
+    model = build("vae", (2,), **settings)  # of ten steps
+    seen = []
+    decoder = model.trained_decoder
+    model.trained_decoder = lambda codes, training: (seen.append(len(codes)), decoder(codes, training=training))[1]
+    images = tf.zeros([8, 2])
+    for step in (0, 4, 5, 9):
+        model.step.assign(step)
+        captured_gradients(model, images)
+    assert seen == [8, 8, 40, 40]
+    with pytest.raises(ValueError, match="they need beta 1"):
+        build("vae", importance_samples=2, beta=4.0)
 
 
 def test_elbo_is_summed_over_pixels_and_latents():

@@ -197,6 +197,8 @@ TRAIN = [
         "--encoder-widths has 2 widths, and images of 28x28 are halved 1 time:",
     ),
     ("began --network conv --discriminator-widths 4 4 4 4", 2, "--discriminator-widths has 4 widths"),
+    ("vae --importance-samples 0", 2, "importance_samples must be at least 1"),
+    ("vae --importance-samples 4 --beta 4", 2, "they need beta 1, no warm_up_steps, no free_bits"),
     ("dcgan --coarsest-size 0", 2, "coarsest_size is 0; it must be at least 1"),
     ("dcgan --latent-size -3", 2, "at least 1"),
     ("dcgan --log-every 0", 2, "at least 1"),

@@ -158,7 +158,11 @@ class EncoderDecoder(base.GenerativeModel):
 
     def update(self, tape: tf.GradientTape, scaled_loss: Tensor) -> None:
         """Take one step of the optimizer and update the averages."""
-        self.optimizer.apply(tape.gradient(scaled_loss, self.trained_variables), self.trained_variables)
+        self.apply(tape.gradient(scaled_loss, self.trained_variables))
+
+    def apply(self, gradients: Sequence[Tensor]) -> None:
+        """Take one step of the optimizer by the gradients of `trained_variables`, and update the averages."""
+        self.optimizer.apply(gradients, self.trained_variables)
         self.weight_average.update()
 
     def codes(self, images: Tensor, number: int) -> Tensor:
