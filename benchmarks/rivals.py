@@ -3,8 +3,8 @@
     python benchmarks/rivals.py WORKLOAD IMPLEMENTATION PRECISION
 
 It runs its turns according to turns.py. `tutorial` is the loop of TensorFlow's DCGAN tutorial, `keras` a custom train_step
-with fit, each with the networks, batch and optimizer of the workload; torch_step.py is PyTorch's. All have the plain
-objective: no penalty, no moving average of weights.
+with fit, each with the networks, batch and optimizer of the workload; torch_step.py is PyTorch's, jax_step.py JAX's. All
+have the plain objective: no penalty, no moving average of weights.
 """
 
 from __future__ import annotations

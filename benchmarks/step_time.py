@@ -4,6 +4,8 @@
     python benchmarks/step_time.py [--workloads dcgan-64 vae-64] [--precisions float32 bfloat16] [--rounds 5]
     python benchmarks/step_time.py --sizes  # genlab's dcgan alone, by batch, image and width
 
+PyTorch (eager and compiled) and JAX take part where they are installed: `pip install torch jax`.
+
 Each implementation (see rivals.py) runs in its own process. They take turns of a couple of seconds, so that other load on the
 machine affects all equally. The tables have the medians, the floating-point work of the step, counted from the shapes, and
 the time of this work at the machine's measured peak for large matrix products and convolutions. Results go to
@@ -33,7 +35,13 @@ from genlab.backend import tf
 KEPT, KEPT_BY_SIZE = "step_time", "cost_by_size"
 ALL = rivals.WORKLOADS | rivals.SIZES
 PRECISIONS = ("float32", "bfloat16")
-IMPLEMENTATIONS = (*rivals.IMPLEMENTATIONS, "torch")
+ELSEWHERE = {
+    "torch": ("torch", "torch_step.py"),
+    "torch-compiled": ("torch", "torch_step.py"),
+    "jax": ("jax", "jax_step.py"),
+}
+"""Implementations without TensorFlow: the package that each needs, and its script."""
+IMPLEMENTATIONS = (*rivals.IMPLEMENTATIONS, *ELSEWHERE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,9 +70,11 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.sizes:
         arguments.workloads, arguments.implementations = list(rivals.SIZES), ["genlab"]
-    if importlib.util.find_spec("torch") is None and "torch" in arguments.implementations:
-        print("torch is not installed: its rows are skipped")
-        arguments.implementations.remove("torch")
+    for package in {package for package, _ in ELSEWHERE.values() if importlib.util.find_spec(package) is None}:
+        print(f"{package} is not installed: its rows are skipped")
+        arguments.implementations = [
+            each for each in arguments.implementations if ELSEWHERE.get(each, ("",))[0] != package
+        ]
     for name in arguments.workloads:
         rates = {precision: machine_rates(precision) for precision in arguments.precisions}
         measure(name, arguments, rates)
@@ -110,8 +120,10 @@ def measure(name: str, arguments: argparse.Namespace, rates: dict[str, Rates]) -
 
 def command(workload: str, implementation: str, precision: str) -> list[str]:
     here = pathlib.Path(__file__).parent
-    if implementation == "torch":
-        return [str(here / "torch_step.py"), json.dumps(rivals.described(ALL[workload])), precision]
+    if implementation in ELSEWHERE:
+        script = str(here / ELSEWHERE[implementation][1])
+        described = json.dumps(rivals.described(ALL[workload]))
+        return [script, described, precision, *(["compiled"] if implementation == "torch-compiled" else [])]
     return [str(here / "rivals.py"), workload, implementation, precision]
 
 
@@ -167,7 +179,9 @@ def step_cost(name: str, implementation: str, precision: str, rates: Rates) -> C
         update = 2 * (3 * second[1:] + 2 * second[:1])  # of the discriminator, on real and on generated images
         generated = 3 * first[1:] + 2 * first[:1]
         # If the generator is updated on different noise than the discriminator, both run once more.
-        again = {"tutorial": [], "simultaneous": [], "torch": second}.get(implementation, first + second)
+        again = {"tutorial": [], "simultaneous": [], **dict.fromkeys(ELSEWHERE, second)}.get(
+            implementation, first + second
+        )
         done = update + second + generated + again  # once back through the discriminator to the image
     width = tf.as_dtype(precision).size
     # Adam reads a weight, its gradient and two moments, and writes all but the gradient.

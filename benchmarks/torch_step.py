@@ -1,9 +1,9 @@
 """PyTorch's training step for step_time.py, in a process without TensorFlow: both cannot be loaded together.
 
-    python benchmarks/torch_step.py DESCRIPTION PRECISION
+    python benchmarks/torch_step.py DESCRIPTION PRECISION [compiled]
 
-DESCRIPTION is the result of `rivals.described`, as JSON. Eager, channels-last; bfloat16 with autocast. It runs its turns
-according to turns.py.
+DESCRIPTION is the result of `rivals.described`, as JSON. Channels-last; bfloat16 with autocast; eager, or `compiled`: both networks
+by torch.compile. It runs its turns according to turns.py.
 """
 
 from __future__ import annotations
@@ -77,8 +77,10 @@ def layer(facts: dict[str, Any]) -> nn.Module:
     raise ValueError(f"{facts['kind']} has no equivalent here")
 
 
-def training_step(facts: dict[str, Any], precision: str) -> Callable[[Any], None]:
+def training_step(facts: dict[str, Any], precision: str, compiled: bool) -> Callable[[Any], None]:
     first, second = (Network(each).to(memory_format=torch.channels_last) for each in facts["networks"])
+    if compiled:
+        first, second = torch.compile(first), torch.compile(second)
     adam = [torch.optim.Adam(net.parameters(), facts["rate"], tuple(facts["betas"])) for net in (first, second)]
     entropy = functional.binary_cross_entropy_with_logits
     autocast = lambda: torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16")  # noqa: E731
@@ -114,7 +116,7 @@ def training_step(facts: dict[str, Any], precision: str) -> Callable[[Any], None
 
 def main() -> None:
     facts, precision = json.loads(sys.argv[1]), sys.argv[2]
-    train = training_step(facts, precision)
+    train = training_step(facts, precision, sys.argv[3:] == ["compiled"])
     height, width, channels = facts["shape"]
     pixels = torch.randint(256, (facts["images"], channels, height, width), dtype=torch.uint8)
 
