@@ -113,11 +113,12 @@ def batches(model, seed=0):
 
 
 def resting(model) -> tuple[list[str], dict]:
-    """The trainable weights that three steps leave as they were, by network and path; and the last step's metrics."""
+    """The weights and statistics that three steps leave as they were, by network and path; and the last step's metrics."""
     weights = {
         f"{name}/{weight.path}": weight
         for name, network in model.networks.items()
-        for weight in network.trainable_weights
+        for weight in network.weights
+        if "seed_generator" not in weight.path
     }
     before = {path: weight.numpy() for path, weight in weights.items()}
     step = tf.function(model.train_step, autograph=False)

@@ -207,6 +207,7 @@ TRAIN = [
     ("dcgan --profile 9:3", 2, "START:STOP"),
     ("dcgan --profile 5", 2, "START:STOP"),
     ("dcgan --profile 1:²", 2, "START:STOP"),
+    ("dcgan --generator-learning-rate 0", 2, "generator_learning_rate is 0.0; it must be above 0"),
     ("dcgan --generator-learning-rate nan", 2, "generator_learning_rate is nan; it must be finite"),
     ("dcgan --r1-penalty inf", 2, "r1_penalty is inf; it must be finite"),
     ("dcgan --epochs inf", 2, "epochs is inf; it must be finite"),
