@@ -177,8 +177,8 @@ def _check_widths(hparams: Hparams, starting: Hparams, spec: DataSpec) -> None:
         if len(widths) > limit:
             height, width = spec.shape[:2]
             raise UsageError(
-                f"--{field.name.replace('_', '-')} has {len(widths)} widths, and images of {height}x{width} are halved {limit} "
-                f"{'time' if limit == 1 else 'times'}: give at most {limit}, or a smaller --coarsest-size."
+                f"--{field.name.replace('_', '-')} has {len(widths)} widths, and networks for images of {height}x{width} have "
+                f"resolutions for {limit}. Leave out the last {len(widths) - limit}."
             )
 
 
