@@ -38,12 +38,16 @@ class Hparams(base.Hparams):
     """Units of the two dense layers that embed time and class."""
     learning_rate: float = 2e-3
     """Learning rate, per step."""
-    times: Literal["uniform", "logit_normal"] = "uniform"
-    """Distribution of the times in training: U(0, 1), or the sigmoid of N(0, 1) (Esser et al. 2024)."""
+    # After 700 steps of MNIST, 8 steps of Euler's method: 23 times the Frechet distance of real images by logit-normal times, 35
+    # by uniform ones (1,000 samples, one seed).
+    times: Literal["logit_normal", "uniform"] = "logit_normal"
+    """Distribution of the times in training: the sigmoid of N(0, 1) (Esser et al. 2024), or U(0, 1)."""
     ode_steps: int = 8
     """Steps of the solver from noise to image."""
-    solver: Literal["heun", "euler"] = "heun"
-    """Solver of the samples: heun evaluates the network twice per step, euler once."""
+    # The same run by 16 evaluations of the network, 8 steps of heun or 16 of euler: 22.5 and 21.5 times the Frechet distance of
+    # real images; by 8 evaluations 37 and 25 (MNIST, 1,200 steps, uniform times, 1,000 samples).
+    solver: Literal["euler", "heun"] = "euler"
+    """Solver of the samples: euler evaluates the network once per step, heun twice."""
     conditioning: Literal["none", "labels"] = "none"
     """labels: draw images by class."""
     label_dropout: float = 0.1
@@ -164,11 +168,9 @@ class Flow(base.GenerativeModel):
         return [keras.Input((), dtype="int32", name="labels")] if self.conditional else []
 
     def _solved(self, x: Tensor, start: Tensor, end: Tensor, labels: list[Tensor]) -> Tensor:
-        """Return the solution from the times `start` [B] to `end` [B], by the hyper-parameters."""
+        """Return the solution from the times `start` [B] to `end` [B], as an image, by the hyper-parameters."""
         velocity = self.velocity(labels[0] if labels else None, self.hparams.guidance)
-        return ode.solve(velocity, x, start, end, self.hparams.ode_steps, self.hparams.solver)
-
-    def _as_image(self, x: Tensor) -> Tensor:
+        x = ode.solve(velocity, x, start, end, self.hparams.ode_steps, self.hparams.solver)
         return keras.ops.clip(x, -1.0, 1.0) if self.spec.is_image else x
 
     def build_decoder(self) -> Network:
@@ -176,7 +178,7 @@ class Flow(base.GenerativeModel):
         latents, labels = keras.Input((self.latent_size,), name="latents"), self._labels()
         start = keras.ops.zeros_like(latents[:, 0])
         noise = keras.ops.reshape(latents, (-1, *self.spec.shape))
-        x = self._as_image(self._solved(noise, start, start + 1.0, labels))
+        x = self._solved(noise, start, start + 1.0, labels)
         return keras.Model([latents, *labels] if labels else latents, x, name="decoder")
 
     def with_decoder(self, **changes: Any) -> Flow:
@@ -194,15 +196,19 @@ class Flow(base.GenerativeModel):
         strengths, labels = keras.Input((), name="strengths"), self._labels()
         share = ops.reshape(strengths, (-1, *[1] * len(self.spec.shape)))
         x = (1.0 - share) * images + share * ops.reshape(latents, (-1, *self.spec.shape))
-        x = self._as_image(self._solved(x, 1.0 - strengths, ops.ones_like(strengths), labels))
+        x = self._solved(x, 1.0 - strengths, ops.ones_like(strengths), labels)
         return keras.Model([images, latents, strengths, *labels], x, name="renoiser")
 
     def _build_encoder(self) -> Network:
-        """Build images -> latents: the solution backwards."""
+        """Build images -> latents: the solution backwards, by Heun's method.
+
+        Euler's needs more evaluations for codes that give their images again: on MNIST, mean squared errors of 0.011 in 8
+        steps and 0.0026 in 16, of Heun's 0.0010 in 8 (pixels in [0, 1], decoded in 8, 16 and 8 steps of Euler's).
+        """
         images = keras.Input(self.spec.shape, name="images")
         codes = keras.layers.Flatten(name="flat")(images)
         start = keras.ops.ones_like(codes[:, 0])
-        x = self._solved(images, start, start - 1.0, [])
+        x = ode.solve(self.velocity(), images, start, start - 1.0, self.hparams.ode_steps, "heun")
         return keras.Model(images, keras.ops.reshape(x, (-1, self.latent_size)), name="encoder")
 
     def _build_features(self) -> Network:
