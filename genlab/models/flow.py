@@ -27,7 +27,9 @@ STRENGTHS = (0.25, 0.5, 0.75)
 class Hparams(base.Hparams):
     """Hyper-parameters of `flow`."""
 
-    widths: tuple[int, ...] = (48, 96)
+    # Frechet distance on MNIST as a multiple of that of real images, 1,000 samples, one seed: 25 after 900 steps, which take 127
+    # seconds of CPU time; with 48 and 96 channels and a block more 23 after 700 steps, which take 160.
+    widths: tuple[int, ...] = (32, 96)
     """Channels of the U-Net per resolution, nearest the image first; the last width is repeated. Units of its dense layers
     for vectors."""
     residual_blocks: int = 1
