@@ -128,7 +128,8 @@ def test_bits_of_constant_motion():
 @pytest.fixture(scope="module")
 def learned():
     """A flow of vectors trained on a Gaussian for 500 steps, its mean and its standard deviations."""
-    hparams = small("flow", batch_size=512, widths=(32, 32), time_units=32, learning_rate=1e-2, times="uniform")
+    settings = {"batch_size": 512, "widths": (32, 32), "time_units": 32, "learning_rate": 1e-2, "times": "uniform"}
+    hparams = small("flow", **settings, ode_steps=8, solver="heun")
     model = models.load("flow")(hparams, DataSpec((2,)), schedule_steps=500)
     mean, deviation = np.array([1.5, -1.0], np.float32), np.array([0.5, 1.0], np.float32)
 

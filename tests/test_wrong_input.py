@@ -204,7 +204,6 @@ TRAIN = [
     ("flow --ode-steps 0", 2, "ode_steps is 0; it must be at least 1"),
     ("flow --guidance 2", 2, "needs --conditioning labels"),
     ("flow --label-dropout 1", 2, "label_dropout is 1.0; it must be at least 0 and below 1"),
-    ("flow --conditioning labels --data ring", 2, "needs labels"),
     ("dcgan --differentiable-augmentation sepia", 2, "sepia"),
     ("dcgan --replicas 2", 2, "replicas"),
     ("dcgan --strategy magic", 2, "strategy"),
