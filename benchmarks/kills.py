@@ -85,6 +85,8 @@ def small_flags(model: str) -> list[str]:
             flags += [flag, "4", "6"]
         elif (field.name.endswith("units") and field.default) or field.name in ("batch_size", "latent_size"):
             flags += [flag, "8"]
+        elif field.name == "ode_steps":
+            flags += [flag, "2"]
     return flags
 
 

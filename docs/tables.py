@@ -160,6 +160,8 @@ def results(name: str) -> str:
         epochs: [entry for entry in every if (entry["model"], entry["epochs"]) == (name, epochs)]
         for epochs in sorted({entry["epochs"] for entry in every if entry["model"] == name})
     }
+    if not columns:
+        return "Not measured yet on MNIST."
     titles = [f"{epochs} epochs, {_count(len(chosen), 'seed')}" for epochs, chosen in columns.items()]
     rows = []
     for key, title in quality.ROWS.items():

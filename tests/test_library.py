@@ -24,6 +24,7 @@ def test_the_models_and_their_presets():
         "began": "default paper",
         "cgan": "default book paper points",
         "dcgan": "default paper points",
+        "flow": "default paper points",
         "gan": "default book paper points",
         "minibatch_gan": "default paper book points",
         "vae": "default book paper",

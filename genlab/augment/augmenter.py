@@ -21,15 +21,15 @@ from genlab.errors import UsageError, closest, reason
 if TYPE_CHECKING:  # with an exported decoder, no training code is imported
     from genlab import run as runs
 
-MODES = ("replace", "append", "balance", "perturb", "interpolate")
-FORMAT = 2
+MODES = ("replace", "append", "balance", "perturb", "interpolate", "renoise")
+FORMAT = 3
 """Version of saved settings; see `_upgraded`."""
 LARGEST_AMOUNT = 100
 """Largest `amount`: far beyond, codes are no longer finite."""
 MOST_CANDIDATES = 100
 """Maximum number of candidates: those of a batch are in memory at once."""
 ENCODED = ("perturb", "interpolate")
-"""Modes that need an encoder, because they change the images of the batch."""
+"""Modes that need an encoder, because they change codes of the batch's images."""
 BATCH_STREAM, ARRAY_STREAM = 0x617567, 0x67656E
 """Second halves of seeds. Without them, a batch whose pixels sum to 0 would draw the same images as `generate`."""
 
@@ -51,12 +51,14 @@ class Augmenter(keras.layers.Layer):
       stay the same.
     - `interpolate`: like `perturb`, but moves each code towards another image of the same class in the batch, by up to
       `amount` of the distance.
+    - `renoise`: replaces a part `amount` of each image, from 0 to 1, by noise, which the model removes again: at 0 it stays the
+      same, at 1 it is a fresh sample. Needs a run that can do this, such as a flow; a conditional one keeps the label.
 
     Images are [B, H, W, C] or [B, H, W] of any dtype. `value_range` gives the values of black and white, by default 0 and
     255 for integers, 0 and 1 for floats. Generated images get the batch's size and channels. Labels are integers [B] or
     [B, 1], or one-hot [B, K], and keep their format. All randomness depends only on the seed and the batch, so equal batches
     get equal results, in any order. Inside a model the layer is active only in training. A model passes no labels to a
-    layer, so only `perturb` works in `keras.Sequential`.
+    layer, so only `perturb`, and `renoise` by a run without labels, work in `keras.Sequential`.
 
     With `select` (`discriminator` or `classifier`), `candidates` images are generated for each one used: the one with the
     highest discriminator score, or with the highest probability of its label. The classifier has seen all labels of the
@@ -106,18 +108,29 @@ class Augmenter(keras.layers.Layer):
         self.classes = _classes(classes, decoders)
         encoder: Network | None = decoders[0].encoder if len(decoders) == 1 else None
         if mode in ENCODED and encoder is None:
-            raise UsageError(f"mode {mode!r} needs a run with an encoder: an autoencoder or a vae.")
-        if mode not in ENCODED and not self.classes:
+            raise UsageError(
+                f"mode {mode!r} needs a run with an encoder: an autoencoder, a vae, or a flow without labels."
+            )
+        renoiser: Network | None = decoders[0].renoiser if len(decoders) == 1 else None
+        if mode == "renoise":
+            real("amount", self.amount, 0, 1)
+            if renoiser is None:
+                raise UsageError(
+                    "mode 'renoise' needs a run whose model can re-noise images, such as a flow (from_run)."
+                )
+        # Without labels of their own, such decoders change any image.
+        self.needs_labels = mode not in ENCODED and not (mode == "renoise" and not decoders[0].num_classes)
+        if self.needs_labels and not self.classes:
             raise UsageError(
                 f"mode {mode!r} needs images by label, and the run draws without labels. Use a conditional run (cgan), one run "
-                "per class (from_runs), or mode perturb with an autoencoder or a vae."
+                "per class (from_runs), mode perturb with an autoencoder or a vae, or mode renoise with a flow."
             )
         if select != "none" and any(each.scorer is None for each in decoders):
             raise UsageError(f"select {select!r}: the run has no {select} to select by.")
         self.decoders = list(decoders)
         self.networks = [each.network for each in decoders]  # tracked by Keras, which does not track a TrainedDecoder
         self.scorers = [each.scorer for each in decoders if each.scorer is not None]
-        self.encoder = encoder
+        self.encoder, self.renoiser = encoder, renoiser
         # In Python, hundreds of single draws take seconds.
         self._draws = [
             tf.function(
@@ -139,9 +152,10 @@ class Augmenter(keras.layers.Layer):
         """Create from a trained run: folder, number or `latest`. `settings` are those of the class.
 
         A conditional run draws the classes that it was trained on, with the same numbers. An autoencoder or a vae can
-        `perturb` and `interpolate`. Raises UsageError if the run does not support the mode.
+        `perturb` and `interpolate`, a flow can `renoise`. Raises UsageError if the run does not support the mode.
         """
-        return cls([TrainedDecoder.of_run(_opened(run, checkpoint), settings.get("select", "none"))], **settings)
+        select, renoises = settings.get("select", "none"), settings.get("mode") == "renoise"
+        return cls([TrainedDecoder.of_run(_opened(run, checkpoint), select, renoises=renoises)], **settings)
 
     @classmethod
     def from_export(cls, folder: str | os.PathLike[str], **settings: Any) -> Augmenter:
@@ -189,7 +203,7 @@ class Augmenter(keras.layers.Layer):
             return inputs
         if isinstance(inputs, tuple | list):
             return self.augment(*inputs)
-        if self.mode != "perturb":
+        if self.mode == "interpolate" or self.needs_labels:
             raise UsageError(
                 f"mode {self.mode!r} needs labels, and a layer in a model receives only images. Use it in the pipeline, "
                 "dataset.map(augment), or use mode perturb."
@@ -200,7 +214,7 @@ class Augmenter(keras.layers.Layer):
         return input_shape
 
     def augment(self, images: Tensor, labels: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
-        """Augment a batch. Return (images, labels), or only images if there are no labels (`perturb`).
+        """Augment a batch. Return (images, labels), or only images if there are no labels (`perturb`, `renoise`).
 
         Works on arrays, and on tensors in a tf.function. Raises UsageError for labels of an unknown shape or type, and for
         labels of another number than images, or that cannot be drawn (in a graph: tf.errors.InvalidArgumentError).
@@ -211,7 +225,7 @@ class Augmenter(keras.layers.Layer):
         scaled = conversion.to_model_range(images, low, high)
         numbers = None if labels is None else self._label_numbers(labels, images)
         seed = self._batch_seed(scaled)
-        if labels is None and self.mode != "perturb":
+        if labels is None and (self.mode == "interpolate" or self.needs_labels):
             raise UsageError(
                 f"mode {self.mode!r} needs labels; use dataset.map(augment) on batches of (images, labels)."
             )
@@ -229,6 +243,8 @@ class Augmenter(keras.layers.Layer):
         rows = self._chosen_rows(scaled, seed)
         if self.mode == "replace":
             made = self._drawn(tf.gather(numbers, rows), seed, scaled)
+        elif self.mode == "renoise":
+            made = self._renoised(scaled, numbers, rows, seed)
         else:
             made = self._moved(scaled, numbers, rows, seed)
         # All other images stay unchanged to the last bit.
@@ -285,7 +301,7 @@ class Augmenter(keras.layers.Layer):
         same = tf.shape(numbers)[0] == tf.shape(images)[0]
         message = "a batch needs one label for each image, and has another number of them."
         numbers = conversion.required(same, message, numbers)
-        if self.mode in ENCODED:
+        if not self.needs_labels:
             return numbers
         known = sorted(self.classes)
         unknown = tf.reduce_any(tf.reduce_all(numbers[:, None] != tf.constant(known)[None], axis=1))
@@ -319,16 +335,31 @@ class Augmenter(keras.layers.Layer):
 
     def _drawn(self, numbers: Tensor, seed: Tensor, like: Tensor) -> Tensor:
         """Generate images [n, H, W, C] for the labels [n], with the size and channels of `like`."""
-        known = tf.constant(sorted(self.classes))
-        places = tf.argmax(numbers[:, None] == known[None], axis=1)
-        number_of = tf.gather(tf.constant([self.classes[label][0] for label in sorted(self.classes)]), places)
-        own = tf.gather(tf.constant([self.classes[label][1] for label in sorted(self.classes)]), places)
+        number_of, own = self._places(numbers)
         made = tf.zeros([tf.shape(numbers)[0], *self.decoders[0].image_shape])
         for number, draw in enumerate(self._draws):
             rows = tf.where(number_of == number)
             part = draw(tf.gather_nd(own, rows), tf.random.fold_in(seed, 16 + number, alg="philox"))
             made = tf.tensor_scatter_nd_update(made, rows, part)
         return conversion.fitted(made, like)
+
+    def _places(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the decoder of each label [n], and the label's number there, [n] each."""
+        known = sorted(self.classes)
+        places = tf.argmax(numbers[:, None] == tf.constant(known)[None], axis=1)
+        decoders, own = (tf.constant([self.classes[label][part] for label in known]) for part in (0, 1))
+        return tf.gather(decoders, places), tf.gather(own, places)
+
+    def _renoised(self, scaled: Tensor, numbers: Tensor | None, rows: Tensor, seed: Tensor) -> Tensor:
+        """Return variations of the images in `rows`, [n, H, W, C]; see `GenerativeModel.renoise`."""
+        assert self.renoiser is not None
+        source, count = self.decoders[0], tf.size(rows)
+        images = conversion.fitted(tf.gather(scaled, rows), tf.zeros([1, *source.image_shape]))
+        seeds = tf.random.split(tf.random.fold_in(seed, 5, alg="philox"), count, alg="philox")
+        inputs = [images, source.prior.draw_each(seeds), tf.fill([count], self.amount)]
+        if source.num_classes:
+            inputs.append(self._places(tf.gather(numbers, rows))[1])
+        return conversion.fitted(self.renoiser(inputs, training=False), scaled)
 
     def _moved(self, scaled: Tensor, numbers: Tensor, rows: Tensor, seed: Tensor) -> Tensor:
         """Return new versions of the images in `rows`, decoded from perturbed or interpolated codes."""
@@ -392,6 +423,8 @@ def _upgraded(config: dict[str, Any]) -> dict[str, Any]:
             {"scorer" if name == "judge" else name: value for name, value in each.items()}
             for each in config["decoders"]
         ]
+    # Format 3 adds renoisers, which earlier decoders lack.
+    config["decoders"] = [{"renoiser": None} | each for each in config["decoders"]]
     return config
 
 

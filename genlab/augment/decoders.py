@@ -16,6 +16,8 @@ if TYPE_CHECKING:  # with an exported decoder, no training code is imported
     from genlab import run as runs
 
 SELECTIONS = ("none", "discriminator", "classifier")
+NETWORKS = ("network", "encoder", "scorer", "renoiser")
+"""Networks of a `TrainedDecoder`; all but the first may be None."""
 
 
 @dataclasses.dataclass
@@ -33,25 +35,24 @@ class TrainedDecoder:
     scorer: Network | None = None
     """Scorer for `select`: a discriminator, images or [images, labels] -> logits [B, 1], or a classifier, images -> logits
     [B, K]."""
+    renoiser: Network | None = None
+    """Keras model [images, latents, strengths [B]][, labels] -> images (see `GenerativeModel.renoise`), or None."""
 
     @classmethod
-    def of_run(cls, run: runs.Run, select: str = "none") -> TrainedDecoder:
-        """Create from a run, with the scorer of `select`. Raises UsageError if it has none, or draws points."""
+    def of_run(cls, run: runs.Run, select: str = "none", *, renoises: bool = False) -> TrainedDecoder:
+        """Create from a run, with the scorer of `select`; if it `renoises`, also with the network for that, if there is one.
+
+        Raises UsageError if the run has no such scorer, or draws points.
+        """
         model = run.model
         if not model.spec.is_image:
             raise UsageError(f"{run.path} draws points, not images.")
         # Arrays instead of the run's variables: this decoder is not trained further.
         prior = priors.make(model.prior.name, model.latent_size, model.prior.arrays())
         classes = model.spec.num_classes if model.conditional else 0
-        encoder = model.encoder
-        if encoder is not None and {id(each) for each in encoder.weights} & {
-            id(each) for each in model.decoder.weights
-        }:
-            # Saved in one file, weights that two networks share would be written once and be missing from the other.
-            weights = encoder.get_weights()
-            encoder = keras.models.clone_model(encoder)
-            encoder.set_weights(weights)
-        return cls(model.decoder, prior, encoder, classes, _scorer(run, select))
+        encoder = _apart(model.encoder, model.decoder)
+        renoiser = _apart(model.renoiser, model.decoder) if renoises else None
+        return cls(model.decoder, prior, encoder, classes, _scorer(run, select), renoiser)
 
     @classmethod
     def of_export(cls, folder: str | os.PathLike[str]) -> TrainedDecoder:
@@ -117,7 +118,7 @@ class TrainedDecoder:
 
     def get_config(self) -> dict[str, Any]:
         """Return the settings as JSON values, without the weights."""
-        networks = {name: getattr(self, name) for name in ("network", "encoder", "scorer")}
+        networks = {name: getattr(self, name) for name in NETWORKS}
         return {
             "prior": self.prior.name,
             "mixture": [part.tolist() for part in self.prior.arrays().values()] or None,
@@ -127,11 +128,23 @@ class TrainedDecoder:
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> TrainedDecoder:
-        networks = {name: config[name] for name in ("network", "encoder", "scorer")}
+        networks = {name: config[name] for name in NETWORKS}
         loaded = {name: keras.saving.deserialize_keras_object(each) for name, each in networks.items()}
         parts = config["mixture"] and dict(zip(("weights", "means", "scales"), config["mixture"], strict=True))
         prior = priors.make(config["prior"], loaded["network"].inputs[0].shape[-1], parts)
         return cls(prior=prior, num_classes=config["num_classes"], **loaded)
+
+
+def _apart(network: Network | None, decoder: Network) -> Network | None:
+    """Return the network, or a copy of it if it shares weights with the decoder.
+
+    Saved in one file, weights that two networks share would be written once and be missing from the other.
+    """
+    if network is None or not {id(each) for each in network.weights} & {id(each) for each in decoder.weights}:
+        return network
+    copy = keras.models.clone_model(network)
+    copy.set_weights(network.get_weights())
+    return copy
 
 
 def _scorer(run: runs.Run, select: str) -> Network | None:

@@ -87,7 +87,7 @@ def _encode(run: Run, arguments: Arguments) -> None:
     from genlab.encode import codec
 
     if run.model.encoder is None:
-        raise UsageError(f"{run.config.model} has no encoder: train an autoencoder or a vae to encode images.")
+        raise UsageError(f"{run.config.model} has no encoder: train an autoencoder, a vae, or a flow without labels.")
     dataset = run.data(arguments.data)
     chosen, labels = (getattr(dataset, field) for field in FIELDS[arguments.split])
     if chosen is None or not len(chosen):

@@ -103,8 +103,8 @@ def evaluate(
         )
         if likelihood:
             protocol["likelihood_images"] = min(NLL_IMAGES, len(reference.images))
-            if "nll" in likelihood and not run.model.exact_likelihood:
-                protocol["importance_samples"] = importance_samples
+            if {"nll", "bits_per_dimension"} & likelihood.keys():
+                protocol |= run.model.likelihood_protocol(importance_samples)
             metrics |= {name: Metric(value, spread=spread) for name, (value, spread) in likelihood.items()}
     facts = {
         "date": datetime.date.today().isoformat(),

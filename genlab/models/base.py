@@ -119,6 +119,9 @@ class GenerativeModel(abc.ABC):
     """Opens the model of another run by folder or number, for models that learn from one. Set by the run that builds this."""
     encoder: Network | None = None
     """Keras model images -> codes [B, latent]; None if there is none."""
+    renoiser: Network | None = None
+    """Keras model [images, latents [B, latent], strengths [B]][, labels] -> images; None if there is none. Strength 0 gives the
+    image itself, 1 the sample of the latents, and what is between a variation of the image."""
     prior: Prior
     """Distribution of the latents."""
     conditional: bool = False
@@ -219,6 +222,35 @@ class GenerativeModel(abc.ABC):
             raise UsageError(f"{type(self).__name__} has no encoder: it cannot reconstruct images.")
         return self.decode(self.encoder(images, training=False))
 
+    def renoise(
+        self, images: Tensor, strength: float, *, seed: int = 0, labels: npt.ArrayLike | None = None
+    ) -> np.ndarray:
+        """Vary images [N, H, W, C] in [-1, 1], or vectors, by partial re-noising: strength 0 returns them, 1 fresh samples.
+
+        Noise takes the place of a part of each image, and the model removes it again. Image i gets the noise of seed + i: at
+        strength 1 it becomes the sample of that seed. `labels` [N] are required for conditional models and not allowed
+        otherwise. Raises UsageError if the model has no such network, for images or labels that do not fit, and for a strength
+        that is not from 0 to 1.
+        """
+        strength = bounds.real("strength", strength, 0, 1)
+        if self.renoiser is None:
+            raise UsageError(f"{type(self).__name__} cannot re-noise images. Use a flow.")
+        images = np.asarray(images, np.float32)
+        if images.shape[1:] != tuple(self.spec.shape) or not len(images):
+            raise UsageError(
+                f"images have the shape {list(images.shape)}; it must be [N, {', '.join(map(str, self.spec.shape))}]."
+            )
+        self._check_labels(labels, len(images), "images")
+        bounds.whole("seed", seed, 0, bounds.LARGEST_SEED - len(images))
+        network = self.renoiser
+
+        def varied(part: np.ndarray, seeds: np.ndarray, *labels: np.ndarray) -> Tensor:
+            inputs = [part, self.sample_latents(seeds), np.full(len(part), strength, np.float32), *labels]
+            return network(list(map(tf.convert_to_tensor, inputs)), training=False)
+
+        classes = [] if labels is None else [np.asarray(labels, np.int32)]
+        return in_parts(varied, images, np.arange(seed, seed + len(images)), *classes, size=SAMPLE_BATCH)
+
     def invert(
         self,
         images: Tensor,
@@ -259,6 +291,10 @@ class GenerativeModel(abc.ABC):
         """
         return {}
 
+    def likelihood_protocol(self, importance_samples: int) -> dict[str, Any]:
+        """Return how `likelihood_metrics` estimates log p(x), for the protocol of an evaluation."""
+        return {} if self.exact_likelihood else {"importance_samples": importance_samples}
+
     def sample(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return samples for latents [N, latent]: images [N, H, W, C], float32 in [-1, 1], or vectors [N, D].
 
@@ -271,22 +307,26 @@ class GenerativeModel(abc.ABC):
         latents = tf.convert_to_tensor(latents, tf.float32)
         if latents.shape.rank != 2 or latents.shape[1] not in (None, self.latent_size):
             raise UsageError(f"latents have the shape {latents.shape}; it must be [N, {self.latent_size}].")
+        self._check_labels(labels, latents.shape[0], "latent vectors")
+        labels = tf.zeros(tf.shape(latents)[:1], tf.int32) if labels is None else tf.cast(labels, tf.int32)
+        return self._compiled_decode(latents, labels)
+
+    def _check_labels(self, labels: Tensor | None, count: int | None, of: str) -> None:
+        """Raise UsageError for labels that the model does not know or that are not one for each of `count`, and without any."""
         if labels is None and self.conditional:
             raise UsageError(f"a conditional model needs labels from 0 to {self.spec.num_classes - 1}, and got none.")
         if labels is not None and not self.conditional:
             raise UsageError("this model draws without labels, and labels were given. Leave them out.")
-        if labels is not None and not tf.is_symbolic_tensor(labels):
-            labels = np.asarray(labels)
-            if labels.shape != (latents.shape[0],) or (labels.size and labels.dtype.kind not in "iu"):
-                raise UsageError(
-                    f"labels are {labels.dtype} {list(labels.shape)}; they must be one integer for each of the "
-                    f"{latents.shape[0]} latent vectors."
-                )
-            low, high = int(np.min(labels, initial=0)), int(np.max(labels, initial=0))
-            if low < 0 or high >= self.spec.num_classes:
-                raise UsageError(f"labels go from {low} to {high}; the model knows 0 to {self.spec.num_classes - 1}.")
-        labels = tf.zeros(tf.shape(latents)[:1], tf.int32) if labels is None else tf.cast(labels, tf.int32)
-        return self._compiled_decode(latents, labels)
+        if labels is None or tf.is_symbolic_tensor(labels):
+            return
+        labels = np.asarray(labels)
+        if labels.shape != (count,) or (labels.size and labels.dtype.kind not in "iu"):
+            raise UsageError(
+                f"labels are {labels.dtype} {list(labels.shape)}; they must be one integer for each of the {count} {of}."
+            )
+        low, high = int(np.min(labels, initial=0)), int(np.max(labels, initial=0))
+        if low < 0 or high >= self.spec.num_classes:
+            raise UsageError(f"labels go from {low} to {high}; the model knows 0 to {self.spec.num_classes - 1}.")
 
     def _compile_decode(self) -> Callable[[Tensor, Tensor], Tensor]:
         def decode(latents: Tensor, labels: Tensor) -> Tensor:

@@ -104,5 +104,7 @@ def feature_network(run: runs.Run) -> Network:
     if not run.model.spec.is_image:
         raise UsageError(f"{run.path} was trained on points, not images.")
     if run.model.feature_network is None:
-        raise UsageError(f"{run.config.model} has no network to transfer. Use a run of an autoencoder, a vae or a GAN.")
+        raise UsageError(
+            f"{run.config.model} has no network to transfer. Use a run of an autoencoder, a vae, a flow or a GAN."
+        )
     return run.model.feature_network
