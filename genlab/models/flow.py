@@ -69,6 +69,9 @@ class Hparams(base.Hparams):
         if self.guidance != 1 and (self.conditioning == "none" or not self.label_dropout):
             raise ValueError("guidance other than 1 needs --conditioning labels and a --label-dropout above 0")
 
+    def width_limit(self, spec: DataSpec) -> int | None:
+        return len(unet.resolutions(spec.shape, self.patch_size)) if spec.is_image else None
+
 
 class Flow(base.GenerativeModel):
     """Rectified flow: an ordinary differential equation from noise to images, along lines as straight as possible.

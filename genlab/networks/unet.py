@@ -153,6 +153,12 @@ class _Layers:
         return kind(channels, _kernel_size(patch), patch, **settings)(x)
 
 
+def resolutions(shape: Sequence[int], patch_size: int) -> list[tuple[int, int]]:
+    """Return the heights and widths in places, finest first, for images of a shape [H, W, C]."""
+    height, width = (math.ceil(side / patch_size) for side in shape[:2])
+    return blocks.resolutions((height, width))
+
+
 def _kernel_size(patch: int) -> int:
     """Return the size of the first and last convolution: an odd one, or one that covers each pixel equally often."""
     return 3 if patch == 1 else 2 * patch
@@ -169,7 +175,7 @@ def _vectors(make: _Layers, vectors: Tensor, embedding: Tensor) -> Tensor:
 def _images(make: _Layers, images: Tensor, embedding: Tensor) -> Tensor:
     height, width, channels = images.shape[1:]
     patch, widths = make.style.patch_size, make.style.widths
-    sizes = blocks.resolutions((math.ceil(height / patch), math.ceil(width / patch)))
+    sizes = resolutions(images.shape[1:], patch)
     x = make.conv(images, widths[0], "stem", size=_kernel_size(patch), strides=patch)
     skips = []
     for level in range(len(sizes)):
