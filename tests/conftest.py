@@ -19,10 +19,10 @@ from genlab.data.spec import DataSpec
 
 PATIENCE = 600
 """Seconds after which a process counts as stuck: many, since a machine may be slow and busy."""
-TINY = {"batch_size": 16, "latent_size": 8, "generator_widths": (4, 8), "discriminator_widths": (4, 8)}
+TINY = {"batch_size": 16, "latent_size": 8, "generator_widths": (4,), "discriminator_widths": (4,)}
 TINY |= {"generator_units": 8, "discriminator_units": 8}
-TINY_FLAGS = ["--batch-size", "16", "--latent-size", "8", "--generator-widths", "4", "8"]
-TINY_FLAGS += ["--discriminator-widths", "4", "8", "--generator-units", "8", "--discriminator-units", "8"]
+TINY_FLAGS = ["--batch-size", "16", "--latent-size", "8", "--generator-widths", "4"]
+TINY_FLAGS += ["--discriminator-widths", "4", "--generator-units", "8", "--discriminator-units", "8"]
 
 
 @pytest.hookimpl(wrapper=True)
@@ -82,7 +82,7 @@ def small_settings(name: str) -> dict:
     sizes = {"batch_size": 8, "latent_size": 4, "components": 2, "minibatch_discrimination": 3, "ode_steps": 2}
     known = {field.name: field.default for field in dataclasses.fields(kind)}
     chosen = {field: size for field, size in sizes.items() if known.get(field)}
-    chosen |= {field: (4, 6) for field in known if field.endswith("widths")}
+    chosen |= {field: (4,) for field in known if field.endswith("widths")}
     chosen |= {field: 8 for field, value in known.items() if field.endswith("units") and value}
     if "discriminator_updates" in known:
         chosen["discriminator_updates"] = 2  # several batches a step

@@ -150,7 +150,7 @@ def test_one_run_for_each_class(tmp_path):
 @pytest.fixture(scope="module")
 def trained_vae(tmp_path_factory):
     images = np.random.default_rng(0).integers(0, 256, (60, 12, 10), np.uint8)
-    widths = {"encoder_widths": (4, 8), "decoder_widths": (4, 8), "hidden_units": 8, "latent_size": 4, "batch_size": 16}
+    widths = {"encoder_widths": (4,), "decoder_widths": (4,), "hidden_units": 8, "latent_size": 4, "batch_size": 16}
     return genlab.fit("vae", images, steps=20, out=tmp_path_factory.mktemp("vae"), **widths)
 
 

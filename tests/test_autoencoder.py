@@ -88,7 +88,7 @@ def test_reconstruction_through_a_discriminators_features(small_images, capsys):
         precision="float32",  # of the distance that is worked out below
         batch_size=8,
         generator_widths=(4,),
-        discriminator_widths=(4, 6),
+        discriminator_widths=(6,),
     )
     settings = small_settings("autoencoder") | {"loss": "discriminator", "discriminator": str(scorer.path)}
     run = genlab.fit("autoencoder", small_images[0], steps=40, log_every=10, **settings)

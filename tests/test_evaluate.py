@@ -114,7 +114,7 @@ def test_a_vae_is_measured_by_its_likelihood_and_reconstructions(small_images):
 
 def test_a_likelihood_that_is_not_a_density_has_no_nll(small_images):
     images = np.concatenate([small_images[0]] * 4)[..., np.newaxis]
-    sizes = {"batch_size": 8, "discriminator_widths": (4, 6), "generator_widths": (4,)}
+    sizes = {"batch_size": 8, "discriminator_widths": (6,), "generator_widths": (4,)}
     scorer = genlab.fit("dcgan", images, steps=1, **sizes)
     widths = {"latent_size": 3, "encoder_widths": (4,), "decoder_widths": (4,), "batch_size": 8}
     run = genlab.fit("vae", images, steps=2, likelihood="discriminator", discriminator=str(scorer.path), **widths)

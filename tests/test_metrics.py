@@ -33,8 +33,8 @@ def exactly(mean, covariance, count=50):
 
 def test_frechet_distance_of_gaussians_in_closed_form():
     # Covariances that commute: |mu|^2 + sum (sqrt a - sqrt b)^2.
-    first = exactly(np.array([0.0, 0.0, 0.0]), np.diag([1.0, 4.0, 9.0]))
-    second = exactly(np.array([1.0, -2.0, 0.5]), np.diag([4.0, 1.0, 16.0]))
+    first = exactly(np.array([0.5, 1.0, -1.0]), np.diag([1.0, 4.0, 9.0]))
+    second = exactly(np.array([1.5, -1.0, -0.5]), np.diag([4.0, 1.0, 16.0]))
     assert distances.frechet_distance(first, second) == pytest.approx(5.25 + 1 + 1 + 1, rel=1e-9)
     assert distances.frechet_distance(0.1 * first, 0.1 * second) == pytest.approx(0.0825, rel=1e-9)
     # One feature, of variance 5/8 and nine times that: 1 + (3 - 1)^2 5/8.

@@ -232,7 +232,12 @@ def test_a_stock_copy_holds_the_normalized_weights(compute):
 
 
 def test_transfer_takes_the_function_that_was_trained(small_images):
-    settings = SMALL | {"precision": "float32", "r1_penalty": 0.0}
+    settings = SMALL | {
+        "precision": "float32",
+        "r1_penalty": 0.0,
+        "generator_widths": (4,),
+        "discriminator_widths": (4,),
+    }
     run = genlab.fit("gan", small_images[0], steps=1, **settings | {"network": "conv"})
     discriminator = run.model.discriminator
     for cut in ("hidden_act", "down1_conv"):

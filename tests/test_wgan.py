@@ -20,10 +20,11 @@ def test_critic_weights_are_clipped_after_every_update():
 
 
 def test_the_gradient_penalty_has_its_weight_and_no_part_in_the_estimate():
-    model = build("wgan", gradient_penalty=3.0, discriminator_updates=1)
+    settings = {"conditioning": "projection", "differentiable_augmentation": ("translation",)}
+    model = build("wgan", gradient_penalty=3.0, discriminator_updates=1, **settings)
     images, labels = batches(model)[0]
     fake, seed = model.generate(model.sample_latents(range(8)), labels), tf.constant([0, 1])
-    expected = 3 * losses.gradient_penalty(lambda x: model.discriminate(x, labels), images, fake, seed)
+    expected = 3 * losses.gradient_penalty(lambda x: model.discriminate(x, labels, seed), images, fake, seed)
     assert float(model.penalty(images, fake, labels, seed)) == pytest.approx(float(expected), rel=1e-5)
     metrics = model.update_discriminator(images, labels, seed)
     assert float(metrics["wasserstein_estimate"]) == -float(metrics["discriminator_loss"])
