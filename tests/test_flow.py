@@ -163,7 +163,8 @@ def test_the_velocity_of_a_gaussian_is_learned(learned):
 
 @pytest.mark.parametrize("times", ["uniform", "logit_normal"])
 def test_times_are_spread_evenly_over_their_distribution(times):
-    drawn = np.concatenate([build("flow", times=times).draw_times(64, [0, seed]).numpy() for seed in range(20)])
+    model = build("flow", times=times)
+    drawn = np.concatenate([model.draw_times(64, [0, seed]).numpy() for seed in range(20)])
     shares = drawn if times == "uniform" else stats.norm.cdf(np.log(drawn / (1 - drawn)))
     for batch in shares.reshape(20, 64):
         np.testing.assert_allclose(np.diff(np.sort(batch)), 1 / 64, atol=1e-4)
