@@ -7,6 +7,7 @@ JSON and the model card, and lists its variables for checkpoints. Philox gives t
 from __future__ import annotations
 
 import abc
+import warnings
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -17,6 +18,8 @@ from genlab.backend import Tensor, Variable, tf
 
 CODES_PER_NUMBER = 3
 """Codes needed per component of the mixture, for each dimension of a code."""
+EM_STEPS = 4
+"""Steps of expectation maximization after k-means. Many components in few steps are better than few in many."""
 
 
 class Prior(abc.ABC):
@@ -135,14 +138,18 @@ class Mixture(Prior):
         )
 
     def fit(self, codes: np.ndarray) -> None:
-        """Fit the variables to codes [N, size] by expectation maximization (scikit-learn)."""
+        """Fit the variables to codes [N, size] by k-means and a few steps of expectation maximization (scikit-learn)."""
+        from sklearn.exceptions import ConvergenceWarning
         from sklearn.mixture import GaussianMixture
 
         codes = np.asarray(codes, np.float64)
         # A Gaussian fitted to a handful of codes would reproduce little but those.
         components = self.weights.shape[0]
         count = min(components, max(1, len(codes) // (CODES_PER_NUMBER * self.size)))
-        mixture = GaussianMixture(count, reg_covar=1e-4, tol=1e-2, max_iter=50, random_state=0).fit(codes)
+        mixture = GaussianMixture(count, reg_covar=1e-4, tol=1e-2, max_iter=EM_STEPS, random_state=0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            mixture.fit(codes)
         missing = components - count
         self.weights.assign(np.pad(mixture.weights_, (0, missing)))
         self.means.assign(np.pad(mixture.means_, ((0, missing), (0, 0))))

@@ -22,7 +22,7 @@ log = logging.getLogger("genlab")
 
 ROLLBACKS = 3
 """Maximum number of rollbacks to the last checkpoint, with --on-nan rollback."""
-PRIOR_IMAGES, FINAL_PRIOR_IMAGES = 2000, 20_000
+PRIOR_IMAGES, FINAL_PRIOR_IMAGES = 2000, 60_000
 """Maximum number of training images to fit a prior to: during training, where it must be fast, and at the end."""
 
 
@@ -85,6 +85,8 @@ class Training:
         """Fit the prior, if the model has a fitted one: before sampling and before saving."""
         if self.model.prior.is_fitted and self._prior_step != self.step:
             done = self.step == self.total
+            if done:
+                log.info("prior   fitting a density to the codes of training images")
             batches = self.dataset.example_batches(FINAL_PRIOR_IMAGES) if done else self._prior_batches
             self.model.fit_prior(map(to_model_range, batches))
             self.grid_latents = self.model.sample_latents(np.arange(len(self.grid_latents)))
