@@ -127,6 +127,21 @@ def resting(model) -> tuple[list[str], dict]:
     return [path for path, weight in weights.items() if np.array_equal(before[path], weight.numpy())], metrics
 
 
+def train_on_gaussian(model, steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Train a model of vectors [2] in batches of 512 from a Gaussian. Return its mean and its standard deviations."""
+    mean, deviation = np.array([1.5, -1.0], np.float32), np.array([0.5, 1.0], np.float32)
+
+    @tf.function(autograph=False)
+    def train(number):
+        data = mean + deviation * tf.random.stateless_normal([512, 2], tf.stack([number, 7]))
+        model.train_step([(data, tf.zeros([512], tf.int32))], tf.stack([number, 8]))
+        model.step.assign_add(1)
+
+    for number in range(steps):
+        train(tf.constant(number))
+    return mean, deviation
+
+
 def parameters(name: str, preset: str) -> dict[str, int]:
     """How many weights each network of a preset has, on 28x28 grey images."""
     kind = models.load(name)

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import build, small, small_settings
+from conftest import build, small, small_settings, train_on_gaussian
 from scipy import stats
 
 import genlab
@@ -131,16 +131,7 @@ def learned():
     settings = {"batch_size": 512, "widths": (32, 32), "time_units": 32, "learning_rate": 1e-2, "times": "uniform"}
     hparams = small("flow", **settings, ode_steps=8, solver="heun")
     model = models.load("flow")(hparams, DataSpec((2,)), schedule_steps=500)
-    mean, deviation = np.array([1.5, -1.0], np.float32), np.array([0.5, 1.0], np.float32)
-
-    @tf.function(autograph=False)
-    def train(number):
-        data = mean + deviation * tf.random.stateless_normal([512, 2], tf.stack([number, 7]))
-        model.train_step([(data, tf.zeros([512], tf.int32))], tf.stack([number, 8]))
-        model.step.assign_add(1)
-
-    for number in range(500):
-        train(tf.constant(number))
+    mean, deviation = train_on_gaussian(model, 500)
     return model, mean, deviation
 
 

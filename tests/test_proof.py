@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
-from conftest import cut_after, fails, proof_models, state_of
+from conftest import cut_after, fails, proof_models, state_of, train_on_gaussian
 
 import genlab
 from genlab import models, sample
@@ -253,16 +253,7 @@ def test_velocity_of_a_gaussian_is_the_known_one():
     kind = models.load("rectified_flow")
     hparams = kind.Hparams(batch_size=512, widths=(32, 32), time_units=16, learning_rate=5e-3)
     model = kind(hparams, DataSpec((2,)), schedule_steps=400)
-    mean, deviation = np.array([1.5, -1.0], np.float32), np.array([0.5, 1.0], np.float32)
-
-    @tf.function(autograph=False)
-    def train(number):
-        data = mean + deviation * tf.random.stateless_normal([512, 2], tf.stack([number, 7]))
-        model.train_step([(data, tf.zeros([512], tf.int32))], tf.stack([number, 8]))
-        model.step.assign_add(1)
-
-    for number in range(400):
-        train(tf.constant(number))
+    mean, deviation = train_on_gaussian(model, 400)
     random = np.random.default_rng(0)
     t = random.uniform(size=(4000, 1)).astype(np.float32)
     x = (1 - t) * random.normal(size=(4000, 2)) + t * (mean + deviation * random.normal(size=(4000, 2)))

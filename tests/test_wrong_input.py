@@ -194,6 +194,7 @@ TRAIN = [
     ),
     ("began --network conv --discriminator-widths 4 4 4 4", 2, "Leave out the last 2."),
     ("flow --widths 4 4 4", 2, "images of 28x28 have resolutions for 2. Leave out the last 1."),
+    ("vae --importance-start 2", 2, "importance_start from 0 to 1"),
     ("vae --importance-samples 0", 2, "importance_samples must be at least 1"),
     ("vae --importance-samples 4 --beta 4", 2, "they need beta 1, no warm_up_steps, no free_bits"),
     ("dcgan --coarsest-size 0", 2, "coarsest_size is 0; it must be at least 1"),

@@ -118,9 +118,10 @@ class Augmenter(keras.layers.Layer):
                 raise UsageError(
                     "mode 'renoise' needs a run whose model can re-noise images, such as a flow (from_run)."
                 )
-        # Without labels of their own, such decoders change any image.
-        self.needs_labels = mode not in ENCODED and not (mode == "renoise" and not decoders[0].num_classes)
-        if self.needs_labels and not self.classes:
+        # Codes, and a run without labels, change any image.
+        self.by_class = mode not in ENCODED and not (mode == "renoise" and not decoders[0].num_classes)
+        self.needs_labels = self.by_class or mode == "interpolate"
+        if self.by_class and not self.classes:
             raise UsageError(
                 f"mode {mode!r} needs images by label, and the run draws without labels. Use a conditional run (cgan), one run "
                 "per class (from_runs), mode perturb with an autoencoder or a vae, or mode renoise with a flow."
@@ -203,7 +204,7 @@ class Augmenter(keras.layers.Layer):
             return inputs
         if isinstance(inputs, tuple | list):
             return self.augment(*inputs)
-        if self.mode == "interpolate" or self.needs_labels:
+        if self.needs_labels:
             raise UsageError(
                 f"mode {self.mode!r} needs labels, and a layer in a model receives only images. Use it in the pipeline, "
                 "dataset.map(augment), or use mode perturb."
@@ -225,7 +226,7 @@ class Augmenter(keras.layers.Layer):
         scaled = conversion.to_model_range(images, low, high)
         numbers = None if labels is None else self._label_numbers(labels, images)
         seed = self._batch_seed(scaled)
-        if labels is None and (self.mode == "interpolate" or self.needs_labels):
+        if labels is None and self.needs_labels:
             raise UsageError(
                 f"mode {self.mode!r} needs labels; use dataset.map(augment) on batches of (images, labels)."
             )
@@ -301,7 +302,7 @@ class Augmenter(keras.layers.Layer):
         same = tf.shape(numbers)[0] == tf.shape(images)[0]
         message = "a batch needs one label for each image, and has another number of them."
         numbers = conversion.required(same, message, numbers)
-        if not self.needs_labels:
+        if not self.by_class:
             return numbers
         known = sorted(self.classes)
         unknown = tf.reduce_any(tf.reduce_all(numbers[:, None] != tf.constant(known)[None], axis=1))

@@ -103,8 +103,7 @@ def evaluate(
         )
         if likelihood:
             protocol["likelihood_images"] = min(NLL_IMAGES, len(reference.images))
-            if {"nll", "bits_per_dimension"} & likelihood.keys():
-                protocol |= run.model.likelihood_protocol(importance_samples)
+            protocol |= run.model.likelihood_protocol(importance_samples)
             metrics |= {name: Metric(value, spread=spread) for name, (value, spread) in likelihood.items()}
     facts = {
         "date": datetime.date.today().isoformat(),

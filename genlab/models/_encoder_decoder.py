@@ -46,8 +46,8 @@ class Hparams(base.Hparams):
     """Learning rate, per step."""
     decay_start: float = 0.0
     # The density of codes limits samples. MNIST, as multiples of the Frechet distance of real images, one seed: an autoencoder
-    # of 4 epochs gives 8.2 with 40 components (20,000 codes, 50 steps of EM), 3.2 and 3.0 with 320 (60,000 codes, 1 and 4
-    # steps), and 1.7 from the codes themselves; a vae of 20 epochs 8.8, then 6.3 and 5.1, and 2.5.
+    # of 4 epochs, coarsest_size 4, gives 8.2 with 40 components (20,000 codes, 50 steps of EM), 3.0 with 320 (60,000 codes, 4
+    # steps), and 1.7 from the codes themselves; a vae of 20 epochs 8.8, 5.6 and 2.5.
     components: int = 320
     """Maximum number of Gaussians in the mixture fitted to the training codes, for sampling."""
     discriminator: str = ""

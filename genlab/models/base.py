@@ -130,8 +130,6 @@ class GenerativeModel(abc.ABC):
     feature_layers: ClassVar[str] = "down*_act,dense*_act"
     """Names of layers of `feature_network`, as comma-separated patterns: a classifier starts from the features after the last
     of them. By default the last hidden layer of the networks in `genlab.networks.blocks`, before minibatch layers and codes."""
-    exact_likelihood: ClassVar[bool] = False
-    """Whether `likelihood_metrics` computes log p(x) itself, not an estimate by importance sampling."""
 
     def __init__(self, hparams: Hparams, spec: DataSpec, *, seed: int = 0, schedule_steps: int | None = None) -> None:
         """Build the networks: `seed` sets the initial weights, `schedule_steps` the length of learning-rate schedules."""
@@ -292,8 +290,8 @@ class GenerativeModel(abc.ABC):
         return {}
 
     def likelihood_protocol(self, importance_samples: int) -> dict[str, Any]:
-        """Return how `likelihood_metrics` estimates log p(x), for the protocol of an evaluation."""
-        return {} if self.exact_likelihood else {"importance_samples": importance_samples}
+        """Return how `likelihood_metrics` estimates log p(x), for the protocol of an evaluation; nothing if it is exact."""
+        return {}
 
     def sample(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return samples for latents [N, latent]: images [N, H, W, C], float32 in [-1, 1], or vectors [N, D].

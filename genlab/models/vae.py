@@ -190,7 +190,6 @@ class VAE(_encoder_decoder.EncoderDecoder):
         Estimators for Monte Carlo Objectives" (https://arxiv.org/abs/1810.04152), for this bound. Unlike the bound's own gradient, it
         does not drown in noise as K grows, and it is zero where q is the posterior.
         """
-        tfd = tfp.distributions
         first = round(self.hparams.importance_start * self.schedule_steps)
         samples = tf.where(self.step < first, 1, self.hparams.importance_samples)
         with tf.GradientTape() as encoder_tape:
@@ -204,12 +203,8 @@ class VAE(_encoder_decoder.EncoderDecoder):
         with tf.GradientTape() as tape:
             tape.watch(codes)
             raw = self.trained_decoder(tf.reshape(codes, [-1, mean.shape[1]]), training=True)
-            repeated = tf.tile(images, [samples, *[1] * (len(images.shape) - 1)])
-            likelihood = tf.reshape(self.log_likelihood(repeated, raw), [samples, -1])
-            prior = tfd.MultivariateNormalDiag(tf.zeros_like(mean))
             # Only the codes carry a gradient into q: its own parameters are constants on this tape.
-            posterior = tfd.MultivariateNormalDiag(mean, tf.exp(0.5 * log_variance))
-            log_weights = likelihood + prior.log_prob(codes) - posterior.log_prob(codes)  # [K, B]
+            log_weights, likelihood = self._log_weights(images, codes, raw, mean, log_variance)
             shares = tf.stop_gradient(tf.nn.softmax(log_weights, axis=0))
             surrogate = -tf.reduce_mean(tf.reduce_sum(shares * log_weights, axis=0))
             scaled = self.scaled(self.optimizer, surrogate)
@@ -312,15 +307,26 @@ class VAE(_encoder_decoder.EncoderDecoder):
         """Return log p(x, z_k) / q(z_k|x) in nats, [K, B], for K samples z_k ~ q per observed image [B, ...]."""
         if not self.has_density:
             raise UsageError("--likelihood discriminator is not a density of images: log p(x) is undefined.")
-        tfd = tfp.distributions
         mean, log_variance = self.averaged_encoder(images, training=False)
-        posterior = tfd.MultivariateNormalDiag(mean, tf.exp(0.5 * log_variance))
         noise = tf.random.stateless_normal([samples, *mean.shape], seed, alg="philox")
         codes = mean + tf.exp(0.5 * log_variance) * noise  # [K, B, latent]
-        prior = tfd.MultivariateNormalDiag(tf.zeros_like(mean))
         raw = self.raw_decoder()(tf.reshape(codes, [-1, mean.shape[1]]), training=False)
-        likelihood = self.log_likelihood(tf.tile(images, [samples, *[1] * (len(images.shape) - 1)]), raw)
-        return tf.reshape(likelihood, [samples, -1]) + prior.log_prob(codes) - posterior.log_prob(codes)
+        return self._log_weights(images, codes, raw, mean, log_variance)[0]
+
+    def _log_weights(
+        self, images: Tensor, codes: Tensor, raw: Tensor, mean: Tensor, log_variance: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return log p(x, z) / q(z|x) and log p(x|z) in nats, [K, B] each, of codes [K, B, latent] and their `raw` images."""
+        tfd = tfp.distributions
+        samples = tf.shape(codes)[0]
+        repeated = tf.tile(images, [samples, *[1] * (len(images.shape) - 1)])
+        likelihood = tf.reshape(self.log_likelihood(repeated, raw), [samples, -1])
+        prior = tfd.MultivariateNormalDiag(tf.zeros_like(mean))
+        posterior = tfd.MultivariateNormalDiag(mean, tf.exp(0.5 * log_variance))
+        return likelihood + prior.log_prob(codes) - posterior.log_prob(codes), likelihood
+
+    def likelihood_protocol(self, importance_samples: int) -> dict[str, Any]:
+        return {"importance_samples": importance_samples} if self.has_density else {}
 
     def likelihood_metrics(
         self, images: Tensor, importance_samples: int, seed: int

@@ -85,7 +85,7 @@ class Training:
         """Fit the prior, if the model has a fitted one: before sampling and before saving."""
         if self.model.prior.is_fitted and self._prior_step != self.step:
             done = self.step == self.total
-            if done:
+            if done:  # may take a minute
                 log.info("prior   fitting a density to the codes of training images")
             batches = self.dataset.example_batches(FINAL_PRIOR_IMAGES) if done else self._prior_batches
             self.model.fit_prior(map(to_model_range, batches))

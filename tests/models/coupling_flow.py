@@ -57,7 +57,6 @@ class CouplingFlow(base.GenerativeModel):
 
     Hparams: TypeAlias = Hparams
     hparams: Hparams
-    exact_likelihood = True
 
     def __init__(self, hparams: Hparams, spec: DataSpec, *, seed: int = 0, schedule_steps: int | None = None):
         super().__init__(hparams, spec, seed=seed, schedule_steps=schedule_steps)
