@@ -35,6 +35,9 @@ def profiled_steps(span: str) -> tuple[int, int]:
 class Options:
     """Training settings shared by all models; each field is a flag."""
 
+    from_run: Annotated[str, tyro.conf.arg(name="from", metavar="RUN")] = ""
+    """Start from the weights of another run, wherever shapes fit: folder, number or latest. If it is of the same model, its
+    hyper-parameters are the defaults."""
     data: str = "digits"
     """Data set or path. Names: digits, mnist, fashion_mnist, kmnist, cifar10; stacked (three MNIST digits as RGB) or
     stacked:SOURCE; ring, grid (points); tfds:NAME. Paths: a folder of images (class/*.png, or *.png), of idx files or of
@@ -135,6 +138,19 @@ MAY_CHANGE = (
 """Options that --resume may change. They do not affect what a step computes, except the learning rates (schedule_steps)."""
 
 
+class Ancestor(TypedDict):
+    """A run whose weights another started from."""
+
+    run: str
+    """Name of its folder."""
+    model: str
+    step: int
+    """Training step of its weights."""
+    data: str
+    sha256: str
+    """Hash of its data."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Config:
     """All resolved settings of a run, as stored in config.json."""
@@ -155,6 +171,8 @@ class Config:
     """Package versions, and everything else that the last bit of a result depends on."""
     data_options: DataOptions = dataclasses.field(default_factory=DataOptions)
     """How the data was prepared."""
+    lineage: list[Ancestor] = dataclasses.field(default_factory=list)
+    """With --from: the run that this one started from, and those that came before it, the nearest first."""
 
     @property
     def steps(self) -> int:
@@ -184,7 +202,8 @@ class Config:
                 "its options must have steps and schedule_steps as numbers, and a precision other than auto."
             )
         dataset, environment = stored["dataset"], stored["environment"]
-        return cls(stored["model"], stored["preset"], hparams, options, dataset, environment, data_options)
+        lineage = stored.get("lineage", [])
+        return cls(stored["model"], stored["preset"], hparams, options, dataset, environment, data_options, lineage)
 
 
 class Stored(TypedDict):
@@ -197,6 +216,7 @@ class Stored(TypedDict):
     dataset: Facts
     environment: dict[str, Any]
     data_options: NotRequired[dict[str, Any]]
+    lineage: NotRequired[list[Ancestor]]
 
 
 def upgraded(content: dict[str, Any]) -> dict[str, Any]:

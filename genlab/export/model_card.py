@@ -60,6 +60,12 @@ def _training(run: runs.Run) -> str:
         "",
         _table(["setting", "value"], dataclasses.asdict(run.config.hparams).items()),
     ]
+    if run.config.lineage:
+        line = "; before that from ".join(
+            f"`{_line(each['run'])}` (`{each['model']}`, {_line(each['data'])}, step {each['step']:,})"
+            for each in run.config.lineage
+        )
+        lines[3:3] = [f"Started from the weights of {line}.", ""]
     return "\n".join(lines)
 
 

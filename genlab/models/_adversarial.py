@@ -93,6 +93,8 @@ class Hparams(base.Hparams):
     """Keep dropout on in sampling (Isola et al. 2017). The latents choose the masks, so a seed still names an image."""
     discriminator_dropout: float = 0.0
     """Dropout rate of the discriminator's hidden layers in training. 0 to 1."""
+    freeze_discriminator: int = 0
+    """With --from: first layers of the discriminator that keep the other run's weights (Mo et al. 2020); 0: none."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -103,13 +105,17 @@ class Hparams(base.Hparams):
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.updates == "simultaneous" and (self.generator_updates, self.discriminator_updates) != (1, 1):
             raise ValueError("with simultaneous updates, generator_updates and discriminator_updates must be 1")
-        for name in ("r1_penalty", "minibatch_discrimination"):
+        for name in ("r1_penalty", "minibatch_discrimination", "freeze_discriminator"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
 
     @property
     def batches_per_step(self) -> int:
         return self.discriminator_updates
+
+    @property
+    def needs_ancestor(self) -> str:
+        return "--freeze-discriminator" if self.freeze_discriminator else ""
 
     def width_limit(self, spec: DataSpec) -> int | None:
         return blocks.width_limit(spec.shape, self.network, self.coarsest_size)
@@ -154,6 +160,7 @@ class Adversarial(base.GenerativeModel):
             self.decoder = self._build_generator(averaged=True)
         self.generator_average = self.average((self.decoder, self.generator))
         self.discriminator = self._build_discriminator()
+        blocks.freeze(self.discriminator, hparams.freeze_discriminator)
         self.generator_optimizer = self.make_optimizer(
             hparams.generator_learning_rate, self.generator.trainable_variables
         )

@@ -80,6 +80,11 @@ class Hparams:
         """Number of real batches that one training step consumes."""
         return 1
 
+    @property
+    def needs_ancestor(self) -> str:
+        """Return the flag of a setting that has a meaning only with --from; empty if there is none."""
+        return ""
+
     def width_limit(self, spec: DataSpec) -> int | None:
         """Return how many `*_widths` a network for such data has a place for; None: any number, as in dense layers."""
         return None
@@ -142,6 +147,8 @@ class GenerativeModel(abc.ABC):
         penalties follow it, not an optimizer's own count."""
         self.rate_factor = tf.Variable(1.0, name="rate_factor")
         """Factor on every learning rate, on top of its schedule."""
+        self.averages: list[WeightAverage] = []
+        """The moving averages of weights."""
         self._compiled_decode: Callable[[Tensor, Tensor], Tensor] | None = None
         self._compiled_draw: Callable[[Tensor], Tensor] | None = None
 
@@ -395,7 +402,9 @@ class GenerativeModel(abc.ABC):
 
     def average(self, *pairs: tuple[Network, Network]) -> WeightAverage:
         """Return a moving average of weights for pairs of networks (averaged, trained)."""
-        return WeightAverage(pairs, self.hparams.average_decay, self.step)
+        average = WeightAverage(pairs, self.hparams.average_decay, self.step)
+        self.averages.append(average)
+        return average
 
     def state(self) -> dict[str, Any]:
         """Return everything that training changes, by name, for tf.train.Checkpoint."""

@@ -30,6 +30,10 @@ class WeightAverage:
             for averaged, trained in pairs
             for average, weight in zip(averaged.weights, trained.weights, strict=True)
         ]
+        self.reset()
+
+    def reset(self) -> None:
+        """Set the averaged networks to the trained ones."""
         for average, weight in self.variables:
             average.assign(weight)
 

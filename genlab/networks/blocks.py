@@ -11,13 +11,18 @@ from __future__ import annotations
 import dataclasses
 import math
 import random
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from genlab.backend import Layer, LazyModule, Network, Tensor, keras
+from genlab.errors import UsageError
 from genlab.networks import replicas
 
 layers = LazyModule("genlab.networks.layers")
+
+STAGE = re.compile("(down|dense)[0-9]+")
+"""Beginning of the names of layers that belong to one resolution, or one dense layer, of a discriminator or encoder."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,6 +204,20 @@ def iterate_spectral_norms(network: Network) -> None:
     for layer in network.layers:
         if isinstance(layer, layers.SpectralNormalization):
             layer.iterate()
+
+
+def freeze(network: Network, stages: int) -> None:
+    """Keep the weights and statistics of a network's first `stages` convolutions or dense layers, with what belongs to them.
+
+    Mo, Cho & Shin 2020, "Freeze the Discriminator" (https://arxiv.org/abs/2002.10964). Raises UsageError if it has fewer.
+    """
+    names = list(dict.fromkeys(found[0] for layer in network.layers if (found := STAGE.match(layer.name))))
+    if stages > len(names):
+        raise UsageError(f"--freeze-discriminator {stages}: the discriminator has {len(names)} such layers.")
+    for layer in network.layers:
+        found = STAGE.match(layer.name)
+        if found and found[0] in names[:stages]:
+            layer.trainable = False
 
 
 def stock(network: Network) -> Network:

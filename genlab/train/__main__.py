@@ -68,12 +68,23 @@ def run_command(arguments: list[str]) -> None:
     if early.resume is None:
         if early.model is None:
             raise UsageError(f"no model was given. Models: {', '.join(models.names())}.")
-        preset = config.preset_for(early.model, early.preset, points=early.data in points.NAMES)
-        hparams = config.starting_hparams(early.model, preset)
+        preset, hparams = _begin_with(early, rest)
         begin = (Options(), DataOptions(), hparams, Command(preset=preset))
         _train(early.model, *_parse(early.model, rest, *begin))
     else:
         _resume(early, rest)
+
+
+def _begin_with(early: argparse.Namespace, rest: list[str]) -> tuple[str, Hparams]:
+    """Return the preset and the hyper-parameters that the other arguments change."""
+    on_points = early.data in points.NAMES
+    if ancestor := _peek(rest, "--from", ""):
+        from genlab.train import fit as training  # imports TensorFlow
+
+        options = Options(from_run=ancestor, out=_peek(rest, "--out", "runs"))
+        return training.begin_with(early.model, early.preset, options, points=on_points)
+    preset = config.preset_for(early.model, early.preset, points=on_points)
+    return preset, config.starting_hparams(early.model, preset)
 
 
 def _read_early(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:

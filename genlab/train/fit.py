@@ -29,7 +29,7 @@ from genlab.data.spec import DataSpec
 from genlab.errors import UsageError, closest
 from genlab.models.base import Hparams
 from genlab.networks import precision
-from genlab.train import distribution
+from genlab.train import distribution, inheritance
 from genlab.train import loop as engine
 
 log = logging.getLogger("genlab")
@@ -59,8 +59,7 @@ def fit(
     options = config.make(Options, {"data": source} | named)
     distribution.prepare(options)
     dataset = load_data(data, labels, data_options)
-    preset = config.preset_for(model, preset, points=not dataset.spec.is_image)
-    hparams = config.starting_hparams(model, preset)
+    preset, hparams = begin_with(model, preset, options, points=not dataset.spec.is_image)
     hparam_names = {field.name for field in dataclasses.fields(hparams)}
     for name in settings:
         known = option_names | data_names | hparam_names
@@ -71,6 +70,19 @@ def fit(
     return start(resolve(model, preset, hparams, options, dataset, data_options), dataset)
 
 
+def begin_with(model: str, preset: str | None, options: Options, *, points: bool) -> tuple[str, Hparams]:
+    """Return the preset and the hyper-parameters that a run begins with: those of the run in --from, if of the same model.
+
+    A preset that was asked for comes first; without one, the default is `points` for points, if the model has it.
+    """
+    if options.from_run and preset is None:
+        ancestor = runs.open(options.from_run, options.out).config
+        if ancestor.model == model:
+            return ancestor.preset, ancestor.hparams
+    preset = config.preset_for(model, preset, points=points)
+    return preset, config.starting_hparams(model, preset)
+
+
 def resolve(
     model: str, preset: str, hparams: Hparams, options: Options, dataset: Dataset, data_options: DataOptions
 ) -> Config:
@@ -79,17 +91,25 @@ def resolve(
     if hparams.batch_size > count:
         raise UsageError(f"--batch-size {hparams.batch_size} is larger than the data: {count:,} training images.")
     _check_widths(hparams, config.starting_hparams(model, preset), dataset.spec)
+    if hparams.needs_ancestor and not options.from_run:
+        raise UsageError(f"{hparams.needs_ancestor} is for a run that starts from another: add --from RUN.")
     distribution.Distribution(options, hparams.batch_size)  # raises before a run folder is created
     steps = _steps(model, preset, hparams, options, dataset.epoch_size)
     _check_profile(options, 0, steps)
+    ancestor = runs.open(options.from_run, options.out) if options.from_run else None
     options = dataclasses.replace(
         options,
+        from_run=str(ancestor.path.resolve()) if ancestor else "",
         steps=steps,
         epochs=None,
         schedule_steps=options.schedule_steps or steps,
         precision=precision.resolve(options.precision, dataset.spec.shape),
     )
-    return Config(model, preset, hparams, options, dataset.facts(), _environment(), data_options)
+    lineage = inheritance.lineage(ancestor) if ancestor else []
+    settings = Config(model, preset, hparams, options, dataset.facts(), _environment(), data_options, lineage)
+    if ancestor:
+        inheritance.check(settings, ancestor)
+    return settings
 
 
 def start(settings: Config, dataset: Dataset, *, debug: bool = False) -> runs.Run:

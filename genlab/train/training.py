@@ -9,13 +9,14 @@ import math
 import numpy as np
 
 from genlab import console, history, notebook, pictures
+from genlab import run as runs
 from genlab.backend import forget_kernels, tf
 from genlab.data.dataset import Dataset
 from genlab.data.spec import to_model_range
 from genlab.errors import Collapsed, GenlabError
 from genlab.run import Run, newest_checkpoint
 from genlab.state import State
-from genlab.train import animation, collapse, distribution
+from genlab.train import animation, collapse, distribution, inheritance
 from genlab.train.steps import WAITING, Steps
 
 log = logging.getLogger("genlab")
@@ -46,6 +47,8 @@ class Training:
         self._saved_step: int | None = None
         if resume and not run.never_began:
             self.restore()
+        elif self.options.from_run:
+            inheritance.start_from(self.model, runs.open(self.options.from_run), run.config)
         self.images_per_step = run.config.hparams.batches_per_step * run.config.hparams.batch_size
         count, self.grid_columns = pictures.layout(self.model)
         self.grid_latents = self.model.sample_latents(np.arange(count))
