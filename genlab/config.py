@@ -155,7 +155,7 @@ class Ancestor(TypedDict):
 class Config:
     """All resolved settings of a run, as stored in config.json."""
 
-    FORMAT: ClassVar[int] = 3
+    FORMAT: ClassVar[int] = 4
     """Version of config.json; see `upgraded`."""
 
     model: str
@@ -238,6 +238,8 @@ def upgraded(content: dict[str, Any]) -> dict[str, Any]:
         hparams = {name: value for name, value in hparams.items() if name != "loss"}
     if version < 3 and "kernel_size" in hparams:
         hparams = hparams | {"coarsest_size": 7}  # it was not a setting
+    if version < 4 and "differentiable_augmentation" in hparams:
+        hparams = hparams | {"augmentation_target": 0.0, "latent_clusters": 0}  # nor were these
     return content | {"hparams": hparams}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import TINY
+from conftest import TINY, build
 
 import genlab
 from genlab.backend import tf
@@ -128,6 +128,25 @@ def test_colour_by_its_definition():
     assert saturation.min() < 0.05 and 1.95 < saturation.max() <= 2.001
 
 
+def test_with_a_probability_each_image_is_changed_or_left():
+    images = np.random.default_rng(0).uniform(-1, 1, (2000, 8, 8, 1)).astype(np.float32)
+    whole = augmentation.differentiable(images, SEED, ("color",)).numpy()
+    changed = augmentation.differentiable(images, SEED, ("color",), tf.constant(0.3)).numpy()
+    left = np.array([np.array_equal(image, old) for image, old in zip(changed, images, strict=True)])
+    assert 0.67 < left.mean() < 0.73  # four standard deviations of 2,000 draws are 0.04
+    np.testing.assert_array_equal(changed[~left], whole[~left])
+    for probability, expected in ((0.0, images), (1.0, whole)):
+        found = augmentation.differentiable(images, SEED, ("color",), tf.constant(probability))
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_each_change_is_drawn_on_its_own():
+    images = np.ones((4000, 8, 8, 1), np.float32)
+    changed = augmentation.differentiable(images, SEED, ("color", "cutout"), tf.constant(0.5)).numpy()
+    with_hole, coloured = (changed == 0).any((1, 2, 3)), changed.max((1, 2, 3)) != 1
+    assert 0.22 < (with_hole & coloured).mean() < 0.28
+
+
 @pytest.mark.parametrize("name", ["color", "translation", "cutout"])
 def test_first_and_second_gradients_pass(name):
     images = tf.random.stateless_normal([4, 8, 8, 3], SEED)
@@ -159,7 +178,7 @@ def test_models_train_with_both(name, small_images, monkeypatch):
     settings = {"augment": ("shift",), "flip": True, "differentiable_augmentation": ("color", "translation", "cutout")}
     run = genlab.fit(name, *small_images, steps=3, **settings, **TINY)
     assert run.step == 3 and run.config.data_options.flip
-    assert {("augmented", ("shift",), True), ("differentiable", ("color", "translation", "cutout"))} <= set(seen)
+    assert {("augmented", ("shift",), True), ("differentiable", ("color", "translation", "cutout"), 1.0)} <= set(seen)
 
 
 def test_points_take_neither():
@@ -167,3 +186,51 @@ def test_points_take_neither():
         genlab.fit("gan", "ring", steps=1, flip=True)
     with pytest.raises(genlab.UsageError, match="--differentiable-augmentation is for images"):
         genlab.fit("gan", "ring", steps=1, differentiable_augmentation=("color",))
+
+
+# -- adaptive ----------------------------------------------------------------------------------------------------------
+
+
+def adaptive(**changes):
+    return build("dcgan", differentiable_augmentation=("translation",), augmentation_target=0.5, **changes)
+
+
+def test_the_probability_follows_the_share_of_training_images_found_real():
+    model = adaptive(batch_size=500)
+    strength = lambda: float(model.augmentation_probability.numpy())  # noqa: E731
+    sure, torn = tf.fill([8, 1], 3.0), tf.constant([[1.0], [2.0], [3.0], [-0.1]])  # E sign D = 1 and 1/2
+    found = model.adapt_augmentation(sure)
+    assert float(found["overfitting"]) == 1 and float(found["augmentation"]) == strength() == pytest.approx(0.01)
+    assert float(model.adapt_augmentation(torn)["overfitting"]) == 0.5 and strength() == pytest.approx(
+        0.01
+    )  # at the target
+    model.adapt_augmentation(-sure)
+    model.adapt_augmentation(-sure)
+    assert strength() == 0  # not below
+    for _ in range(101):
+        model.adapt_augmentation(sure)
+    assert strength() == 1
+
+
+def test_training_logs_and_stores_the_probability(small_images):
+    settings = TINY | {"differentiable_augmentation": ("translation",), "augmentation_target": 0.01, "log_every": 1}
+    run = genlab.fit("dcgan", *small_images, steps=4, **settings)
+    logged = run.metrics("augmentation")
+    assert all(-1 <= line["overfitting"] <= 1 for line in logged) and len(logged) == 4
+    stored = genlab.load(run.path).model.augmentation_probability
+    assert (
+        float(stored.numpy()) == pytest.approx(logged[-1]["augmentation"])
+        and "augmentation_probability" in run.model.state()
+    )
+
+
+def test_a_discriminator_that_knows_every_image_is_warned_of():
+    model = adaptive()
+    metrics = {"discriminator_loss": 1.0, "generator_loss": 1.0, "overfitting": 0.95}
+    assert not model.warnings(metrics | {"augmentation": 0.9})
+    assert "by heart" in model.warnings(metrics | {"augmentation": 1.0})["overfitting"]
+
+
+def test_a_critic_has_no_such_sign():
+    with pytest.raises(ValueError, match="the sign of a critic means nothing"):
+        build("wgan", augmentation_target=0.5)

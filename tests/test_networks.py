@@ -5,7 +5,9 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
+import scipy.special
 import tensorflow as tf
+from conftest import build
 
 import genlab.networks.layers
 from genlab import models
@@ -41,6 +43,23 @@ def test_generator_has_no_bias_before_a_norm_and_none_on_its_output():
     # The book's textbook order: dense 10 -> 7*7*8 and its norm, 4x4 transposed 8 -> 4 and its norm, 4 -> 1 with a bias.
     expected = 10 * 392 + 4 * 8 + 16 * 8 * 4 + 4 * 4 + 16 * 4 + 1
     assert generator.count_params() == expected
+
+
+def test_the_last_latents_choose_a_cluster():
+    network = blocks.generator((8, 8, 1), 10, (4,), blocks.Style(), clusters=4)
+    first = keras.Model(network.inputs, network.get_layer("latents_and_cluster").output)
+    latents = np.random.default_rng(0).normal(size=(500, 10)).astype(np.float32)
+    found = np.asarray(first(latents))
+    np.testing.assert_array_equal(found[:, :6], latents[:, :6])
+    np.testing.assert_allclose(
+        found[:, 6:], 2 * scipy.special.softmax(8 * latents[:, 6:], axis=1), rtol=1e-4, atol=1e-6
+    )
+    assert (found[:, 6:].max(axis=1) > 1.8).mean() > 0.7  # nearly one-hot
+
+
+def test_at_most_half_of_the_latents_choose_a_cluster():
+    model = build("dcgan", latent_size=5, latent_clusters=32)
+    assert model.generator.get_layer("cluster").output.shape[1] == 2
 
 
 def test_discriminator_has_no_norm_on_its_first_layer():

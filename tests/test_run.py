@@ -61,7 +61,7 @@ def with_entry(keys: str, value: object) -> dict:
 @pytest.mark.parametrize(
     ("keys", "value", "words"),
     [
-        ("format", 4, "newer genlab: it has format 4, and this version reads up to 3. Update genlab."),
+        ("format", 5, "newer genlab: it has format 5, and this version reads up to 4. Update genlab."),
         ("format", "3", "its format is no version number"),
         ("format", 3.0, "its format is no version number"),
         ("format", None, "its format is no version number"),

@@ -27,6 +27,8 @@ POINTS = {
     "r1_penalty": 0.02,
 }
 """Preset of the GAN family for points in the plane."""
+IMAGES_TO_FULL_AUGMENTATION = 50_000
+"""Images of real batches after which the probability of adaptive augmentation can have gone from 0 to 1."""
 POINTS_STEPS = 25_000
 """Training steps of that preset."""
 
@@ -40,6 +42,9 @@ class Hparams(base.Hparams):
     """Dimensions of the latent space."""
     prior: Literal["normal", "uniform"] = "normal"
     """Distribution of each latent dimension: N(0, 1) or U(-1, 1)."""
+    latent_clusters: int = 0
+    """Latents that enter the generator as a softmax, nearly one-hot: they choose among as many clusters of images, which one
+    Gaussian alone would connect by images in between. At most half of the latents; 0: none."""
     network: Literal["mlp", "conv"] = "mlp"
     """Dense layers or strided convolutions. Vectors always use dense layers."""
     conditioning: Literal["none", "concatenate", "projection"] = "none"
@@ -81,6 +86,9 @@ class Hparams(base.Hparams):
     """Dimensions of each kernel of minibatch discrimination."""
     differentiable_augmentation: tuple[Literal["color", "translation", "cutout"], ...] = ()
     """Augment real and generated images in front of the discriminator, for small data sets (Zhao et al. 2020)."""
+    augmentation_target: float = 0.0
+    """Adaptive --differentiable-augmentation: its probability rises from 0 while E sign D(x), the share of training images that
+    D finds real minus the share that it does not, is above this target, and falls below it (Karras et al. 2020); 0: always 1."""
     generator_normalization: Literal["batch", "none"] = "batch"
     """Normalization of the generator's hidden layers."""
     discriminator_normalization: Literal["batch", "none"] = "none"
@@ -105,7 +113,9 @@ class Hparams(base.Hparams):
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.updates == "simultaneous" and (self.generator_updates, self.discriminator_updates) != (1, 1):
             raise ValueError("with simultaneous updates, generator_updates and discriminator_updates must be 1")
-        for name in ("r1_penalty", "minibatch_discrimination", "freeze_discriminator"):
+        if not 0 <= self.augmentation_target < 1:
+            raise ValueError(f"augmentation_target is {self.augmentation_target}; it must be at least 0 and below 1")
+        for name in ("r1_penalty", "minibatch_discrimination", "latent_clusters", "freeze_discriminator"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
 
@@ -153,8 +163,8 @@ class Adversarial(base.GenerativeModel):
         self.num_classes = spec.num_classes if self.conditional else 0
         if self.conditional and not spec.num_classes:
             raise base.needs_labels()
-        if hparams.differentiable_augmentation and not spec.is_image:
-            raise UsageError("--differentiable-augmentation is for images, and the data holds vectors. Leave it out.")
+        self.augmentations = self._augmentations()
+        self.augmentation_probability = tf.Variable(0.0, name="augmentation_probability") if self.is_adaptive else 1.0
         self.generator = self._build_generator(averaged=False)
         with precision.scope("float32"):  # samples use full precision, whatever the precision of training
             self.decoder = self._build_generator(averaged=True)
@@ -167,6 +177,20 @@ class Adversarial(base.GenerativeModel):
         self.discriminator_optimizer = self.make_optimizer(
             hparams.discriminator_learning_rate, self.discriminator.trainable_variables
         )
+
+    def _augmentations(self) -> tuple[str, ...]:
+        """Return the names of --differentiable-augmentation; none for vectors. Raises UsageError if they were asked for there."""
+        names = self.hparams.differentiable_augmentation
+        if self.spec.is_image:
+            return names
+        if names != type(self.hparams)().differentiable_augmentation:
+            raise UsageError("--differentiable-augmentation is for images, and the data holds vectors. Leave it out.")
+        return ()
+
+    @property
+    def is_adaptive(self) -> bool:
+        """Whether the probability of the augmentation follows how well D knows the training images."""
+        return bool(self.augmentations and self.hparams.augmentation_target)
 
     def _build_generator(self, *, averaged: bool) -> Network:
         hparams = self.hparams
@@ -187,6 +211,7 @@ class Adversarial(base.GenerativeModel):
             style,
             network=hparams.network,
             num_classes=self.num_classes,
+            clusters=min(hparams.latent_clusters, hparams.latent_size // 2),
             hidden_units=hparams.generator_units,
             sampling_dropout=averaged and hparams.dropout_in_sampling,
         )
@@ -245,8 +270,8 @@ class Adversarial(base.GenerativeModel):
 
         With a seed, --differentiable-augmentation is applied to the images first; without one it is not.
         """
-        if self.hparams.differentiable_augmentation and seed is not None:
-            images = augmentation.differentiable(images, seed, self.hparams.differentiable_augmentation)
+        if self.augmentations and seed is not None:
+            images = augmentation.differentiable(images, seed, self.augmentations, self.augmentation_probability)
         return self.discriminator([images, labels] if self.conditional else images, training=True)
 
     @abc.abstractmethod
@@ -325,7 +350,21 @@ class Adversarial(base.GenerativeModel):
         fake_logits = self.discriminate(fake, labels, fake_seed)
         loss = self.discriminator_loss(real_logits, fake_logits)
         metrics = {"discriminator_loss": loss} | self.scores(loss, real_logits, fake_logits)
+        if self.is_adaptive:
+            metrics |= self.adapt_augmentation(real_logits)
         return loss + self.penalty(images, fake, labels, seed), fake_logits, metrics
+
+    def adapt_augmentation(self, real_logits: Tensor) -> dict[str, Tensor]:
+        """Move the probability of the augmentation by D's logits [B, 1] for real images; return it and E sign D(x) for the log.
+
+        Karras et al. 2020, "Training Generative Adversarial Networks with Limited Data" (https://arxiv.org/abs/2006.06676),
+        equation 1 and section 3.1, with a step after each batch: from 0 to 1 in IMAGES_TO_FULL_AUGMENTATION images.
+        """
+        overfitting = replicas.mean(tf.reduce_mean(tf.sign(real_logits)))
+        direction = tf.sign(overfitting - self.hparams.augmentation_target)
+        moved = self.augmentation_probability + direction * self.hparams.batch_size / IMAGES_TO_FULL_AUGMENTATION
+        self.augmentation_probability.assign(tf.clip_by_value(moved, 0.0, 1.0))
+        return {"overfitting": overfitting, "augmentation": self.augmentation_probability.value()}
 
     def apply_to_discriminator(self, gradients: Sequence[Tensor]) -> None:
         """Take one step of D's optimizer, then enforce any constraint on D's weights."""

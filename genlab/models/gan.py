@@ -108,4 +108,9 @@ class GAN(_adversarial.Adversarial):
                 "the generator's loss is near 0: it exploits a weakness of the discriminator, and mode collapse is near. Try a "
                 "higher --discriminator-learning-rate, a lower --generator-learning-rate or --minibatch-discrimination."
             )
+        if metrics.get("augmentation", 0.0) == 1.0 and metrics["overfitting"] > 0.9:
+            found["overfitting"] = (
+                "the discriminator knows the training images by heart, although all are augmented. Try more images, --flip, another "
+                "--differentiable-augmentation, or --from a run on similar images."
+            )
         return found

@@ -36,6 +36,10 @@ class Hparams(_adversarial.ConvolutionalHparams):
             raise ValueError(
                 "discriminator_normalization is batch; it must be none, since a critic scores each image on its own"
             )
+        if self.augmentation_target:
+            raise ValueError(
+                f"augmentation_target is {self.augmentation_target}; it must be 0, since the sign of a critic means nothing"
+            )
         if self.r1_penalty:
             raise ValueError(
                 f"r1_penalty is {self.r1_penalty}; it must be 0, since penalty is what constrains a critic"

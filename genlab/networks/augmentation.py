@@ -60,21 +60,34 @@ def augmented(images: Tensor, seed: Tensor, names: Sequence[str], flip: bool = F
     return tf.clip_by_value(images, -1.0, 1.0)
 
 
-def differentiable(images: Tensor, seed: Tensor, names: Sequence[str]) -> Tensor:
+def differentiable(images: Tensor, seed: Tensor, names: Sequence[str], probability: Tensor | float = 1.0) -> Tensor:
     """Return augmented images, differentiable to second order. `names`: color, translation, cutout.
+
+    With a probability below 1, each image gets each of them with that probability, independently.
 
     Zhao et al. 2020, "Differentiable Augmentation for Data-Efficient GAN Training"
     (https://arxiv.org/abs/2006.10738), section 4, with the strengths of its code: brightness +-0.5, saturation x0 to x2,
     contrast x0.5 to x1.5; translation by up to 1/8; a square of half the size set to 0.
     """
-    colour_seed, move_seed, hole_seed = tf.unstack(tf.random.split(seed, 3, alg="philox"))
-    if "color" in names:
-        images = _coloured(images, colour_seed)
-    if "translation" in names:
-        images = _translated(images, move_seed)
-    if "cutout" in names:
-        images = _with_hole(images, hole_seed)
+    changes = {"color": _coloured, "translation": _translated, "cutout": _with_hole}
+    seeds = tf.unstack(tf.random.split(seed, len(changes), alg="philox"))
+    for (name, change), own in zip(changes.items(), seeds, strict=True):
+        if name in names:
+            images = _with_probability(probability, change(images, own), images, own)
     return images
+
+
+def _with_probability(probability: Tensor | float, changed: Tensor, images: Tensor, seed: Tensor) -> Tensor:
+    """Return each image as changed with this probability, else as it is."""
+    if isinstance(probability, float) and probability == 1.0:
+        return changed
+    draws = replicas.own_rows(
+        lambda rows: tf.random.stateless_uniform(
+            [rows, 1, 1, 1], tf.random.fold_in(seed, 1, alg="philox"), alg="philox"
+        ),
+        tf.shape(images)[0],
+    )
+    return tf.where(draws < probability, changed, images)
 
 
 def _coloured(images: Tensor, seed: Tensor) -> Tensor:

@@ -21,6 +21,8 @@ from genlab.networks import replicas
 
 layers = LazyModule("genlab.networks.layers")
 
+CLUSTER_GAIN = 8.0
+"""Factor of the latents that choose a cluster: in front of a softmax of N(0, 1) it gives nearly one-hot vectors."""
 STAGE = re.compile("(down|dense)[0-9]+")
 """Beginning of the names of layers that belong to one resolution, or one dense layer, of a discriminator or encoder."""
 
@@ -111,6 +113,16 @@ class _Layers:
             channels, size, strides, padding="same", kernel_initializer=initializer, name=name, **keywords
         )
         return self._spectral(layer)(x)
+
+    def clustered(self, latents: Tensor, clusters: int) -> Tensor:
+        """Replace the last `clusters` latents [B, latent] by their softmax, nearly one-hot, of mean square near 1."""
+        size = latents.shape[-1]
+        logits = keras.layers.Rescaling(CLUSTER_GAIN, dtype="float32", name="cluster_logits")(
+            latents[:, size - clusters :]
+        )
+        chosen = keras.layers.Softmax(dtype="float32", name="cluster")(logits)
+        chosen = keras.layers.Rescaling(math.sqrt(clusters), dtype="float32", name="cluster_scaled")(chosen)
+        return keras.layers.Concatenate(name="latents_and_cluster")([latents[:, : size - clusters], chosen])
 
     def embed(self, labels: Tensor, num_classes: int, size: int, deviation: float = 1.0) -> Tensor:
         """Embed labels [B] as learned vectors [B, size]."""
@@ -274,6 +286,7 @@ def generator(
     *,
     network: str = "conv",
     num_classes: int = 0,
+    clusters: int = 0,
     hidden_units: int = 0,
     output_activation: str | None = None,
     sampling_dropout: bool = False,
@@ -284,16 +297,19 @@ def generator(
     `conv`: a dense layer at the coarsest resolution, then upsampling convolutions. `mlp`, and always for vectors: dense
     layers. `hidden_units` adds a dense layer in front. The default output activation is tanh for images, which are in
     [-1, 1], and none for vectors. With `num_classes` the input is [latents, labels [B]], and a learned embedding of the
-    label is concatenated to the latents. `sampling_dropout` keeps dropout on in sampling, with masks chosen by the latents.
+    label is concatenated to the latents. The last `clusters` latents enter as softmax(8 z), nearly one-hot, times
+    sqrt(clusters). `sampling_dropout` keeps dropout on in sampling, with masks chosen by the latents.
     The output has no normalization, and layers before a normalization have no bias (Radford et al. 2016, section 3).
     """
     latents = keras.Input((latent_size,), name="latents")
     make = _Layers(style, latents if sampling_dropout else None)
     inputs, x = latents, latents
+    if clusters:
+        x = make.clustered(x, clusters)
     if num_classes:
         labels = keras.Input((), dtype="int32", name="labels")
         inputs = [latents, labels]
-        x = keras.layers.Concatenate(name="latents_and_label")([latents, make.embed(labels, num_classes, num_classes)])
+        x = keras.layers.Concatenate(name="latents_and_label")([x, make.embed(labels, num_classes, num_classes)])
     if hidden_units:
         x = make.activate(make.dense(x, hidden_units, "hidden", use_bias=not make.normalized), "hidden")
     if len(shape) == 3 and network == "conv":
