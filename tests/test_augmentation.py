@@ -199,16 +199,16 @@ def test_the_probability_follows_the_share_of_training_images_found_real():
     model = adaptive(batch_size=500)
     strength = lambda: float(model.augmentation_probability.numpy())  # noqa: E731
     sure, torn = tf.fill([8, 1], 3.0), tf.constant([[1.0], [2.0], [3.0], [-0.1]])  # E sign D = 1 and 1/2
-    found = model.adapt_augmentation(sure)
+    found = model.adapt_augmentation(model.augmentation_probability, sure)
     assert float(found["overfitting"]) == 1 and float(found["augmentation"]) == strength() == pytest.approx(0.01)
-    assert float(model.adapt_augmentation(torn)["overfitting"]) == 0.5 and strength() == pytest.approx(
-        0.01
-    )  # at the target
-    model.adapt_augmentation(-sure)
-    model.adapt_augmentation(-sure)
+    assert float(
+        model.adapt_augmentation(model.augmentation_probability, torn)["overfitting"]
+    ) == 0.5 and strength() == pytest.approx(0.01)  # at the target
+    model.adapt_augmentation(model.augmentation_probability, -sure)
+    model.adapt_augmentation(model.augmentation_probability, -sure)
     assert strength() == 0  # not below
     for _ in range(101):
-        model.adapt_augmentation(sure)
+        model.adapt_augmentation(model.augmentation_probability, sure)
     assert strength() == 1
 
 

@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Literal
 
-from genlab.backend import Network, Tensor, tf
+from genlab.backend import Network, Tensor, Variable, tf
 from genlab.data.spec import DataSpec
 from genlab.errors import UsageError
 from genlab.models import base
@@ -164,7 +164,10 @@ class Adversarial(base.GenerativeModel):
         if self.conditional and not spec.num_classes:
             raise base.needs_labels()
         self.augmentations = self._augmentations()
-        self.augmentation_probability = tf.Variable(0.0, name="augmentation_probability") if self.is_adaptive else 1.0
+        self.augmentation_probability: Variable | None = None
+        """Probability of an adaptive augmentation; None: it is always applied."""
+        if self.augmentations and hparams.augmentation_target:
+            self.augmentation_probability = tf.Variable(0.0, name="augmentation_probability")
         self.generator = self._build_generator(averaged=False)
         with precision.scope("float32"):  # samples use full precision, whatever the precision of training
             self.decoder = self._build_generator(averaged=True)
@@ -186,11 +189,6 @@ class Adversarial(base.GenerativeModel):
         if names != type(self.hparams)().differentiable_augmentation:
             raise UsageError("--differentiable-augmentation is for images, and the data holds vectors. Leave it out.")
         return ()
-
-    @property
-    def is_adaptive(self) -> bool:
-        """Whether the probability of the augmentation follows how well D knows the training images."""
-        return bool(self.augmentations and self.hparams.augmentation_target)
 
     def _build_generator(self, *, averaged: bool) -> Network:
         hparams = self.hparams
@@ -271,7 +269,8 @@ class Adversarial(base.GenerativeModel):
         With a seed, --differentiable-augmentation is applied to the images first; without one it is not.
         """
         if self.augmentations and seed is not None:
-            images = augmentation.differentiable(images, seed, self.augmentations, self.augmentation_probability)
+            probability = 1.0 if self.augmentation_probability is None else self.augmentation_probability
+            images = augmentation.differentiable(images, seed, self.augmentations, probability)
         return self.discriminator([images, labels] if self.conditional else images, training=True)
 
     @abc.abstractmethod
@@ -350,11 +349,11 @@ class Adversarial(base.GenerativeModel):
         fake_logits = self.discriminate(fake, labels, fake_seed)
         loss = self.discriminator_loss(real_logits, fake_logits)
         metrics = {"discriminator_loss": loss} | self.scores(loss, real_logits, fake_logits)
-        if self.is_adaptive:
-            metrics |= self.adapt_augmentation(real_logits)
+        if self.augmentation_probability is not None:
+            metrics |= self.adapt_augmentation(self.augmentation_probability, real_logits)
         return loss + self.penalty(images, fake, labels, seed), fake_logits, metrics
 
-    def adapt_augmentation(self, real_logits: Tensor) -> dict[str, Tensor]:
+    def adapt_augmentation(self, probability: Variable, real_logits: Tensor) -> dict[str, Tensor]:
         """Move the probability of the augmentation by D's logits [B, 1] for real images; return it and E sign D(x) for the log.
 
         Karras et al. 2020, "Training Generative Adversarial Networks with Limited Data" (https://arxiv.org/abs/2006.06676),
@@ -362,9 +361,9 @@ class Adversarial(base.GenerativeModel):
         """
         overfitting = replicas.mean(tf.reduce_mean(tf.sign(real_logits)))
         direction = tf.sign(overfitting - self.hparams.augmentation_target)
-        moved = self.augmentation_probability + direction * self.hparams.batch_size / IMAGES_TO_FULL_AUGMENTATION
-        self.augmentation_probability.assign(tf.clip_by_value(moved, 0.0, 1.0))
-        return {"overfitting": overfitting, "augmentation": self.augmentation_probability.value()}
+        moved = probability + direction * self.hparams.batch_size / IMAGES_TO_FULL_AUGMENTATION
+        probability.assign(tf.clip_by_value(moved, 0.0, 1.0))
+        return {"overfitting": overfitting, "augmentation": probability.value()}
 
     def apply_to_discriminator(self, gradients: Sequence[Tensor]) -> None:
         """Take one step of D's optimizer, then enforce any constraint on D's weights."""
