@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import keras
 import numpy as np
 import pytest
 from conftest import fails
@@ -55,8 +56,9 @@ def test_the_selecting_classifier_has_seen_the_settings_labels_alone(monkeypatch
         trained_on.append((network, len(images[0]), generated))
         return network
 
-    def generated(scorer):
-        selections.append(scorer)
+    def generated(few, scorer):
+        assert scorer() is scorer()  # trained once
+        selections.append(scorer())
         return patterns(30, 60, len(selections))
 
     monkeypatch.setattr(benefit, "trained", spied)
@@ -66,6 +68,53 @@ def test_the_selecting_classifier_has_seen_the_settings_labels_alone(monkeypatch
     assert [(count, made) for network, count, made in trained_on if id(network) in scorers] == [
         (count, None) for count in (3, 3, 12, 12)
     ]
+
+
+class Shifted:
+    """In the place of an Augmenter: adds 1, 2, ... to the images of its first, second, ... batch."""
+
+    seed = 0
+
+    def __init__(self):
+        self.batches = []
+
+    def __call__(self, images, labels):
+        self.batches.append(len(images))
+        return images + np.uint8(len(self.batches)), labels
+
+
+def test_variations_are_of_each_image_alike_and_keep_its_label():
+    images = np.repeat(np.arange(0, 200, 50, np.uint8), 75)[:, None, None, None] * np.ones((1, 2, 2, 1), np.uint8)
+    labels = np.repeat(np.arange(4), 75)
+    augment = Shifted()
+    varied, classes = benefit.variations(augment, (images, labels), 700)
+    assert augment.batches == [256, 44] * 3 and len(varied) == 900  # whole rounds
+    np.testing.assert_array_equal(varied[:, 0, 0, 0] // 50, classes)
+    assert np.bincount(classes).tolist() == [225] * 4 and sorted(set(varied[:, 0, 0, 0] % 50)) == [1, 2, 3, 4, 5, 6]
+
+
+def test_variations_that_a_classifier_doubts_are_left_out(caplog):
+    images = np.array([[0], [255], [0], [255]], np.uint8)[..., None, None]  # the classifier is sure of white: class 1
+    labels = np.array([0, 1, 1, 0])
+    inputs = keras.Input((1, 1, 1))
+    flat = keras.layers.Flatten()(inputs)
+    scorer = keras.Model(inputs, keras.layers.Concatenate()([-3 * flat, 3 * flat]))
+    same = lambda images, labels: (images, labels)  # noqa: E731
+    same.seed = 0
+    varied, classes = benefit.variations(same, (images, labels), 4, lambda: scorer, 0.9)
+    assert sorted(zip(varied.ravel().tolist(), classes.tolist(), strict=True)) == [(0, 0), (255, 1)]
+    with pytest.raises(genlab.UsageError, match="no variation is kept"):
+        benefit.variations(same, (images[2:], labels[2:]), 2, lambda: scorer, 0.9)
+
+
+def test_the_command_compares_variations_with_the_usual_changes(own_run, capsys, monkeypatch):
+    run = own_run("vae")
+    untrained = lambda real, *_, **settings: benefit.untrained(real[0].shape[1:], 10)  # noqa: E731  as good as two steps'
+    monkeypatch.setattr(benefit, "trained", untrained)
+    augment.main([str(run.path), "--vary", "perturb", "--per-class", "2", "--seeds", "1", "--steps", "1"])
+    assert "With 2 per class, variations on top of classical augmentation" in capsys.readouterr().out
+    kept = json.loads((run.path / "augment.json").read_text())
+    assert kept["arguments"]["vary"] == "perturb" and kept["arguments"]["amount"] == 0.3
 
 
 def test_the_command_writes_metrics_plot_and_verdict(own_run, capsys, monkeypatch):

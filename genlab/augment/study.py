@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import logging
+import math
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
+import scipy.special
 
-from genlab.backend import Network, Tensor, keras, tf
+from genlab.backend import Network, Tensor, in_parts, keras, tf
 from genlab.data.spec import to_model_range
 from genlab.errors import UsageError
 from genlab.evaluate import classifier, comparison
 from genlab.evaluate.comparison import Setting
 from genlab.networks import augmentation
+
+if TYPE_CHECKING:
+    from genlab.augment.augmenter import Augmenter
 
 log = logging.getLogger("genlab")
 
@@ -23,12 +30,17 @@ BATCH = 64
 LEARNING_RATE = 2e-3
 POOL = 20_000
 """Maximum number of generated images to fill batches from."""
-Arrays = tuple[np.ndarray, np.ndarray]
+VARIED_AT_ONCE = 256
+"""Images of a batch to vary, among which `interpolate` finds others of the same class."""
+Arrays: TypeAlias = tuple[np.ndarray, np.ndarray]
 """Images, uint8 [N, H, W, C], and integer labels [N]."""
+Source: TypeAlias = Callable[[Arrays, Callable[[], Network]], Arrays]
+"""A function of the real images of a setting, and of a function that trains a classifier on them (Keras model, images in
+[-1, 1] -> logits): it returns generated images for that setting."""
 
 
 def study(
-    generated: Arrays | Callable[[Network], Arrays],
+    generated: Arrays | Source,
     real: Arrays,
     test: Arrays,
     num_classes: int,
@@ -43,8 +55,8 @@ def study(
 
     All images are uint8 [N, H, W, C] with integer labels [N]. Every training takes the same number of steps on batches of
     64, with `fraction` generated images if the condition has any. A seed selects the real images, the initial weights and
-    the order. They are the same for all conditions, so differences are paired. `generated` may be a function of a
-    classifier, see `predictions_by_condition`. Raises UsageError if a class has too few images.
+    the order. They are the same for all conditions, so differences are paired. `generated` may be a function of
+    the setting's real images. Raises UsageError if a class has too few images.
     """
     check_counts(real[1], num_classes, per_class)
     settings = []
@@ -71,7 +83,7 @@ def check_counts(labels: np.ndarray, num_classes: int, per_class: Sequence[int |
 
 
 def predictions_by_condition(
-    generated: Arrays | Callable[[Network], Arrays],
+    generated: Arrays | Source,
     real: Arrays,
     test: np.ndarray,
     num_classes: int,
@@ -83,13 +95,15 @@ def predictions_by_condition(
 ) -> dict[str, np.ndarray]:
     """Train a classifier under each condition and return its predicted classes of the test images; see `study`.
 
-    `generated` may be a function of a classifier (Keras model, images in [-1, 1] -> logits) that returns the generated
-    images selected by it. The classifier is trained only on `real`.
+    `generated` may be a function of the real images; a classifier that it selects by is trained only on those.
     """
     if callable(generated):
         # A classifier trained on all labels, such as the extractor's, would leak the labels that were left out through the
         # images that it selects, and the gain would come from those labels.
-        generated = generated(trained(real, None, num_classes, classical=False, fraction=0.0, steps=steps, seed=seed))
+        scorer = functools.cache(
+            lambda: trained(real, None, num_classes, classical=False, fraction=0.0, steps=steps, seed=seed)
+        )
+        generated = generated(real, scorer)
     predictions = {}
     for condition in conditions:
         network = trained(
@@ -103,6 +117,38 @@ def predictions_by_condition(
         )
         predictions[condition] = classifier.predicted(network, test)
     return predictions
+
+
+def variations(
+    augment: Augmenter, real: Arrays, count: int, scorer: Callable[[], Network] | None = None, confidence: float = 0.0
+) -> Arrays:
+    """Return about `count` variations of real images, each image as often as the others, with their labels.
+
+    With a scorer, those are left out to whose label the classifier gives a probability below `confidence`. Raises UsageError if
+    none is left.
+    """
+    random = np.random.default_rng(augment.seed)
+    images, labels = real
+    parts = []
+    for _ in range(math.ceil(count / len(images))):
+        # The Augmenter's noise follows its batch, so another order gives other variations.
+        order = random.permutation(len(images))
+        for start in range(0, len(order), VARIED_AT_ONCE):
+            rows = order[start : start + VARIED_AT_ONCE]
+            parts.append((np.asarray(augment(images[rows], labels[rows])[0]), labels[rows]))
+    varied, classes = (np.concatenate(part) for part in zip(*parts, strict=True))
+    if scorer is not None and confidence:
+        logits = in_parts(lambda part: scorer()(to_model_range(part), training=False), varied, size=500)
+        sure = scipy.special.softmax(logits, axis=1)[np.arange(len(classes)), classes] >= confidence
+        log.info(
+            f"{np.mean(sure):.1%} of the variations are kept: the classifier is at least {confidence:.0%} sure of their label"
+        )
+        if not sure.any():
+            raise UsageError(
+                f"--confidence {confidence}: no variation is kept. Try a lower one, or a smaller --amount."
+            )
+        varied, classes = varied[sure], classes[sure]
+    return varied, classes
 
 
 def trained(

@@ -1,0 +1,183 @@
+"""Gain from variations of a classifier's own few images, on top of shifts, rotations and zooms.
+
+    python benchmarks/variations.py --data mnist [--per-class 20 50 100] [--seeds 5] [--sources vae:perturb:0.3 flow:renoise:0.5]
+
+A source is a model, a mode of the Augmenter and an amount. Its generator is trained without labels, once on all training images
+("all", as when labels are what is scarce) and once for each setting and seed on the classifier's own images ("own"). The
+classifier is trained on real images, with the usual changes, and with variations on top of those: a share of 0.6 of each batch
+(Norouzi et al. 2020, https://arxiv.org/abs/2004.04795). Variations are left out to whose label a classifier, trained only on the same
+images, gives less than --confidence. The same is done with 50 images of each class but a tenth of them for one rare class.
+
+Results go to benchmarks/results/variations.json, one entry per setting, source and seed, and the table to
+benchmarks/results/variations-DATA.md. Existing entries are not measured again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+from typing import Any
+
+import numpy as np
+import results
+
+import genlab
+from genlab import run as runs
+from genlab.augment import study
+from genlab.evaluate import comparison
+
+KEPT = "variations"
+SHARE = 0.6
+"""Variations of a batch, as a fraction."""
+RARE = 0.1
+"""Images of the rare class, as a fraction of the others'."""
+BASELINES = ("real", "classical")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="mnist", help="name or path, as in genlab.train")
+    parser.add_argument("--per-class", type=int, nargs="*", default=[20, 50, 100])
+    parser.add_argument(
+        "--rare-class", type=int, default=9, help="class with a tenth of the images, in a setting of its own"
+    )
+    parser.add_argument("--rare-per-class", type=int, default=50, help="images of the other classes there")
+    parser.add_argument("--sources", nargs="*", default=["vae:perturb:0.3", "vae:interpolate:0.5", "flow:renoise:0.5"])
+    parser.add_argument("--pools", nargs="*", default=["all", "own"], choices=["all", "own"])
+    parser.add_argument("--confidence", type=float, default=0.5)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--generator-steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=1000, help="steps of each classifier")
+    arguments = parser.parse_args()
+    dataset = genlab.data.load(arguments.data)
+    settings = [(f"{count} a class", count, None) for count in arguments.per_class]
+    rare = arguments.rare_class
+    settings.append((f"class {rare} rare, {arguments.rare_per_class} a class", arguments.rare_per_class, rare))
+    for seed in range(arguments.seeds):
+        for name, count, cut in settings:
+            measure(dataset, name, rows(dataset, count, cut, seed), seed, arguments)
+            write_table(dataset.name)
+
+
+def rows(dataset: Any, per_class: int, rare: int | None, seed: int) -> np.ndarray:
+    """Return which training images the classifier gets; of the rare class a tenth."""
+    chosen = comparison.chosen_rows(dataset.labels, per_class, seed)
+    if rare is None:
+        return chosen
+    of_rare = dataset.labels[chosen] == rare
+    left_out = np.flatnonzero(of_rare)[max(1, round(RARE * per_class)) :]
+    return np.delete(chosen, left_out)
+
+
+def measure(dataset: Any, setting: str, chosen: np.ndarray, seed: int, arguments: argparse.Namespace) -> None:
+    """Measure the baselines and every source for one setting and seed, unless they are there already."""
+    real = dataset.images[:][chosen], dataset.labels[chosen]
+    entry = {"data": dataset.name, "setting": setting, "seed": seed, "steps": arguments.steps}
+    train = functools.partial(
+        study.predictions_by_condition,
+        real=real,
+        test=dataset.test_images[:],
+        num_classes=dataset.spec.num_classes,
+        fraction=SHARE,
+        steps=arguments.steps,
+        seed=seed,
+    )
+    baselines = entry | {"source": "none", "pool": "none"}
+    if not known(baselines):
+        keep(dataset, baselines, train(real, conditions=BASELINES))
+    for source in arguments.sources:
+        for pool in arguments.pools:
+            name, mode, amount = source.split(":")
+            described = entry | {"source": source, "pool": pool, "confidence": arguments.confidence}
+            described |= {"generator_steps": arguments.generator_steps}
+            if known(described):
+                continue
+            run = generator(name, dataset, real if pool == "own" else None, f"{setting} {seed}", arguments)
+            augment = genlab.Augmenter.from_run(run, mode=mode, amount=float(amount), fraction=1.0, seed=seed)
+            count = min(study.POOL // 2, arguments.steps * study.BATCH)
+            varied = lambda few, scorer: study.variations(augment, few, count, scorer, arguments.confidence)  # noqa: B023, E731
+            found = train(varied, conditions=["both"])
+            keep(dataset, described, {f"{source}, {pool}": found["both"]})
+
+
+def known(entry: dict[str, Any]) -> bool:
+    return any(entry.items() <= each.items() for each in results.entries(KEPT))
+
+
+def generator(name: str, dataset: Any, real: study.Arrays | None, part: str, arguments: argparse.Namespace) -> runs.Run:
+    """Return a run of a model without labels on all training images, or on `real` ones alone; trained once and kept."""
+    out = results.CACHE / KEPT
+    words = f"{dataset.name} {'all' if real is None else part}".replace(" ", "-").replace(",", "")
+    for path in runs.all_runs(out, name):
+        if path.name.endswith(f"-{words}") and runs.open(path).state == "finished":
+            return runs.open(path)
+    images = dataset.images[:] if real is None else real[0]
+    steps = arguments.generator_steps
+    return genlab.fit(
+        name, images, steps=steps, out=str(out), description=words, sample_every=steps, checkpoint_every=steps
+    )
+
+
+def keep(dataset: Any, entry: dict[str, Any], predictions: dict[str, np.ndarray]) -> None:
+    """Store accuracy and recall by condition."""
+    setting = comparison.Setting(None)
+    setting.add(predictions, dataset.test_labels, dataset.spec.num_classes)
+    entry["accuracy"] = {condition: values[0] for condition, values in setting.accuracy.items()}
+    entry["recall"] = {condition: values[0] for condition, values in setting.recall.items()}
+    entry["tested"] = setting.tested
+    entry["right"] = {condition: values[0] for condition, values in setting.right.items()}
+    results.add(KEPT, entry)
+
+
+def write_table(data: str) -> None:
+    """Write accuracy by condition, with the gain over the usual changes and its p-value."""
+    entries = [entry for entry in results.entries(KEPT) if entry["data"] == data]
+    lines = [
+        f"# Variations of a classifier's own images, {data}",
+        "",
+        "Accuracy on held-out images, mean ± standard deviation over seeds, and the gain over `classical` (shifts, rotations, "
+        f"zooms), with Holm's correction over all conditions of the table. {results.test(entries)} {results.machines(entries)}.",
+        'Variations come on top of the usual changes. "all": their generator saw all training images without labels; "own": only '
+        "the classifier's.",
+    ]
+    by_setting: dict[str, dict[int, list[dict[str, Any]]]] = {}
+    for entry in entries:
+        by_setting.setdefault(entry["setting"], {}).setdefault(entry["seed"], []).append(entry)
+    found = {setting: joined(by_seed) for setting, by_seed in by_setting.items()}
+    compared = {
+        (setting, name): each.difference(name, "classical")
+        for setting, each in found.items()
+        for name in each.accuracy
+        if name not in BASELINES and len(each.accuracy[name]) > 1
+    }
+    tested = [place for place, (_, p) in compared.items() if p is not None]
+    corrected = dict(zip(tested, comparison.holm([compared[place][1] for place in tested]), strict=True))
+    for setting, each in found.items():
+        seeds = len(each.accuracy["classical"])
+        lines += ["", f"## {setting}, {seeds} seeds", "", "| | accuracy | gain | p |", "|---|---|---|---|"]
+        for name, values in each.accuracy.items():
+            gain, p = compared.get((setting, name), (None, None))
+            p = corrected.get((setting, name), p)
+            shown = " | |" if gain is None else f" {100 * gain:+.2f} | {comparison.shown(p)} |"
+            lines.append(f"| {name} | {comparison.spread(values)} |{shown}")
+    (results.FOLDER / f"{KEPT}-{data}.md").write_text("\n".join(lines) + "\n")
+
+
+def joined(by_seed: dict[int, list[dict[str, Any]]]) -> comparison.Setting:
+    """Return accuracies and correct predictions by condition, of the seeds for which all conditions are there."""
+    conditions = [{name for entry in entries for name in entry["accuracy"]} for entries in by_seed.values()]
+    whole = set.union(*conditions)
+    complete = [entries for entries, names in zip(by_seed.values(), conditions, strict=True) if names == whole]
+    complete = complete or list(by_seed.values())[:1]
+    accuracy: dict[str, list[float]] = {}
+    right: dict[str, list[str]] = {}
+    for entries in complete:
+        for entry in entries:
+            for name in entry["accuracy"]:
+                accuracy.setdefault(name, []).append(entry["accuracy"][name])
+                right.setdefault(name, []).append(entry["right"][name])
+    return comparison.Setting(None, accuracy, tested=next(iter(by_seed.values()))[0]["tested"], right=right)
+
+
+if __name__ == "__main__":
+    main()
