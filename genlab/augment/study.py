@@ -101,7 +101,7 @@ def predictions_by_condition(
         # A classifier trained on all labels, such as the extractor's, would leak the labels that were left out through the
         # images that it selects, and the gain would come from those labels.
         scorer = functools.cache(
-            lambda: trained(real, None, num_classes, classical=False, fraction=0.0, steps=steps, seed=seed)
+            lambda: trained(real, None, num_classes, classical=True, fraction=0.0, steps=steps, seed=seed)
         )
         generated = generated(real, scorer)
     predictions = {}
