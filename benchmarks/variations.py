@@ -113,9 +113,9 @@ def generator(name: str, dataset: Any, real: study.Arrays | None, part: str, arg
             return runs.open(path)
     images = dataset.images[:] if real is None else real[0]
     steps = arguments.generator_steps
-    return genlab.fit(
-        name, images, steps=steps, out=str(out), description=words, sample_every=steps, checkpoint_every=steps
-    )
+    size = min(64, len(images))
+    settings = {"steps": steps, "sample_every": steps, "checkpoint_every": steps, "batch_size": size}
+    return genlab.fit(name, images, out=str(out), description=words, **settings)
 
 
 def keep(dataset: Any, entry: dict[str, Any], predictions: dict[str, np.ndarray]) -> None:
