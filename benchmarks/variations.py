@@ -142,7 +142,8 @@ def write_table(data: str) -> None:
     ]
     by_setting: dict[str, dict[int, list[dict[str, Any]]]] = {}
     for entry in entries:
-        by_setting.setdefault(entry["setting"], {}).setdefault(entry["seed"], []).append(entry)
+        setting = f"{entry['setting']}, {entry['steps']:,} steps"
+        by_setting.setdefault(setting, {}).setdefault(entry["seed"], []).append(entry)
     found = {setting: joined(by_seed) for setting, by_seed in by_setting.items()}
     compared = {
         (setting, name): each.difference(name, "classical")
