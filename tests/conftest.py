@@ -79,7 +79,14 @@ def small_images():
 def small_settings(name: str) -> dict:
     """Settings of a network that trains in no time, for any model: what is left out by default (0) stays out."""
     kind = models.load(name).Hparams
-    sizes = {"batch_size": 8, "latent_size": 4, "components": 2, "minibatch_discrimination": 3, "ode_steps": 2}
+    sizes = {
+        "batch_size": 8,
+        "latent_size": 4,
+        "components": 2,
+        "latent_clusters": 2,
+        "minibatch_discrimination": 3,
+        "ode_steps": 2,
+    }
     known = {field.name: field.default for field in dataclasses.fields(kind)}
     chosen = {field: size for field, size in sizes.items() if known.get(field)}
     chosen |= {field: (4,) for field in known if field.endswith("widths")}

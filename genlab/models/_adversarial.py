@@ -17,6 +17,7 @@ from genlab.networks import augmentation, blocks, losses, precision, priors, rep
 # the steps. The default settings put 2% of points on a mode, these 93%.
 POINTS = {
     "latent_size": 2,
+    "latent_clusters": 0,
     "generator_widths": (128, 128, 128),
     "discriminator_widths": (128, 128, 128),
     "generator_learning_rate": 1e-3,
@@ -42,7 +43,9 @@ class Hparams(base.Hparams):
     """Dimensions of the latent space."""
     prior: Literal["normal", "uniform"] = "normal"
     """Distribution of each latent dimension: N(0, 1) or U(-1, 1)."""
-    latent_clusters: int = 0
+    # After 6 epochs of MNIST, 32 of 64 lowered dcgan's Frechet distance from 3.3 times that of real images to 2.5, and raised the
+    # classifier score from 9.02 to 9.24 (real 9.82): fewer samples are between classes. 64 plain latents and 32 such: 2.4.
+    latent_clusters: int = 32
     """Latents that enter the generator as a softmax, nearly one-hot: they choose among as many clusters of images, which one
     Gaussian alone would connect by images in between. At most half of the latents; 0: none."""
     network: Literal["mlp", "conv"] = "mlp"

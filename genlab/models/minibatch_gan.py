@@ -40,6 +40,7 @@ class MinibatchGAN(gan.GAN):
             "beta2": 0.999,
             "schedule": "constant",
             "average_decay": 0.0,
+            "latent_clusters": 0,
             "generator_widths": (128, 256, 512),
             "discriminator_widths": (96, 192, 192),
             "generator_units": 0,

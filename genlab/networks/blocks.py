@@ -115,7 +115,12 @@ class _Layers:
         return self._spectral(layer)(x)
 
     def clustered(self, latents: Tensor, clusters: int) -> Tensor:
-        """Replace the last `clusters` latents [B, latent] by their softmax, nearly one-hot, of mean square near 1."""
+        """Replace the last `clusters` latents [B, latent] by their softmax, nearly one-hot, of mean square near 1.
+
+        One Gaussian is connected, and images of several classes are not: a continuous generator draws images in between
+        (Khayatkhoei, Singh & Elgammal 2018, https://arxiv.org/abs/1806.00880). One-hot latents separate them (Mukherjee et al. 2019,
+        "ClusterGAN", https://arxiv.org/abs/1809.03627). A softmax of N(0, I) is close to that, and leaves the prior as it is.
+        """
         size = latents.shape[-1]
         logits = keras.layers.Rescaling(CLUSTER_GAIN, dtype="float32", name="cluster_logits")(
             latents[:, size - clusters :]
