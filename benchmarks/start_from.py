@@ -1,0 +1,109 @@
+"""Train a dcgan on few images, from nothing and from a run on another data set: Fréchet distance to held-out images.
+
+    python benchmarks/start_from.py --data mnist [--images 500] [--ancestor digits] [--steps 2000] [--seeds 3]
+
+The ancestor is a dcgan with default settings on all training images of `--ancestor`. Every condition takes the same number of steps with
+`--differentiable-augmentation translation`. Results go to benchmarks/results/start_from.json, one entry per condition and
+seed, and the table to benchmarks/results/start_from-DATA.md. Existing entries are not measured again.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import numpy as np
+import results
+
+import genlab
+from genlab import run as runs
+from genlab.evaluate import evaluation
+
+KEPT = "start_from"
+CONDITIONS: dict[str, dict[str, Any]] = {
+    "from nothing": {},
+    "from the run": {"from_run": "ANCESTOR"},
+    "from the run, 1 layer frozen": {"from_run": "ANCESTOR", "freeze_discriminator": 1},
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="mnist", help="name or path, as in genlab.train")
+    parser.add_argument("--images", type=int, default=500)
+    parser.add_argument("--ancestor", default="digits", help="the data of the other run")
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--seeds", type=int, default=3)
+    arguments = parser.parse_args()
+    dataset = genlab.data.load(arguments.data)
+    for seed in range(arguments.seeds):
+        for condition, settings in CONDITIONS.items():
+            measure(dataset, condition, dict(settings), seed, arguments)
+            write_table(dataset.name)
+
+
+def measure(dataset: Any, condition: str, settings: dict[str, Any], seed: int, arguments: argparse.Namespace) -> None:
+    """Train and evaluate one condition, unless its entry exists."""
+    entry = {"data": dataset.name, "images": arguments.images, "steps": arguments.steps, "seed": seed}
+    entry |= {"ancestor": arguments.ancestor, "condition": condition}
+    if any(entry.items() <= each.items() for each in results.entries(KEPT)):
+        return
+    if "from_run" in settings:
+        settings["from_run"] = str(ancestor(arguments.ancestor).path)
+    run = genlab.fit(
+        "dcgan",
+        arguments.data,
+        limit=arguments.images,
+        steps=arguments.steps,
+        seed=seed,
+        differentiable_augmentation=("translation",),
+        precision="float32",
+        out=str(results.CACHE / KEPT),
+        description=f"{condition.replace(' ', '-').replace(',', '')}-seed{seed}",
+        **settings,
+    )
+    found = evaluation.evaluate(run, samples=10_000)
+    distance, copies = found.metrics["frechet_distance"], found.metrics["memorization"]
+    assert distance.floor is not None
+    entry |= {"frechet_distance": distance.value, "multiple": distance.value / distance.floor}
+    entry |= {"memorization": copies.value, "protocol": found.protocol, "seconds": run.metrics()[-1]["seconds"]}
+    results.add(KEPT, entry)
+
+
+def ancestor(data: str) -> runs.Run:
+    """Return the run to start from, trained once and kept."""
+    out = results.CACHE / KEPT
+    for path in runs.all_runs(out):
+        if path.name.endswith("-ancestor") and runs.open(path).config.dataset["name"] == data:
+            return runs.open(path)
+    return genlab.fit("dcgan", data, precision="float32", out=str(out), description="ancestor")
+
+
+def write_table(data: str) -> None:
+    """Write the distances by condition, as multiples of that of real images."""
+    entries = [entry for entry in results.entries(KEPT) if entry["data"] == data]
+    first = entries[0]
+    lines = [
+        f"# `dcgan` on {first['images']} images of {data}, from a run on {first['ancestor']}",
+        "",
+        f"After {first['steps']:,} steps with `--differentiable-augmentation translation`; mean ± standard deviation over seeds. "
+        f"{results.machines(entries)}.",
+        "",
+        "| | seeds | Fréchet distance, relative to real images | closer to training images than 99% of real ones |",
+        "|---|---|---|---|",
+    ]
+    for condition in CONDITIONS:
+        chosen = [entry for entry in entries if entry["condition"] == condition]
+        if chosen:
+            columns = [spread([entry[key] for entry in chosen]) for key in ("multiple", "memorization")]
+            lines.append(f"| {condition} | {len(chosen)} | {' | '.join(columns)} |")
+    (results.FOLDER / f"{KEPT}-{data}.md").write_text("\n".join(lines) + "\n")
+
+
+def spread(values: list[float]) -> str:
+    deviation = f" ± {np.std(values, ddof=1):.2g}" if len(values) > 1 else ""
+    return f"{np.mean(values):.3g}{deviation}"
+
+
+if __name__ == "__main__":
+    main()
