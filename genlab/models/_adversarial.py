@@ -92,6 +92,8 @@ class Hparams(base.Hparams):
     augmentation_target: float = 0.0
     """Adaptive --differentiable-augmentation: its probability rises from 0 while E sign D(x), the share of training images that
     D finds real minus the share that it does not, is above this target, and falls below it (Karras et al. 2020); 0: always 1."""
+    generator_activation: Literal["relu", "leaky_relu", "elu", "gelu"] = "relu"
+    """Activation of the generator's hidden layers."""
     generator_normalization: Literal["batch", "none"] = "batch"
     """Normalization of the generator's hidden layers."""
     discriminator_normalization: Literal["batch", "none"] = "none"
@@ -196,7 +198,7 @@ class Adversarial(base.GenerativeModel):
     def _build_generator(self, *, averaged: bool) -> Network:
         hparams = self.hparams
         style = blocks.Style(
-            activation="relu",
+            activation=hparams.generator_activation,
             normalization=hparams.generator_normalization,
             initializer=hparams.initializer,
             kernel_size=hparams.kernel_size,
