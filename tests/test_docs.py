@@ -48,6 +48,7 @@ COMMANDS = [
     "export",
     "transfer",
     "encode",
+    "anomaly",
     "runs",
     "data",
 ]
