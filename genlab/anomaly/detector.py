@@ -23,10 +23,16 @@ if TYPE_CHECKING:
 
 AT_ONCE = 250
 """Images that are scored at once."""
+# Autoencoder of 3 epochs of MNIST without 1, 5 and 9, AUROC of these against the others, mean: 0.907 with 20,000 training images,
+# 0.927 with all 42,000; 0.936 of the codes' directions, and 0.924 and 0.933 with 5 and 20 neighbours instead of 10.
 COMPARED = 60_000
 """Maximum number of training images whose vectors a score compares with."""
 NEIGHBOURS = 10
 """Neighbours of the local outlier factor."""
+COMPONENTS = 64
+"""Principal components to which longer vectors are reduced."""
+FITTED = 5000
+"""Vectors that the components are fitted to, and that are held in memory at once."""
 HELD_OUT = 1000
 """Held-out images that a threshold rests on, if there are as many."""
 
@@ -167,17 +173,33 @@ class Detector:
 
 
 class _Neighbours:
-    """Directions of vectors of training images, and how far from them others are, compared with how far these are apart."""
+    """Directions of vectors of training images, and how far from them others are, compared with how far these are apart.
+
+    Vectors of many dimensions are reduced to their principal components.
+    """
 
     def __init__(self, score: Score, training: Images) -> None:
+        from sklearn.decomposition import PCA
         from sklearn.neighbors import LocalOutlierFactor
+
+        def vectors(rows: np.ndarray) -> np.ndarray:
+            return in_parts(lambda part: score.of(np.asarray(to_model_range(training[part]))), rows, size=AT_ONCE)
+
+        rows = np.random.default_rng(0).permutation(len(training))[:COMPARED]
+        first = vectors(rows[:FITTED])
+        self._components = None
+        if min(first.shape) > COMPONENTS:
+            self._components = PCA(COMPONENTS, random_state=0).fit(first)
+        reduced = [self._reduced(first)]
+        for start in range(FITTED, len(rows), FITTED):  # the vectors themselves may take gigabytes
+            reduced.append(self._reduced(vectors(rows[start : start + FITTED])))
+        neighbours = min(NEIGHBOURS, len(rows) - 1)
+        self._fitted = LocalOutlierFactor(neighbours, novelty=True).fit(np.concatenate(reduced))
+
+    def _reduced(self, vectors: np.ndarray) -> np.ndarray:
         from sklearn.preprocessing import normalize
 
-        rows = np.sort(np.random.default_rng(0).permutation(len(training))[:COMPARED])
-        parts = (training[rows[start : start + AT_ONCE]] for start in range(0, len(rows), AT_ONCE))
-        vectors = np.concatenate([score.of(np.asarray(to_model_range(images))) for images in parts])
-        neighbours = min(NEIGHBOURS, len(vectors) - 1)
-        self._fitted = LocalOutlierFactor(neighbours, novelty=True).fit(normalize(vectors))
+        return normalize(vectors if self._components is None else self._components.transform(vectors))
 
     def outlier_factor(self, vectors: np.ndarray) -> np.ndarray:
         """Return the local outlier factor of vectors [N, D], [N]: about 1 among training images, larger away from them.
@@ -185,9 +207,7 @@ class _Neighbours:
         Breunig et al. 2000, "LOF: Identifying Density-Based Local Outliers" (https://doi.org/10.1145/342009.335388), of
         scikit-learn.
         """
-        from sklearn.preprocessing import normalize
-
-        return -self._fitted.score_samples(normalize(vectors))
+        return -self._fitted.score_samples(self._reduced(vectors))
 
 
 def held_out_images(run: Run, dataset: Dataset, count: int) -> np.ndarray:

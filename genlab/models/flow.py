@@ -336,7 +336,7 @@ class Flow(base.GenerativeModel):
             return self.latent_size * bits_per_dimension(tf.convert_to_tensor(images) + pixels, probes)
 
         def features(images: np.ndarray) -> np.ndarray:
-            return np.asarray(self.features(images, training=False)).mean(axis=(1, 2))
+            return np.asarray(self.features(images, training=False)).reshape(len(images), -1)
 
         return {
             "denoising": Score(
