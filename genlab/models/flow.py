@@ -339,11 +339,11 @@ class Flow(base.GenerativeModel):
             return np.asarray(self.features(images, training=False)).reshape(len(images), -1)
 
         return {
-            "denoising": Score(
-                "number", "mean squared error of the image found again from noise, pixels from 0 to 1", error
-            ),
             "neighbours": Score(
                 "vector", "local outlier factor of its features among those of training images", features
+            ),
+            "denoising": Score(
+                "number", "mean squared error of the image found again from noise, pixels from 0 to 1", error
             ),
             "likelihood": Score(
                 "bits", f"-log2 p of its pixel values 0 to 255, in bits, in {LIKELIHOOD_STEPS} steps", bits
