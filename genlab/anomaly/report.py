@@ -81,8 +81,8 @@ class Report:
         found = []
         if self.known:
             found.append(
-                f"{self.known:,} of these images are among the held-out ones that the threshold comes from: that few of them are "
-                "flagged says nothing"
+                f"{self.known:,} of these images are among the held-out ones, which set the threshold: how many of them are flagged "
+                "follows from --false-alarms"
             )
         assert self.detector.threshold is not None
         held_out = self.detector.threshold.held_out

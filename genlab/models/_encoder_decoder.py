@@ -182,10 +182,10 @@ class EncoderDecoder(base.GenerativeModel):
             squares = np.square(images - np.asarray(self.reconstruct(images)))
             return 0.25 * squares.mean(axis=tuple(range(1, squares.ndim)))  # a quarter: pixels from 0 to 1
 
-        density = "fitted to those of training images" if self.prior.is_fitted else "of the prior"
+        density = "the mixture fitted to those of training images" if self.prior.is_fitted else "the prior"
         return {
             "neighbours": Score("vector", "local outlier factor of its code among those of training images", codes),
-            "codes": Score("number", f"minus the log density of its code, {density}, in nats", rarity),
+            "codes": Score("number", f"minus the log density of its code by {density}, in nats", rarity),
             "reconstruction": Score("number", "mean squared error of its reconstruction, pixels from 0 to 1", error),
         }
 

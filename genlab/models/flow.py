@@ -368,7 +368,8 @@ class Flow(base.GenerativeModel):
         def log_density(images: Tensor, probes: Tensor) -> Tensor:
             return ode.log_density(self.velocity(), images, probes[tf.newaxis], times)
 
-        compiled = tf.function(log_density, autograph=False)
+        # Of any number of images: TensorFlow refuses a loop that begins with exactly one.
+        compiled = tf.function(log_density, [tf.TensorSpec([None, *self.spec.shape])] * 2, autograph=False)
 
         def bits(images: Tensor, probes: Tensor) -> np.ndarray:
             nats = in_parts(compiled, images, probes, size=LIKELIHOOD_BATCH)
