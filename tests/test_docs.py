@@ -140,7 +140,10 @@ def test_every_block_about_strange_images_runs(capsys):
     assert [kind for kind, _ in found] == ["sh", "sh", "python", "sh"]
     run_blocks(found, "anomalies.md")
     shown = capsys.readouterr().out
-    assert shown.count("held-out images, for false alarms") == 2 and shown.count("36 strange images against 324 normal ones") == 2
+    assert (
+        shown.count("held-out images, for false alarms") == 2
+        and shown.count("36 strange images against 324 normal ones") == 2
+    )
     assert len(list(pathlib.Path("anomalies").iterdir())) == 2
 
 

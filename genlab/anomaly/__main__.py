@@ -10,9 +10,10 @@ import tyro
 
 from genlab import bounds, command_line, files
 from genlab.console import aligned, console_log, reported, say, say_json
-from genlab.run import FolderOptions
+from genlab.run import FolderOptions, Run
 
 if TYPE_CHECKING:
+    from genlab.anomaly.detector import Detector
     from genlab.anomaly.report import Report
 
 PROGRAM = "python -m genlab.anomaly"
@@ -65,27 +66,17 @@ def main(argv: list[str] | None = None) -> None:
         bounds.whole("--shown", arguments.shown, 1, 1000)
         if arguments.limit is not None:
             bounds.whole("--limit", arguments.limit, 1)
-        with console_log(quiet=arguments.json, to_stderr=arguments.json):
-            _examine(arguments)
+        _examine(arguments)
 
 
 def _examine(arguments: Arguments) -> None:
     from genlab.anomaly import images, picture, report
-    from genlab.anomaly.detector import Detector
 
     run = arguments.opened(arguments.run)
     against = None if arguments.against is None else arguments.opened(arguments.against)
     chosen = images.load(run, arguments.data, arguments.split, arguments.limit, arguments.normal, arguments.strange)
-    detector = Detector.from_run(
-        run,
-        arguments.score,
-        false_alarms=arguments.false_alarms,
-        correct=arguments.correct,
-        against=against,
-        held_out=arguments.held_out,
-        importance_samples=arguments.importance_samples,
-    )
-    found = report.make(detector, chosen)
+    with console_log(quiet=arguments.json, to_stderr=arguments.json):
+        found = report.make(_detector(arguments, run, against), chosen)
     out = pathlib.Path(arguments.out)
     stem = f"{files.file_name(run.name)}-{files.file_name(chosen.name)}"
     written = [
@@ -99,6 +90,20 @@ def _examine(arguments: Arguments) -> None:
         say(line)
     for path in written:
         say(path)
+
+
+def _detector(arguments: Arguments, run: Run, against: Run | None) -> Detector:
+    from genlab.anomaly.detector import Detector
+
+    return Detector.from_run(
+        run,
+        arguments.score,
+        false_alarms=arguments.false_alarms,
+        correct=arguments.correct,
+        against=against,
+        held_out=arguments.held_out,
+        importance_samples=arguments.importance_samples,
+    )
 
 
 def summary(found: Report) -> list[str]:
