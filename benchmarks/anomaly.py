@@ -137,7 +137,11 @@ def trained(model: str, left_out: str, dataset: Any, arguments: argparse.Namespa
 
 def command(run: runs.Run) -> str:
     options, data = run.config.options, run.config.data_options
-    return f"python -m genlab.train {run.config.model} --data {options.data} --classes {data.classes} --steps {options.steps}"
+    flags = {"data": options.data, "classes": data.classes, "steps": options.steps, "seed": options.seed}
+    flags |= {name: value for name, value in FLAGS.get(run.config.model, {}).items() if name != "epochs"}
+    return " ".join(
+        [f"python -m genlab.train {run.config.model}", *(f"--{name} {value}" for name, value in flags.items())]
+    )
 
 
 def write_table(data: str, epochs: float) -> None:
