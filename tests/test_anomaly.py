@@ -124,8 +124,9 @@ def test_the_likelihood_of_a_vae_that_ignores_its_code():
     np.testing.assert_allclose(found, -np.log2(mass).sum(axis=(1, 2, 3)), rtol=1e-3)
 
 
-def test_the_scores_of_a_flow_that_does_not_move():
-    scores = zeroed("flow").anomaly_scores()
+@pytest.mark.parametrize("conditioning", ["none", "labels"])
+def test_the_scores_of_a_flow_that_does_not_move(conditioning):
+    scores = zeroed("flow", conditioning=conditioning).anomaly_scores()
     # Noise that stays where it is has the density N(0, 1) of values in [-1, 1], 127.5 times as dense as pixel values.
     density = stats.norm(0, 127.5).logpdf(127.5 * images()).sum(axis=(1, 2, 3))
     np.testing.assert_allclose(scores["likelihood"].of(images()), -density / math.log(2), rtol=2e-3)
