@@ -22,6 +22,7 @@ _PUBLIC = {
     "UsageError": ("genlab.errors", "UsageError"),
 }
 _MODULES = {
+    "anomaly": "genlab.anomaly",
     "blocks": "genlab.networks.blocks",
     "data": "genlab.data",
     "grids": "genlab.grids",

@@ -18,6 +18,7 @@ COMMANDS = {
     "export": "write a run as files that other programs run",
     "transfer": "what a run's backbone gains a classifier with few labels",
     "encode": "turn images into short codes and back",
+    "anomaly": "which images are strange to a run's model?",
     "runs": "list runs, and delete those that are not needed",
     "data": "inspect images, or write them as TFRecord shards",
 }

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 import tyro
 
 from genlab import models
+from genlab.anomaly.__main__ import Arguments as Anomaly
 from genlab.augment.__main__ import Arguments as Augment
 from genlab.data.__main__ import Inspect, Shard
 from genlab.encode.__main__ import Arguments as Encode
@@ -34,10 +35,11 @@ PLAIN = {
     "export": Export,
     "transfer": Transfer,
     "encode": Encode,
+    "anomaly": Anomaly,
     "runs": Runs,
 }
 """Commands without a word of their own after their name."""
-OF_RUNS = ("evaluate", "report", "explore", "augment", "export", "transfer", "encode")
+OF_RUNS = ("evaluate", "report", "explore", "augment", "export", "transfer", "encode", "anomaly")
 """Commands that take runs without a flag."""
 RUN_FLAGS = ("--run", "--resume")
 ZSH = """autoload -Uz compinit bashcompinit

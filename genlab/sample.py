@@ -106,17 +106,17 @@ def draw(arguments: Arguments) -> list[pathlib.Path]:
     return [grids.save_image(pictures.samples(drawn, columns, real), out / f"{name}-{_seeds_label(spans)}.png")]
 
 
-def class_number(run: Run, text: str) -> int:
-    """Return the number of a class, given by name or by number from 0. Raises UsageError for an unknown class."""
+def class_number(run: Run, text: str, flag: str = "--label") -> int:
+    """Return the number of a class, given by name or by number from 0. Raises UsageError, about `flag`, for an unknown class."""
     names = run.config.dataset["class_names"]
     if not run.model.conditional:
-        raise UsageError(f"--label: {run.config.model} draws without labels. Use a conditional model, such as cgan.")
+        raise UsageError(f"{flag}: {run.config.model} draws without labels. Use a conditional model, such as cgan.")
     if text in names:
         return names.index(text)
     number = bounds.parsed(text, len(names) - 1)
     if number is None:
         raise UsageError(
-            f"--label {bounds.shown(text)}: the classes of {run.name} are {listed(names)}{closest(text[:80], names)}"
+            f"{flag} {bounds.shown(text)}: the classes of {run.name} are {listed(names)}{closest(text[:80], names)}"
         )
     return number
 

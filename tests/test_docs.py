@@ -48,6 +48,7 @@ COMMANDS = [
     "export",
     "transfer",
     "encode",
+    "anomaly",
     "runs",
     "data",
 ]
@@ -126,6 +127,42 @@ def test_the_example_model_trains_samples_and_resumes(tmp_path, monkeypatch, cap
     monkeypatch.setattr(models, "__path__", [*models.__path__, str(tmp_path / "models")])
     run_blocks(others, "adding-a-model.md")
     assert genlab.load().step == 4 and list(pathlib.Path("samples").glob("00000-wae-*.png"))
+
+
+def test_every_block_about_strange_images_runs(capsys):
+    found = [(kind, text) for kind, text in blocks(DOCS / "how-to" / "anomalies.md") if "path/to" not in text]
+    found += [
+        ("sh", line)
+        for kind, text in blocks(DOCS / "how-to" / "anomalies.md")
+        for line in text.splitlines()
+        if "--correct" in line
+    ]
+    assert [kind for kind, _ in found] == ["sh", "sh", "python", "sh"]
+    run_blocks(found, "anomalies.md")
+    shown = capsys.readouterr().out
+    assert (
+        shown.count("held-out images, for false alarms") == 2
+        and shown.count("36 strange images against 324 normal ones") == 2
+    )
+    assert len(list(pathlib.Path("anomalies").iterdir())) == 2
+
+
+def test_the_parts_of_the_example_open_as_one_data_set():
+    shutil.copytree(ROOT / "tests" / "stored" / "runs" / "00000-cgan-digits", "runs/00003-cgan-digits")
+    lines = [
+        line for _, text in blocks(DOCS / "many-machines.md") for line in text.splitlines() if "data shard" in line
+    ]
+    first, second = (shlex.split(line, comments=True)[3:] for line in lines)
+    small = ["--count", "64", "--images-per-shard", "8"]
+    assert first[-1] == "1/16" and second[-1] == "2/16"
+    main_of("data")([*first[:-1], "1/2", *small])
+    with pytest.raises(genlab.UsageError, match="part 2 of 2 is missing"):
+        genlab.data.load("more")
+    main_of("data")([*second[:-1], "2/2", *small])
+    joined, run = genlab.data.load("more"), genlab.load("3")
+    seeds = np.arange(64)
+    images = run.model.sample(run.model.sample_latents(seeds), seeds % 10)
+    np.testing.assert_array_equal(joined.images[:], genlab.grids.as_pixels(images))
 
 
 def test_the_server_of_the_how_to_answers():

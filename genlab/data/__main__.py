@@ -7,18 +7,22 @@ import dataclasses
 import json
 import pathlib
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import tyro
 
 from genlab import bounds, command_line, console, data
 from genlab.console import console_log, reported, say, say_json
-from genlab.data import shards
+from genlab.data import labels as classes
+from genlab.data import shard_index, shards
 from genlab.data.dataset import Dataset, Images
 from genlab.data.options import DataOptions
 from genlab.data.records import Records
 from genlab.errors import UsageError
+
+if TYPE_CHECKING:
+    from genlab.run import Run
 
 PROGRAM = "python -m genlab.data"
 SHOWN = 64
@@ -55,8 +59,14 @@ class Shard:
     """Images to generate with run:RUN."""
     label: Annotated[str | None, tyro.conf.arg(metavar="CLASS")] = None
     """Class to generate with run:RUN, by name or number. By default a conditional run cycles through all classes."""
+    shares: Annotated[tuple[str, ...], tyro.conf.arg(metavar="CLASS=SHARE")] = ()
+    """Shares of the classes to generate with run:RUN, like 7=0.5 9=0.5. They add up to 1; classes that are not named are left
+    out."""
     seed: int = 0
     """First seed of the generated images."""
+    part: Annotated[str | None, tyro.conf.arg(metavar="K/N")] = None
+    """Write only part K of N, like 3/16, for other processes or machines to write the others to the same folder. It opens as one
+    data set once all parts are there; the images are the same in any number of parts."""
     checkpoint: str = "latest"
     """Checkpoint that generates: latest, best, or a step."""
 
@@ -176,7 +186,7 @@ def _counted(words: list[str], most: int = 8) -> str:
 def _has_checksums(source: str) -> bool:
     """Whether the source is shards with an index. Raises UsageError for those that do not have its checksums."""
     folder = pathlib.Path(source)
-    if not (folder / shards.INDEX).is_file():
+    if not folder.is_dir() or not shard_index.exists(folder):
         return False
     if damaged := shards.damaged(folder):
         raise UsageError(
@@ -215,21 +225,37 @@ def shard(command: Shard) -> None:
     bounds.whole("--images-per-shard", command.images_per_shard, 1)
     bounds.whole("--count", command.count, 1)
     bounds.whole("--seed", command.seed, 0, bounds.LARGEST_SEED - bounds.LARGEST)
+    part = None if command.part is None else shard_index.Part.parse(command.part)
     kind, _, name = command.source.partition(":")
+    if kind != "run" and (command.shares or command.label is not None):
+        raise UsageError("--label and --shares choose what a run generates: name one, like run:3.")
     facts, parts = _of_run(name or "latest", command) if kind == "run" else _of_source(command)
     # Shards of large images are limited to about 100 MB.
     fitting = max(1, shards.BYTES_PER_SHARD // int(np.prod(facts["shape"])))
-    with console.progress(total=sum(count for count, _ in parts.values()), unit="image") as bar:
+    images_per_shard = min(fitting, command.images_per_shard)
+    planned = shards.planned({split: count for split, (count, _) in parts.items()}, images_per_shard, part)
+    out = pathlib.Path(command.out)
+    with console.progress(total=sum(len(each.rows) for each in planned), unit="image") as bar:
         index = shards.write(
-            pathlib.Path(command.out),
+            out,
             facts,
             parts,
             raw=command.encoding == "raw",
-            images_per_shard=min(fitting, command.images_per_shard),
+            images_per_shard=images_per_shard,
+            part=part,
             progress=bar.update,
         )
     size = sum(each["bytes"] for each in index["shards"]) / 1e6
-    say(f"{command.out}: {bar.total:,} images in {len(index['shards']):,} shards, {size:,.1f} MB")
+    written = f"{out}: " if part is None else f"{out}, part {part}: "
+    say(f"{written}{bar.total:,} images in {len(index['shards']):,} shards, {size:,.1f} MB")
+    if part is not None:
+        unfinished = shard_index.unfinished(out)
+        if unfinished:
+            say(
+                f"still to be written: {', '.join(f'--part {each}' for each in unfinished[:10])}{' …' * (len(unfinished) > 10)}"
+            )
+            return
+        say(f"all {part.of} parts are there")
     say(f"train on them: python -m genlab.train dcgan --data {command.out}")
 
 
@@ -256,16 +282,39 @@ def _of_run(name: str, command: Shard) -> tuple[dict[str, Any], dict[str, tuple[
     if not model.spec.is_image:
         raise UsageError(f"{run.path} draws points; only images can be written as shards.")
     label = None if command.label is None else class_number(run, command.label)
+    shares = _shares(run, command) if command.shares else None
 
     def drawn(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         seeds = command.seed + rows
         labels = model.default_labels(seeds) if label is None else np.full(len(rows), label)
+        if shares is not None:
+            labels = classes.in_shares(seeds, shares)
         return grids.as_pixels(model.sample(model.sample_latents(seeds), labels).numpy()), labels
 
     class_names = run.config.dataset["class_names"] if model.conditional else []
     facts = _facts(f"{run.name}-generated", model.spec.shape, class_names)
     facts |= {"run": run.name, "step": run.step, "seed": command.seed, "label": label}
+    facts |= {} if shares is None else {"shares": shares}
     return facts, {"train": (command.count, drawn)}
+
+
+def _shares(run: Run, command: Shard) -> list[float]:
+    """Return the share of each class from texts like 7=0.5. Raises UsageError for any other text, and unless they add up to 1."""
+    from genlab.sample import class_number
+
+    if command.label is not None:
+        raise UsageError("--label and --shares both choose classes; leave one out.")
+    shares = [0.0] * len(run.config.dataset["class_names"])
+    for text in command.shares:
+        name, _, share = text.rpartition("=")
+        number = class_number(run, name, "--shares")
+        try:
+            shares[number] += bounds.real(f"the share of {bounds.shown(name)}", float(share), 0, 1)
+        except ValueError:
+            raise UsageError(f"--shares {bounds.shown(text)}: it must be like 7=0.5, a class and its share.") from None
+    if abs(sum(shares) - 1) > 1e-6:
+        raise UsageError(f"--shares {' '.join(command.shares)}: they add up to {sum(shares):g}; they must add up to 1.")
+    return shares
 
 
 def _facts(name: str, shape: Sequence[int], class_names: Sequence[str]) -> dict[str, Any]:

@@ -78,3 +78,18 @@ def _numbered(values: list[Any], names: tuple[str, ...]) -> tuple[dict[Any, int]
     if largest < (len(names) or min(2 * len(values), MOST_CLASSES)):
         return {value: value for value in values}, names or tuple(map(str, range(largest + 1)))
     return {value: number for number, value in enumerate(values)}, names or tuple(map(str, values))
+
+
+def in_shares(seeds: np.ndarray, shares: Sequence[float]) -> np.ndarray:
+    """Return a class for each seed [N], int32, so that classes have these shares, [K], among any consecutive seeds.
+
+    A class depends on its seed alone. It is that of the seed's place in the sequence of multiples of the golden ratio modulo 1,
+    which fills the unit interval so evenly that the number of images of a class is off by a few, among millions too.
+    """
+    multiples = np.asarray(seeds).astype(np.uint64) * np.uint64(
+        11400714819323198485
+    )  # 2^64 / golden ratio, modulo 2^64
+    places = (multiples >> np.uint64(11)) * 2.0**-53
+    ends = np.cumsum(shares)
+    ends[np.flatnonzero(shares)[-1] :] = 1.0  # whatever the sum was rounded to
+    return np.searchsorted(ends, places, side="right").astype(np.int32)

@@ -38,11 +38,11 @@ def part_of(part: Part, rows: np.ndarray) -> Part:
     return chosen, None if labels is None else labels[rows]
 
 
-def of_classes(dataset: Dataset, text: str) -> Dataset:
-    """Return the images of some classes, given by name or number like `3,7`, renumbered in their original order."""
+def class_numbers(dataset: Dataset, text: str, flag: str = "--classes") -> list[int]:
+    """Return the numbers of classes given by name or number like `3,7`, in order. Raises UsageError, about `flag`, for others."""
     names = dataset.class_names
     if not names:
-        raise UsageError(f"--classes {text}: {dataset.name} has no labels.")
+        raise UsageError(f"{flag} {listed([text])}: {dataset.name} has no labels.")
     chosen = set()
     for word in (word.strip() for word in text.split(",")):
         if word in names:
@@ -51,10 +51,16 @@ def of_classes(dataset: Dataset, text: str) -> Dataset:
             chosen.add(int(word))
         else:
             raise UsageError(
-                f"--classes {listed([text])}: the classes of {dataset.name} are {listed(names)}{closest(word, names)}"
+                f"{flag} {listed([text])}: the classes of {dataset.name} are {listed(names)}{closest(word, names)}"
             )
+    return sorted(chosen)
+
+
+def of_classes(dataset: Dataset, text: str) -> Dataset:
+    """Return the images of some classes, given by name or number like `3,7`, renumbered in their original order."""
+    names, chosen = dataset.class_names, class_numbers(dataset, text)
     numbers = np.full(len(names), -1, np.int32)
-    numbers[sorted(chosen)] = np.arange(len(chosen))
+    numbers[chosen] = np.arange(len(chosen))
 
     parts: dict[str, Part] = {}
     for split, (images, labels) in dataset.parts().items():
@@ -63,8 +69,8 @@ def of_classes(dataset: Dataset, text: str) -> Dataset:
         parts[split] = part_of((images, numbers[labels]), np.flatnonzero(numbers[labels] >= 0))
     return dataset.with_parts(
         parts,
-        class_names=tuple(names[index] for index in sorted(chosen)),
-        modes=None if dataset.modes is None else dataset.modes[sorted(chosen)],
+        class_names=tuple(names[index] for index in chosen),
+        modes=None if dataset.modes is None else dataset.modes[chosen],
     )
 
 

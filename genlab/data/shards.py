@@ -7,30 +7,29 @@ import contextlib
 import dataclasses
 import hashlib
 import io
-import json
 import math
 import pathlib
 import struct
 from collections.abc import Callable, Iterator, Mapping
-from typing import IO, Any, Literal, NotRequired, TypeAlias, TypedDict
+from typing import IO, Any, TypeAlias
 
 import numpy as np
 from PIL import Image
 
 from genlab import files
 from genlab.backend import tf
-from genlab.data import image_files
-from genlab.data.dataset import FIELDS, Dataset, Part
+from genlab.data import image_files, shard_index
+from genlab.data.dataset import FIELDS, Dataset
+from genlab.data.dataset import Part as Split
 from genlab.data.frame import to_picture
 from genlab.data.labels import classes_of
 from genlab.data.records import Reader, Records
+from genlab.data.shard_index import Entry, Index, Part
 from genlab.errors import GenlabError, UsageError, decoding, disk_is_full, listed, reason
 
-INDEX = "index.json"
 SUFFIXES = (".tfrecord", ".tfrecords")
 IMAGES_PER_SHARD = 1000
 BYTES_PER_SHARD = 100_000_000
-FORMAT = "genlab-shards-1"
 ImagesOf: TypeAlias = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None]]
 """Function of rows [N] that returns their images, uint8 [N, H, W, C], and their labels [N] or None."""
 LONGEST_RECORD = 2**31
@@ -45,38 +44,6 @@ class Keys:
     label: str = "label"
     raw_shape: tuple[int, int, int] | None = None
     """(height, width, channels) of raw bytes; None: the image is encoded."""
-
-
-class Entry(TypedDict):
-    """What an index says about one shard."""
-
-    file: str
-    split: Literal["train", "validation", "test"]
-    images: int
-    bytes: int
-    sha256: str
-
-
-class Index(TypedDict):
-    """Content of index.json."""
-
-    format: str
-    encoding: Literal["png", "raw"]
-    images_per_shard: int
-    name: str
-    shape: list[int]
-    """[height, width, channels]"""
-    class_names: list[str]
-    complete: bool
-    """Whether all shards are written."""
-    shards: list[Entry]
-    data_sha256: NotRequired[str]
-    """Hash of the data set that was written."""
-    run: NotRequired[str]
-    """Name of the run that generated the images, with `step`, first `seed` and `label` (None: all classes)."""
-    step: NotRequired[int]
-    seed: NotRequired[int]
-    label: NotRequired[int | None]
 
 
 class Shards(Reader):
@@ -193,7 +160,7 @@ def _record_places(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def is_shard_folder(folder: pathlib.Path) -> bool:
-    return (folder / INDEX).is_file() or bool(_record_files(folder))
+    return shard_index.exists(folder) or bool(_record_files(folder))
 
 
 def _record_files(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -213,12 +180,12 @@ def load(path: pathlib.Path, keys: Keys) -> Dataset:
     """
     if path.is_file():
         return _foreign(path, [path], keys)
-    if not (path / INDEX).is_file():
+    if not shard_index.exists(path):
         return _foreign(path, _record_files(path), keys)
-    index = read_index(path)
+    index = shard_index.read(path)
     shape, class_names = index["shape"], tuple(index["class_names"])
     keys = Keys(raw_shape=(shape[0], shape[1], shape[2]) if index["encoding"] == "raw" else None)
-    parts: dict[str, Part] = {}
+    parts: dict[str, Split] = {}
     for split in FIELDS:
         named = [shard for shard in index["shards"] if shard["split"] == split]
         for shard in named:
@@ -262,35 +229,38 @@ def _foreign(path: pathlib.Path, paths: list[pathlib.Path], keys: Keys) -> Datas
     )
 
 
-def read_index(folder: pathlib.Path) -> Index:
-    """Read the index of shards written by genlab. Raises GenlabError if it is damaged, incomplete or of another format."""
-    index = _index(folder)
-    if not index["complete"]:
-        raise UsageError(f"{folder / INDEX} is not complete: type the same command again.")
-    return index
-
-
-def _index(folder: pathlib.Path) -> Index:
-    """Read an index that may be incomplete, and check all that its user relies on."""
-    path = folder / INDEX
-    content = files.read_json(path, dict[str, Any])
-    if content.get("format") != FORMAT:
-        raise UsageError(f"{path} is of another format than {FORMAT}.")
-    try:
-        index: Index = files.checked(content, Index)
-        if len(index["shape"]) != 3 or min(index["shape"]) < 1 or index["shape"][2] > 4:
-            raise ValueError(f"the shape is {index['shape']}; it must be [height, width, channels]")
-        for shard in index["shards"]:
-            if pathlib.PurePath(shard["file"]).name != shard["file"] or shard["file"] in ("", ".."):
-                raise ValueError(f"the shard {shard['file']!r} is no file of its folder")
-    except ValueError as error:
-        raise GenlabError(f"{path} cannot be read: {error}.") from error
-    return index
-
-
 def damaged(folder: pathlib.Path) -> list[str]:
     """Return the names of the shards that are missing, or whose checksums do not match the index."""
-    return [shard["file"] for shard in read_index(folder)["shards"] if not _is_whole(folder, shard)]
+    return [shard["file"] for shard in shard_index.read(folder)["shards"] if not shard_index.is_whole(folder, shard)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Planned:
+    """A shard that is to be written: consecutive rows of a split."""
+
+    file: str
+    split: str
+    rows: range
+
+
+def planned(counts: Mapping[str, int], images_per_shard: int, part: Part | None = None) -> list[Planned]:
+    """Return the shards of splits with so many images, or those of one part: each shard is the same in any number of parts.
+
+    Raises UsageError if there are fewer shards than parts.
+    """
+    shards = [
+        Planned(f"{split}-{number:05d}.tfrecord", split, range(start, min(count, start + images_per_shard)))
+        for split, count in counts.items()
+        for number, start in enumerate(range(0, count, images_per_shard))
+    ]
+    if part is None:
+        return shards
+    if part.of > len(shards):
+        raise UsageError(
+            f"--part {part}: {sum(counts.values()):,} images are {len(shards):,} shards of {images_per_shard:,}, which is the most "
+            "parts there can be. Use fewer parts, or smaller shards with --images-per-shard."
+        )
+    return [shards[number] for number in part.shards(len(shards))]
 
 
 def write(
@@ -300,37 +270,40 @@ def write(
     *,
     raw: bool = False,
     images_per_shard: int = IMAGES_PER_SHARD,
+    part: Part | None = None,
     progress: Callable[[int], None] = lambda images: None,
 ) -> Index:
     """Write images as shards with an index, and return the index. Whole shards of the same command are kept.
 
     `facts` describe the images: `name`, `shape` [H, W, C], `class_names`, and other entries of Index. They must be the same
     to resume an interrupted call. `parts` holds for each split the number of images and a function of rows ->
-    (uint8 [N, H, W, C], labels [N] or None). `progress` is called with the number of images written. Images are encoded as
-    PNG, or stored `raw`, which is always the case for two or four channels. Raises UsageError if the folder has other
-    content, GenlabError if the disk is full.
+    (uint8 [N, H, W, C], labels [N] or None). With `part`, only the shards of that part are written, with an index of its own;
+    others may write theirs to the folder at the same time. `progress` is called with the number of images written. Images are
+    encoded as PNG, or stored `raw`, which is always the case for two or four channels. Raises UsageError if the folder has
+    other content, GenlabError if the disk is full.
     """
+    counts = {split: count for split, (count, _) in parts.items()}
+    plan = planned(counts, images_per_shard, part)
+    path = folder / (shard_index.INDEX if part is None else part.file)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         raw = raw or facts["shape"][2] not in (1, 3)
-        facts = {"format": FORMAT, "encoding": "raw" if raw else "png", "images_per_shard": images_per_shard} | facts
-        index = _begun(folder, facts)
-        _write_index(folder, index)  # before the first shard: without it, the folder would count as somebody else's
+        encoding = {"encoding": "raw" if raw else "png", "images_per_shard": images_per_shard}
+        facts = {"format": shard_index.FORMAT} | encoding | facts
+        if part is not None:
+            facts |= {"parts": part.of, "images": sum(counts.values())}
+        index = shard_index.begun(folder, facts, part)
+        shard_index.write(path, index)  # before the first shard: without it, the folder would count as somebody else's
         done = {shard["file"]: shard for shard in index["shards"]}
-        shards: list[Entry] = []
-        for split, (count, images_of) in parts.items():
-            for number, start in enumerate(range(0, count, images_per_shard)):
-                file = f"{split}-{number:05d}.tfrecord"
-                rows = np.arange(start, min(count, start + images_per_shard))
-                if file not in done or not _is_whole(folder, done[file]):
-                    images, labels = images_of(rows)
-                    done[file] = _write_shard(folder / file, split, images, labels, raw)
-                    index["shards"] = list(done.values())
-                    _write_index(folder, index)
-                shards.append(done[file])
-                progress(len(rows))
-        index["shards"], index["complete"] = shards, True
-        _write_index(folder, index)
+        for each in plan:
+            if each.file not in done or not shard_index.is_whole(folder, done[each.file]):
+                images, labels = parts[each.split][1](np.arange(each.rows.start, each.rows.stop))
+                done[each.file] = _write_shard(folder / each.file, each.split, images, labels, raw)
+                index["shards"] = list(done.values())
+                shard_index.write(path, index)
+            progress(len(each.rows))
+        index["shards"], index["complete"] = [done[each.file] for each in plan], True
+        shard_index.write(path, index)
     except (OSError, tf.errors.OpError) as error:
         if not disk_is_full(error):
             raise
@@ -338,26 +311,6 @@ def write(
             f"{folder}: the disk is full. Free some space, then type the same command again; finished shards are kept."
         ) from error
     return index
-
-
-def _begun(folder: pathlib.Path, facts: dict[str, Any]) -> Index:
-    """Return the index of an interrupted call, or a new one."""
-    new = files.checked(json.loads(json.dumps(facts | {"complete": False, "shards": []})), Index)
-    if not (folder / INDEX).is_file():
-        if any(folder.iterdir()):
-            raise UsageError(f"{folder} is not empty, and holds no shards written by genlab. Choose another folder.")
-        return new
-    index = _index(folder)
-    differing = [name for name in facts if index.get(name) != new.get(name)]
-    if differing:
-        raise UsageError(f"{folder} holds other shards: they differ in {', '.join(differing)}. Choose another folder.")
-    index["complete"] = False
-    return index
-
-
-def _is_whole(folder: pathlib.Path, shard: Entry) -> bool:
-    path = folder / shard["file"]
-    return path.is_file() and path.stat().st_size == shard["bytes"] and _sha256(path) == shard["sha256"]
 
 
 def _write_shard(path: pathlib.Path, split: str, images: np.ndarray, labels: np.ndarray | None, raw: bool) -> Entry:
@@ -370,12 +323,8 @@ def _write_shard(path: pathlib.Path, split: str, images: np.ndarray, labels: np.
                 writer.write(tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString())
 
     files.replace(path, write)
-    facts = {"images": len(images), "bytes": path.stat().st_size, "sha256": _sha256(path)}
+    facts = {"images": len(images), "bytes": path.stat().st_size, "sha256": shard_index.sha256(path)}
     return files.checked({"file": path.name, "split": split} | facts, Entry)
-
-
-def _write_index(folder: pathlib.Path, index: Index) -> None:
-    files.write_text(folder / INDEX, json.dumps(index, indent=2) + "\n")
 
 
 def _png(image: np.ndarray) -> bytes:
@@ -386,8 +335,3 @@ def _png(image: np.ndarray) -> bytes:
 
 def _bytes(value: bytes) -> tf.train.Feature:
     return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
-
-
-def _sha256(path: pathlib.Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Literal
+
+import numpy as np
 
 from genlab.backend import Network, Tensor, Variable, tf
 from genlab.data.spec import DataSpec
 from genlab.errors import UsageError
 from genlab.models import base
-from genlab.networks import augmentation, blocks, losses, precision, priors, replicas
+from genlab.models._scores import Measure, Score
+from genlab.networks import augmentation, blocks, features, losses, precision, priors, replicas
 
 # Clusters a hundredth as wide as the plane need a steep discriminator, a generator without batch statistics and ten times
 # the steps. The default settings put 2% of points on a mode, these 93%.
@@ -30,6 +34,8 @@ POINTS = {
 """Preset of the GAN family for points in the plane."""
 IMAGES_TO_FULL_AUGMENTATION = 50_000
 """Images of real batches after which the probability of adaptive augmentation can have gone from 0 to 1."""
+COMPANIONS = 7
+"""Generated images that a discriminator which compares images sees with each that it scores."""
 POINTS_STEPS = 25_000
 """Training steps of that preset."""
 
@@ -247,6 +253,56 @@ class Adversarial(base.GenerativeModel):
     @property
     def feature_network(self) -> Network:
         return self.discriminator
+
+    @property
+    def compares_images(self) -> bool:
+        """Whether what D says of an image depends on the others of its batch."""
+        hparams = self.hparams
+        return hparams.minibatch_standard_deviation or hparams.minibatch_discrimination > 0
+
+    def anomaly_scores(self, importance_samples: int = 50) -> dict[str, Score]:
+        sentence = "minus the discriminator's logit"
+        scores = {
+            "discriminator": Score(
+                "number", sentence + (", for the class that fits best" * self.conditional), self._doubt()
+            )
+        }
+        try:
+            network = features.until(self.discriminator, self.feature_layers)
+        except (UsageError, ValueError):  # it has no such layers, or they depend on the class too
+            return scores
+
+        def vectors(images: np.ndarray) -> np.ndarray:
+            found = np.asarray(tf.cast(network(images, training=False), tf.float32))
+            return found.reshape(len(found), -1)
+
+        sentence = "local outlier factor of the discriminator's features among those of training images"
+        return {"neighbours": Score("vector", sentence, vectors)} | scores
+
+    def _doubt(self) -> Measure:
+        """Return minus D's logit as a function of images [N, ...], the smallest over classes, [N].
+
+        A discriminator that compares the images of a batch sees each with the same generated ones.
+        """
+
+        @functools.cache
+        def compiled() -> tf.types.experimental.GenericFunction:
+            seeds = np.arange(COMPANIONS if self.compares_images else 0)
+            companions = np.asarray(self.sample(self.sample_latents(seeds), self.default_labels(seeds)))
+
+            def logit(image: Tensor, label: int) -> Tensor:
+                batch = tf.concat([image[tf.newaxis], companions], axis=0)
+                labels = tf.fill([len(seeds) + 1], label)
+                logits = self.discriminator([batch, labels] if self.conditional else batch, training=False)
+                return tf.cast(logits[0, 0], tf.float32)
+
+            def smallest(image: Tensor) -> Tensor:
+                return -tf.reduce_max(tf.stack([logit(image, label) for label in range(max(1, self.num_classes))]))
+
+            signature = [tf.TensorSpec([None, *self.spec.shape])]
+            return tf.function(lambda images: tf.map_fn(smallest, images), signature, autograph=False)
+
+        return lambda images: np.asarray(compiled()(tf.convert_to_tensor(images)))
 
     def train_step(self, batches: list[tuple[Tensor, Tensor]], seed: Tensor) -> dict[str, Tensor]:
         metrics: dict[str, Tensor] = {}

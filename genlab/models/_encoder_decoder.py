@@ -13,6 +13,7 @@ from genlab.backend import Network, Tensor, Variable, keras, tf
 from genlab.data.spec import DataSpec
 from genlab.errors import UsageError
 from genlab.models import base
+from genlab.models._scores import Score
 from genlab.networks import blocks, features, precision, priors
 
 
@@ -169,6 +170,24 @@ class EncoderDecoder(base.GenerativeModel):
     def codes(self, images: Tensor, number: int) -> Tensor:
         """Return codes [B, latent] of a batch, as the decoder sees them in training. `number` seeds any noise."""
         return self.encoder(images, training=False)
+
+    def anomaly_scores(self, importance_samples: int = 50) -> dict[str, Score]:
+        def codes(images: np.ndarray) -> np.ndarray:
+            return self.encoder(images, training=False).numpy()
+
+        def rarity(images: np.ndarray) -> np.ndarray:
+            return -self.prior.log_density(codes(images)).numpy()
+
+        def error(images: np.ndarray) -> np.ndarray:
+            squares = np.square(images - np.asarray(self.reconstruct(images)))
+            return 0.25 * squares.mean(axis=tuple(range(1, squares.ndim)))  # a quarter: pixels from 0 to 1
+
+        density = "the mixture fitted to those of training images" if self.prior.is_fitted else "the prior"
+        return {
+            "neighbours": Score("vector", "local outlier factor of its code among those of training images", codes),
+            "codes": Score("number", f"minus the log density of its code by {density}, in nats", rarity),
+            "reconstruction": Score("number", "mean squared error of its reconstruction, pixels from 0 to 1", error),
+        }
 
     def fit_prior(self, batches: Iterable[Tensor]) -> None:
         """Fit the mixture of Gaussians to the codes of batches of images [N, H, W, C] in [-1, 1]."""

@@ -14,6 +14,7 @@ from genlab import bounds, settings
 from genlab.backend import LazyModule, Network, Optimizer, Tensor, Variable, in_parts, keras, tf
 from genlab.data.spec import DataSpec
 from genlab.errors import UsageError
+from genlab.models._scores import Score
 from genlab.networks import inversion, replicas
 from genlab.networks.averaging import WeightAverage
 from genlab.networks.priors import Prior
@@ -298,6 +299,13 @@ class GenerativeModel(abc.ABC):
 
     def likelihood_protocol(self, importance_samples: int) -> dict[str, Any]:
         """Return how `likelihood_metrics` estimates log p(x), for the protocol of an evaluation; nothing if it is exact."""
+        return {}
+
+    def anomaly_scores(self, importance_samples: int = 50) -> dict[str, Score]:
+        """Return the scores of how strange images are to the model, by name, the best first; nothing if it has none.
+
+        `importance_samples` are those of an estimated likelihood. Raises UsageError for a number that is not from 1 to 1,000.
+        """
         return {}
 
     def sample(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:

@@ -11,6 +11,7 @@ from genlab import pictures
 from genlab.backend import Network, Tensor, keras, tf
 from genlab.data.spec import DataSpec
 from genlab.models import base
+from genlab.models._scores import Score
 from genlab.networks import blocks, losses, precision, priors, replicas
 
 
@@ -183,6 +184,23 @@ class BEGAN(base.GenerativeModel):
     @property
     def feature_network(self) -> Network:
         return self.discriminator
+
+    def anomaly_scores(self, importance_samples: int = 50) -> dict[str, Score]:
+        def parts(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            rebuilt, codes = (
+                np.asarray(tf.cast(each, tf.float32)) for each in self.discriminator(images, training=False)
+            )
+            return rebuilt, codes
+
+        def error(images: np.ndarray) -> np.ndarray:
+            errors = np.abs(images - parts(images)[0]) ** self.hparams.exponent
+            return errors.mean(axis=tuple(range(1, errors.ndim)))
+
+        neighbours = "local outlier factor of the discriminator's code among those of training images"
+        return {
+            "neighbours": Score("vector", neighbours, lambda images: parts(images)[1]),
+            "discriminator": Score("number", "the discriminator's reconstruction error", error),
+        }
 
     def train_step(self, batches: list[tuple[Tensor, Tensor]], seed: Tensor) -> dict[str, Tensor]:
         ((images, _),) = batches

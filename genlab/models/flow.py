@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
@@ -13,6 +14,7 @@ from genlab import grids
 from genlab.backend import Network, Tensor, in_parts, keras, tf
 from genlab.data.spec import DataSpec
 from genlab.models import base
+from genlab.models._scores import Score
 from genlab.networks import ode, precision, priors, replicas, unet
 
 # 3.422, 3.443 and 3.451 bits per dimension in 16, 32 and 64 steps: MNIST, 2,000 training steps, 50 images.
@@ -20,6 +22,8 @@ LIKELIHOOD_STEPS = 32
 """Steps of Heun's method for a likelihood."""
 LIKELIHOOD_BATCH = 50
 """Batch size in images for a likelihood."""
+DENOISED_FROM = (0.3, 0.5, 0.7, 0.8, 0.9)
+"""Times of the noisy images that the score `denoising` denoises."""
 STRENGTHS = (0.25, 0.5, 0.75)
 """Strengths of re-noising in the picture that training draws."""
 
@@ -306,6 +310,46 @@ class Flow(base.GenerativeModel):
             "likelihood_steps": LIKELIHOOD_STEPS,
         }
 
+    def anomaly_scores(self, importance_samples: int = 50) -> dict[str, Score]:
+        if not self.spec.is_image:
+            return {}
+        pixel_seed, probe_seed, noise_seed = tf.unstack(tf.random.split(tf.constant([0, 0]), 3, alg="philox"))
+        bits_per_dimension = self._bits(LIKELIHOOD_STEPS)
+        signature = [tf.TensorSpec([None, *self.spec.shape]), tf.TensorSpec([None])]
+        velocity = tf.function(self.velocity(), signature, autograph=False)
+        # The same noise for all images: what a score says of an image then depends on nothing but that image.
+        noise = np.asarray(tf.random.stateless_normal([len(DENOISED_FROM), *self.spec.shape], noise_seed, alg="philox"))
+        probe = tf.sign(tf.random.stateless_uniform(self.spec.shape, probe_seed, -1.0, 1.0, alg="philox"))
+        pixels = tf.random.stateless_uniform(self.spec.shape, pixel_seed, -1.0, 1.0, alg="philox") / 255.0
+
+        def error(images: np.ndarray) -> np.ndarray:
+            errors = []
+            for time, drawn in zip(DENOISED_FROM, noise, strict=True):
+                x = tf.convert_to_tensor((1.0 - time) * drawn + time * images)
+                wrong = np.asarray(velocity(x, tf.fill([len(images)], time))) - (images - drawn)
+                # Times the step that is left, this is the error of the image that the velocity leads to.
+                errors.append(np.square((1.0 - time) * wrong).mean(axis=(1, 2, 3)))
+            return 0.25 * np.mean(errors, axis=0)  # a quarter: pixels from 0 to 1
+
+        def bits(images: np.ndarray) -> np.ndarray:
+            probes = tf.tile(probe[tf.newaxis], [len(images), 1, 1, 1])
+            return self.latent_size * bits_per_dimension(tf.convert_to_tensor(images) + pixels, probes)
+
+        def features(images: np.ndarray) -> np.ndarray:
+            return np.asarray(self.features(images, training=False)).reshape(len(images), -1)
+
+        return {
+            "neighbours": Score(
+                "vector", "local outlier factor of its features among those of training images", features
+            ),
+            "denoising": Score(
+                "number", "mean squared error of the image found again from noise, pixels from 0 to 1", error
+            ),
+            "likelihood": Score(
+                "bits", f"-log2 p of its pixel values 0 to 255, in bits, in {LIKELIHOOD_STEPS} steps", bits
+            ),
+        }
+
     def bits_per_dimension(self, images: Tensor, seed: int, steps: int = LIKELIHOOD_STEPS) -> np.ndarray:
         """Return -log2 p of dequantized pixel values per dimension for images [N, H, W, C] in [-1, 1], [N].
 
@@ -315,11 +359,21 @@ class Flow(base.GenerativeModel):
         pixel_seed, probe_seed = tf.unstack(tf.random.split(tf.constant([seed, 0]), 2, alg="philox"))
         images = self.dequantized(tf.convert_to_tensor(images), pixel_seed)
         probes = tf.sign(tf.random.stateless_uniform(images.shape, probe_seed, -1.0, 1.0, alg="philox"))
+        return self._bits(steps)(images, probes)
+
+    def _bits(self, steps: int) -> Callable[[Tensor, Tensor], np.ndarray]:
+        """Return `bits_per_dimension` as a function of dequantized images and probes, both [N, H, W, C]."""
         times = [1.0 - (index / steps) ** 2 for index in range(steps + 1)]
 
         def log_density(images: Tensor, probes: Tensor) -> Tensor:
             return ode.log_density(self.velocity(), images, probes[tf.newaxis], times)
 
-        nats = in_parts(tf.function(log_density, autograph=False), images, probes, size=LIKELIHOOD_BATCH)
-        # A pixel value is 127.5 times as long as the unit of [-1, 1].
-        return (math.log(127.5) - nats / self.latent_size) / math.log(2)
+        # Of any number of images: TensorFlow refuses a loop that begins with exactly one.
+        compiled = tf.function(log_density, [tf.TensorSpec([None, *self.spec.shape])] * 2, autograph=False)
+
+        def bits(images: Tensor, probes: Tensor) -> np.ndarray:
+            nats = in_parts(compiled, images, probes, size=LIKELIHOOD_BATCH)
+            # A pixel value is 127.5 times as long as the unit of [-1, 1].
+            return (math.log(127.5) - nats / self.latent_size) / math.log(2)
+
+        return bits

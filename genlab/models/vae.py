@@ -9,14 +9,18 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 
-from genlab.backend import Network, Tensor, keras, tf, tfp
+from genlab import bounds
+from genlab.backend import Network, Tensor, in_parts, keras, tf, tfp
 from genlab.data.spec import DataSpec
 from genlab.errors import UsageError
 from genlab.models import _encoder_decoder
+from genlab.models._scores import Score
 from genlab.networks import losses, replicas
 
 CODES_AT_ONCE = 2000
 """Batch size in codes when a likelihood is estimated."""
+MOST_SAMPLES_OF_A_SCORE = 1000
+"""Maximum number of importance samples for the likelihood of one image."""
 IMAGES_AT_ONCE = 100
 """Batch size in images when features are compared."""
 ACTIVE = 0.01
@@ -253,10 +257,16 @@ class VAE(_encoder_decoder.EncoderDecoder):
         share = tf.cast(self.step, tf.float32) / self.hparams.warm_up_steps
         return self.hparams.beta * tf.minimum(1.0, share)
 
-    def observed(self, images: Tensor, seed: Tensor) -> Tensor:
-        """Return the images that the likelihood describes: as they are, or for `bernoulli` randomly binarized to -1 and 1."""
+    def observed(self, images: Tensor, seed: Tensor, *, alike: bool = False) -> Tensor:
+        """Return the images that the likelihood describes: as they are, or for `bernoulli` randomly binarized to -1 and 1.
+
+        If `alike`, all images get the same random numbers.
+        """
         if self.likelihood != "bernoulli":
             return images
+        if alike:
+            thresholds = tf.random.stateless_uniform(images.shape[1:], seed, -1.0, 1.0, alg="philox")
+            return tf.where(thresholds < images, 1.0, -1.0)
         uniform = replicas.own_rows(
             lambda rows: tf.random.stateless_uniform([rows, *images.shape[1:]], seed, -1.0, 1.0, alg="philox"),
             tf.shape(images)[0],
@@ -303,12 +313,16 @@ class VAE(_encoder_decoder.EncoderDecoder):
         """
         return tf.reduce_logsumexp(self.log_importance_weights(images, samples, seed), axis=0) - math.log(samples)
 
-    def log_importance_weights(self, images: Tensor, samples: int, seed: Tensor) -> Tensor:
-        """Return log p(x, z_k) / q(z_k|x) in nats, [K, B], for K samples z_k ~ q per observed image [B, ...]."""
+    def log_importance_weights(self, images: Tensor, samples: int, seed: Tensor, *, alike: bool = False) -> Tensor:
+        """Return log p(x, z_k) / q(z_k|x) in nats, [K, B], for K samples z_k ~ q per observed image [B, ...].
+
+        If `alike`, all images get the same random numbers, so that a weight depends on nothing but its image.
+        """
         if not self.has_density:
             raise UsageError("--likelihood discriminator is not a density of images: log p(x) is undefined.")
         mean, log_variance = self.averaged_encoder(images, training=False)
-        noise = tf.random.stateless_normal([samples, *mean.shape], seed, alg="philox")
+        rows = 1 if alike else mean.shape[0]
+        noise = tf.random.stateless_normal([samples, rows, mean.shape[1]], seed, alg="philox")
         codes = mean + tf.exp(0.5 * log_variance) * noise  # [K, B, latent]
         raw = self.raw_decoder()(tf.reshape(codes, [-1, mean.shape[1]]), training=False)
         return self._log_weights(images, codes, raw, mean, log_variance)[0]
@@ -372,6 +386,34 @@ class VAE(_encoder_decoder.EncoderDecoder):
             parts = [weights(batch, size, tf.random.fold_in(seed, next(numbers), alg="philox")) for size in sizes]
             columns.append(np.concatenate(parts))
         return np.concatenate(columns, axis=1)
+
+    def anomaly_scores(self, importance_samples: int = 50) -> dict[str, Score]:
+        samples = bounds.whole("importance_samples", importance_samples, 1, MOST_SAMPLES_OF_A_SCORE)
+        scores = super().anomaly_scores()
+        if not self.has_density:
+            return scores
+        pixel_seed, noise_seed = tf.unstack(tf.random.split(tf.constant([0, 0]), 2, alg="philox"))
+
+        def log_weights(observed: Tensor) -> Tensor:
+            return self.log_importance_weights(observed, samples, noise_seed, alike=True)
+
+        compiled = tf.function(log_weights, [tf.TensorSpec([None, *self.spec.shape])], autograph=False)
+
+        def described(images: np.ndarray) -> np.ndarray:
+            return np.asarray(self.observed(tf.convert_to_tensor(images), pixel_seed, alike=True))
+
+        def bits(images: np.ndarray) -> np.ndarray:
+            def nats(part: np.ndarray) -> np.ndarray:
+                log_weights = np.asarray(compiled(tf.convert_to_tensor(part)), np.float64)
+                return math.log(samples) - np.logaddexp.reduce(log_weights, axis=0)
+
+            found = in_parts(nats, described(images), size=max(1, CODES_AT_ONCE // samples)) / math.log(2)
+            # A Gaussian is a density of pixels in [-1, 1]: of pixel values, it is 127.5 times as wide.
+            return found if self.is_discrete else found + math.log2(127.5) * math.prod(self.spec.shape)
+
+        pixels = "randomly binarized pixels" if self.likelihood == "bernoulli" else "pixel values 0 to 255"
+        sentence = f"-log2 p of its {pixels}, in bits, by {samples} importance samples"
+        return scores | {"likelihood": Score("bits", sentence, bits, described)}
 
     def _feature_distances(self, images: Tensor) -> np.ndarray:
         parts = (images[start : start + IMAGES_AT_ONCE] for start in range(0, len(images), IMAGES_AT_ONCE))

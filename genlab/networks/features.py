@@ -27,6 +27,17 @@ def feature_distance(network: Network) -> Callable[[Tensor, Tensor], Tensor]:
     return distance
 
 
+def until(network: Network, pattern: str) -> Network:
+    """Return the Keras model images -> output of the last layer whose name matches.
+
+    Raises UsageError if no name does, ValueError if the layer depends on more than images, such as labels.
+    """
+    last = matching(network, pattern)[-1]
+    # The output of a model within the network is one of its own graph, not of the network's.
+    output = network.output if last is network.layers[-1] else last.output
+    return keras.Model(network.inputs[0], output)
+
+
 def matching(network: Network, pattern: str) -> list[Layer]:
     """Return the layers whose names match, in order. Raises UsageError, listing the names, if none does."""
     patterns = [each.strip() for each in pattern.split(",") if each.strip()]

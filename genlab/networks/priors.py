@@ -7,6 +7,7 @@ JSON and the model card, and lists its variables for checkpoints. Philox gives t
 from __future__ import annotations
 
 import abc
+import math
 import warnings
 from collections.abc import Mapping
 from typing import ClassVar
@@ -14,7 +15,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from genlab.backend import Tensor, Variable, tf
+from genlab.backend import Tensor, Variable, tf, tfp
 
 CODES_PER_NUMBER = 3
 """Codes needed per component of the mixture, for each dimension of a code."""
@@ -71,6 +72,10 @@ class Prior(abc.ABC):
         """
         return self.mean() + truncation * (latents - self.mean())
 
+    @abc.abstractmethod
+    def log_density(self, latents: Tensor) -> Tensor:
+        """Return the logarithm of the density at latents [N, size], in nats, [N]."""
+
     def variables(self) -> dict[str, Variable]:
         """Return the variables that training changes, by name, for checkpoints."""
         return {}
@@ -93,6 +98,9 @@ class Normal(Prior):
     def draw_one(self, seed: Tensor) -> Tensor:
         return tf.random.stateless_normal([self.size], seed, alg="philox")
 
+    def log_density(self, latents: Tensor) -> Tensor:
+        return tfp.distributions.MultivariateNormalDiag(tf.zeros([self.size])).log_prob(latents)
+
 
 class Uniform(Prior):
     """U(-1, 1) in each dimension, independently."""
@@ -109,6 +117,10 @@ class Uniform(Prior):
 
     def standard_deviation(self) -> np.ndarray:
         return np.full(self.size, 3**-0.5, np.float32)
+
+    def log_density(self, latents: Tensor) -> Tensor:
+        inside = tf.reduce_all(tf.abs(latents) <= 1.0, axis=1)
+        return tf.where(inside, -self.size * math.log(2.0), -math.inf)
 
 
 class Mixture(Prior):
@@ -165,6 +177,13 @@ class Mixture(Prior):
         component = tf.minimum(component, tf.shape(self.weights)[0] - 1)
         normal = tf.random.stateless_normal([self.size], noise, alg="philox")
         return tf.gather(self.means, component) + tf.linalg.matvec(tf.gather(self.scales, component), normal)
+
+    def log_density(self, latents: Tensor) -> Tensor:
+        tfd = tfp.distributions
+        there = np.flatnonzero(np.asarray(self.weights))  # fewer than there is room for, if few codes were fitted
+        weights, means, scales = (tf.gather(part, there) for part in (self.weights, self.means, self.scales))
+        by_component = tfd.MultivariateNormalTriL(means, scales).log_prob(tf.expand_dims(latents, 1))  # [N, K]
+        return tf.reduce_logsumexp(by_component + tf.math.log(weights), axis=1)
 
     def mean(self) -> np.ndarray:
         return np.asarray(self.weights) @ np.asarray(self.means)

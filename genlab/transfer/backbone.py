@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from genlab.backend import Network
 from genlab.errors import UsageError
-from genlab.networks.features import matching
+from genlab.networks.features import matching, until
 
 if TYPE_CHECKING:
     from genlab import run as runs
@@ -54,15 +54,12 @@ def classifier(
     assert network is not None
     if pretrained:
         network.set_weights(trained.get_weights())
-    images = network.inputs[0]
-    last = matching(network, layers or opened.model.feature_layers)[-1]
-    # The output of a model within the network is one of its own graph, not of the network's.
-    output = network.output if last is network.layers[-1] else last.output
+    pattern = layers or opened.model.feature_layers
     try:
-        backbone = blocks.stock(keras.Model(images, output))
+        backbone = blocks.stock(until(network, pattern))
     except ValueError:  # raised by Keras if the layer depends on the labels
         raise UsageError(
-            f"layer {last.name} of {opened.name} needs inputs other than images; cut before it, with --layers."
+            f"layer {matching(network, pattern)[-1].name} of {opened.name} needs inputs other than images; cut before it, with --layers."
         ) from None
     images, features = backbone.inputs[0], backbone.output
     if len(features.shape) > 2:
