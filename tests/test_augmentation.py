@@ -178,7 +178,7 @@ def test_models_train_with_both(name, small_images, monkeypatch):
     settings = {"augment": ("shift",), "flip": True, "differentiable_augmentation": ("color", "translation", "cutout")}
     run = genlab.fit(name, *small_images, steps=3, **settings, **TINY)
     assert run.step == 3 and run.config.data_options.flip
-    assert {("augmented", ("shift",), True), ("differentiable", ("color", "translation", "cutout"), 1.0)} <= set(seen)
+    assert {("augmented", ("shift",), True), ("differentiable", ("color", "translation", "cutout"))} <= set(seen)
 
 
 def test_points_take_neither():
@@ -196,7 +196,7 @@ def adaptive(**changes):
 
 
 def test_the_probability_follows_the_share_of_training_images_found_real():
-    model = adaptive(batch_size=500)
+    model = adaptive(batch_size=1500)
     strength = lambda: float(model.augmentation_probability.numpy())  # noqa: E731
     sure, torn = tf.fill([8, 1], 3.0), tf.constant([[1.0], [2.0], [3.0], [-0.1]])  # E sign D = 1 and 1/2
     found = model.adapt_augmentation(model.augmentation_probability, sure)

@@ -40,7 +40,7 @@ SETTINGS = {
     "began": {"pull_away": 0.0},
     "wgan": {"differentiable_augmentation": ("translation", "cutout")},
     "dcgan": {"discriminator_normalization": "batch", "r1_penalty": 0.0},
-    "cgan": {"spectral_normalization": True, "r1_interval": 2},
+    "cgan": {"spectral_normalization": True, "r1_interval": 2, "augmentation_target": 0.01},
     "vae": {"likelihood": "bernoulli"},
 }
 

@@ -32,7 +32,7 @@ POINTS = {
     "r1_penalty": 0.02,
 }
 """Preset of the GAN family for points in the plane."""
-IMAGES_TO_FULL_AUGMENTATION = 50_000
+IMAGES_TO_FULL_AUGMENTATION = 150_000
 """Images of real batches after which the probability of adaptive augmentation can have gone from 0 to 1."""
 COMPANIONS = 7
 """Generated images that a discriminator which compares images sees with each that it scores."""
@@ -330,9 +330,19 @@ class Adversarial(base.GenerativeModel):
         With a seed, --differentiable-augmentation is applied to the images first; without one it is not.
         """
         if self.augmentations and seed is not None:
-            probability = 1.0 if self.augmentation_probability is None else self.augmentation_probability
-            images = augmentation.differentiable(images, seed, self.augmentations, probability)
+            images = self._augmented(images, seed)
         return self.discriminator([images, labels] if self.conditional else images, training=True)
+
+    def _augmented(self, images: Tensor, seed: Tensor) -> Tensor:
+        probability = self.augmentation_probability
+        if probability is None:
+            return augmentation.differentiable(images, seed, self.augmentations)
+        # On enough data the probability is 0, and the branch saves what the augmentation costs.
+        return tf.cond(
+            probability > 0,
+            lambda: augmentation.differentiable(images, seed, self.augmentations, probability),
+            lambda: images,
+        )
 
     @abc.abstractmethod
     def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
