@@ -114,15 +114,8 @@ def generator(real, entry: dict, arguments, **options) -> genlab.Augmenter:
 
 def keep(dataset, entry: dict, predictions: dict[str, np.ndarray], compared: np.ndarray | slice = slice(None)) -> None:
     """Store predicted classes by condition. `compared` selects the test images for the p-value."""
-    setting, part = comparison.Setting(None), comparison.Setting(None)
-    setting.add(predictions, dataset.test_labels, dataset.spec.num_classes)
-    entry["accuracy"] = {condition: values[0] for condition, values in setting.accuracy.items()}
-    entry["recall"] = {condition: values[0] for condition, values in setting.recall.items()}
-    chosen = {condition: found[compared] for condition, found in predictions.items()}
-    part.add(chosen, dataset.test_labels[compared], dataset.spec.num_classes)
-    entry["tested"] = part.tested
-    entry["right"] = {condition: values[0] for condition, values in part.right.items()}
-    results.add(KEPT, entry)
+    kept = results.of_predictions(predictions, dataset.test_labels, dataset.spec.num_classes, compared)
+    results.add(KEPT, entry | kept)
 
 
 def write_table(data: str) -> None:

@@ -9,6 +9,8 @@ import pathlib
 import platform
 from typing import Any
 
+import numpy as np
+
 from genlab import files
 from genlab.evaluate import comparison
 
@@ -29,6 +31,20 @@ def add(name: str, entry: dict[str, Any]) -> None:
     print(json.dumps(entry), flush=True)
     FOLDER.mkdir(exist_ok=True)
     files.write_text(FOLDER / f"{name}.json", json.dumps([*entries(name), entry], indent=1) + "\n")
+
+
+def of_predictions(
+    predictions: dict[str, np.ndarray], labels: np.ndarray, num_classes: int, compared: np.ndarray | slice = slice(None)
+) -> dict[str, Any]:
+    """Return what an entry keeps of predicted classes [N] by condition; `compared` selects the test images for the p-value."""
+    whole, part = comparison.Setting(None), comparison.Setting(None)
+    whole.add(predictions, labels, num_classes)
+    part.add({condition: found[compared] for condition, found in predictions.items()}, labels[compared], num_classes)
+    first = {
+        name: {condition: values[0] for condition, values in found.items()}
+        for name, found in (("accuracy", whole.accuracy), ("recall", whole.recall), ("right", part.right))
+    }
+    return first | {"tested": part.tested}
 
 
 def machine() -> str:

@@ -120,13 +120,7 @@ def generator(name: str, dataset: Any, real: study.Arrays | None, part: str, arg
 
 def keep(dataset: Any, entry: dict[str, Any], predictions: dict[str, np.ndarray]) -> None:
     """Store accuracy and recall by condition."""
-    setting = comparison.Setting(None)
-    setting.add(predictions, dataset.test_labels, dataset.spec.num_classes)
-    entry["accuracy"] = {condition: values[0] for condition, values in setting.accuracy.items()}
-    entry["recall"] = {condition: values[0] for condition, values in setting.recall.items()}
-    entry["tested"] = setting.tested
-    entry["right"] = {condition: values[0] for condition, values in setting.right.items()}
-    results.add(KEPT, entry)
+    results.add(KEPT, entry | results.of_predictions(predictions, dataset.test_labels, dataset.spec.num_classes))
 
 
 def write_table(data: str) -> None:
