@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from conftest import TINY, build
 
 import genlab
+from genlab import models
 from genlab.backend import tf
+from genlab.data.spec import DataSpec
 from genlab.evaluate import classifier
 from genlab.networks import augmentation
 
@@ -186,6 +190,26 @@ def test_points_take_neither():
         genlab.fit("gan", "ring", steps=1, flip=True)
     with pytest.raises(genlab.UsageError, match="--differentiable-augmentation is for images"):
         genlab.fit("gan", "ring", steps=1, differentiable_augmentation=("color",))
+
+
+@pytest.mark.parametrize(("images", "expected"), [(20_000, ("translation",)), (20_001, ())])
+def test_few_images_are_augmented_by_default(images, expected):
+    kind = models.load("dcgan").Hparams
+    spec = DataSpec((28, 28, 1), 10)
+    assert kind().for_data(spec, images).differentiable_augmentation == expected
+    assert kind().for_data(DataSpec((2,), 8), images).differentiable_augmentation == ()
+    chosen = kind(differentiable_augmentation=("color",))
+    assert chosen.for_data(spec, images) is chosen
+
+
+def test_a_run_that_starts_from_another_looks_at_its_own_data(own_run):
+    ancestor = own_run("dcgan")
+    path = ancestor.path / "config.json"
+    stored = json.loads(path.read_text())
+    assert stored["hparams"]["differentiable_augmentation"] == ["translation"]
+    path.write_text(json.dumps(stored | {"hparams": stored["hparams"] | {"differentiable_augmentation": []}}))
+    run = genlab.fit("dcgan", from_run=ancestor.name, steps=1, limit=40)
+    assert run.config.hparams.differentiable_augmentation == ("translation",)
 
 
 # -- adaptive ----------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import abc
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from genlab.networks import augmentation, blocks, features, losses, precision, p
 POINTS = {
     "latent_size": 2,
     "latent_clusters": 0,
+    "differentiable_augmentation": (),
     "generator_widths": (128, 128, 128),
     "discriminator_widths": (128, 128, 128),
     "generator_learning_rate": 1e-3,
@@ -32,6 +33,8 @@ POINTS = {
     "r1_penalty": 0.02,
 }
 """Preset of the GAN family for points in the plane."""
+FEW_IMAGES = 20_000
+"""Up to so many training images, a discriminator may learn them by heart within an ordinary run."""
 IMAGES_TO_FULL_AUGMENTATION = 150_000
 """Images of real batches after which the probability of adaptive augmentation can have gone from 0 to 1."""
 COMPANIONS = 7
@@ -43,6 +46,8 @@ POINTS_STEPS = 25_000
 @dataclasses.dataclass(frozen=True)
 class Hparams(base.Hparams):
     """Hyper-parameters shared by all GANs."""
+
+    follow_data: ClassVar[tuple[str, ...]] = ("differentiable_augmentation",)
 
     beta1: float = 0.0
     latent_size: int = 64
@@ -93,9 +98,12 @@ class Hparams(base.Hparams):
     """Kernels of minibatch discrimination on the discriminator's features (Salimans et al. 2016); 0: none."""
     minibatch_discrimination_size: int = 5
     """Dimensions of each kernel of minibatch discrimination."""
-    differentiable_augmentation: tuple[Literal["color", "translation", "cutout"], ...] = ()
-    """Augment real and generated images in front of the discriminator, for small data sets (Zhao et al. 2020)."""
-    augmentation_target: float = 0.0
+    differentiable_augmentation: tuple[Literal["auto", "color", "translation", "cutout"], ...] = ("auto",)
+    """Augment real and generated images in front of the discriminator, for small data sets (Zhao et al. 2020). auto: translation for
+    at most 20,000 images, else none."""
+    # On 1,000 images of MNIST, 5,000 steps, seed 0: 9.1 times the Frechet distance of real images with 0.2, 14 with 0.3, 18 with 0.6, 22
+    # if it is always applied.
+    augmentation_target: float = 0.2
     """Adaptive --differentiable-augmentation: its probability rises from 0 while E sign D(x), the share of training images that
     D finds real minus the share that it does not, is above this target, and falls below it (Karras et al. 2020); 0: always 1."""
     generator_activation: Literal["relu", "leaky_relu", "elu", "gelu"] = "relu"
@@ -124,6 +132,10 @@ class Hparams(base.Hparams):
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.updates == "simultaneous" and (self.generator_updates, self.discriminator_updates) != (1, 1):
             raise ValueError("with simultaneous updates, generator_updates and discriminator_updates must be 1")
+        if "auto" in self.differentiable_augmentation and len(self.differentiable_augmentation) > 1:
+            raise ValueError(
+                "differentiable_augmentation is auto and more; it must be auto alone, or names without auto"
+            )
         if not 0 <= self.augmentation_target < 1:
             raise ValueError(f"augmentation_target is {self.augmentation_target}; it must be at least 0 and below 1")
         for name in ("r1_penalty", "minibatch_discrimination", "latent_clusters", "freeze_discriminator"):
@@ -133,6 +145,12 @@ class Hparams(base.Hparams):
     @property
     def batches_per_step(self) -> int:
         return self.discriminator_updates
+
+    def for_data(self, spec: DataSpec, images: int) -> Self:
+        if self.differentiable_augmentation != ("auto",):
+            return self
+        few = spec.is_image and images <= FEW_IMAGES
+        return dataclasses.replace(self, differentiable_augmentation=("translation",) if few else ())
 
     @property
     def needs_ancestor(self) -> str:
@@ -174,7 +192,9 @@ class Adversarial(base.GenerativeModel):
         self.num_classes = spec.num_classes if self.conditional else 0
         if self.conditional and not spec.num_classes:
             raise base.needs_labels()
-        self.augmentations = self._augmentations()
+        if hparams.differentiable_augmentation not in ((), ("auto",)) and not spec.is_image:
+            raise UsageError("--differentiable-augmentation is for images, and the data holds vectors. Leave it out.")
+        self.augmentations = tuple(name for name in hparams.differentiable_augmentation if name != "auto")
         self.augmentation_probability: Variable | None = None
         """Probability of an adaptive augmentation; None: it is always applied."""
         if self.augmentations and hparams.augmentation_target:
@@ -191,15 +211,6 @@ class Adversarial(base.GenerativeModel):
         self.discriminator_optimizer = self.make_optimizer(
             hparams.discriminator_learning_rate, self.discriminator.trainable_variables
         )
-
-    def _augmentations(self) -> tuple[str, ...]:
-        """Return the names of --differentiable-augmentation; none for vectors. Raises UsageError if they were asked for there."""
-        names = self.hparams.differentiable_augmentation
-        if self.spec.is_image:
-            return names
-        if names != type(self.hparams)().differentiable_augmentation:
-            raise UsageError("--differentiable-augmentation is for images, and the data holds vectors. Leave it out.")
-        return ()
 
     def _build_generator(self, *, averaged: bool) -> Network:
         hparams = self.hparams

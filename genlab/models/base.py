@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,9 @@ class Hparams:
     Names have a meaning: values of `*_size`, `*units`, `*widths`, `*learning_rate` and `*dropout` are checked, and what a
     `generator_learning_rate` trains is logged as `generator_loss` (`learning_rate`: `loss`).
     """
+
+    follow_data: ClassVar[tuple[str, ...]] = ()
+    """Settings that `for_data` resolves; a run that starts from another does not take them over."""
 
     batch_size: int = 64
     """Images per batch."""
@@ -80,6 +83,10 @@ class Hparams:
     def batches_per_step(self) -> int:
         """Number of real batches that one training step consumes."""
         return 1
+
+    def for_data(self, spec: DataSpec, images: int) -> Self:
+        """Return the settings for so many training images: values like `auto`, which depend on the data, are resolved."""
+        return self
 
     @property
     def needs_ancestor(self) -> str:

@@ -41,6 +41,7 @@ class DCGAN(gan.GAN):
             "schedule": "constant",
             "average_decay": 0.0,
             "latent_clusters": 0,
+            "differentiable_augmentation": (),
             "generator_widths": (128, 256, 512, 1024),
             "discriminator_widths": (128, 256, 512, 1024),
             "generator_units": 0,

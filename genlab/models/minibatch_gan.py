@@ -41,6 +41,7 @@ class MinibatchGAN(gan.GAN):
             "schedule": "constant",
             "average_decay": 0.0,
             "latent_clusters": 0,
+            "differentiable_augmentation": (),
             "generator_widths": (128, 256, 512),
             "discriminator_widths": (96, 192, 192),
             "generator_units": 0,

@@ -28,6 +28,7 @@ class Hparams(_adversarial.ConvolutionalHparams):
     generator_learning_rate: float = 1e-3
     discriminator_learning_rate: float = 2e-3
     minibatch_standard_deviation: bool = False
+    augmentation_target: float = 0.0
     r1_penalty: float = 0.0
 
     def __post_init__(self) -> None:
@@ -75,6 +76,7 @@ class WGAN(_adversarial.Adversarial):
             "schedule": "constant",
             "average_decay": 0.0,
             "latent_clusters": 0,
+            "differentiable_augmentation": (),
             "generator_widths": (64, 128, 256, 512),
             "discriminator_widths": (64, 128, 256, 512),
             "generator_units": 0,
@@ -91,6 +93,7 @@ class WGAN(_adversarial.Adversarial):
             "schedule": "constant",
             "average_decay": 0.0,
             "latent_clusters": 0,
+            "differentiable_augmentation": (),
             "generator_widths": (64, 128, 256, 512),
             "discriminator_widths": (64, 128, 256, 512),
             "generator_units": 0,

@@ -78,7 +78,9 @@ def begin_with(model: str, preset: str | None, options: Options, *, points: bool
     if options.from_run and preset is None:
         ancestor = runs.open(options.from_run, options.out).config
         if ancestor.model == model:
-            return ancestor.preset, ancestor.hparams
+            begun = config.starting_hparams(model, ancestor.preset)
+            own = {name: getattr(begun, name) for name in begun.follow_data}
+            return ancestor.preset, dataclasses.replace(ancestor.hparams, **own)
     preset = config.preset_for(model, preset, points=points)
     return preset, config.starting_hparams(model, preset)
 
@@ -90,6 +92,7 @@ def resolve(
     count = len(dataset.images)
     if hparams.batch_size > count:
         raise UsageError(f"--batch-size {hparams.batch_size} is larger than the data: {count:,} training images.")
+    hparams = hparams.for_data(dataset.spec, count)
     _check_widths(hparams, config.starting_hparams(model, preset), dataset.spec)
     if hparams.needs_ancestor and not options.from_run:
         raise UsageError(f"{hparams.needs_ancestor} is for a run that starts from another: add --from RUN.")
