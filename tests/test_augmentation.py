@@ -180,6 +180,7 @@ def test_models_train_with_both(name, small_images, monkeypatch):
             lambda images, *given, kind=kind, change=change: seen.append((kind, *given[1:])) or change(images, *given),
         )
     settings = {"augment": ("shift",), "flip": True, "differentiable_augmentation": ("color", "translation", "cutout")}
+    settings["augmentation_target"] = 0.0
     run = genlab.fit(name, *small_images, steps=3, **settings, **TINY)
     assert run.step == 3 and run.config.data_options.flip
     assert {("augmented", ("shift",), True), ("differentiable", ("color", "translation", "cutout"))} <= set(seen)
@@ -243,7 +244,7 @@ def test_training_logs_and_stores_the_probability(small_images):
     assert all(-1 <= line["overfitting"] <= 1 for line in logged) and len(logged) == 4
     stored = genlab.load(run.path).model.augmentation_probability
     assert (
-        float(stored.numpy()) == pytest.approx(logged[-1]["augmentation"])
+        float(stored.numpy()) == pytest.approx(logged[-1]["augmentation"], rel=1e-3)
         and "augmentation_probability" in run.model.state()
     )
 
