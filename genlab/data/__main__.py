@@ -16,6 +16,7 @@ from genlab import bounds, command_line, console, data
 from genlab.console import console_log, reported, say, say_json
 from genlab.data import shards
 from genlab.data.dataset import Dataset, Images
+from genlab.data.labels import UNLABELLED
 from genlab.data.options import DataOptions
 from genlab.data.records import Records
 from genlab.errors import UsageError
@@ -88,7 +89,7 @@ def inspect(command: Inspect) -> None:
     found = data.find(command.source, options=options)
     tell(f"{found.source}: {found.name}")
     for split, (images, labels) in found.parts().items():
-        tell(f"  {split:12} {len(images):,} images{'' if labels is None else ', labelled'}")
+        tell(f"  {split:12} {len(images):,} images{_said_of(labels)}")
     heights_and_widths, modes, bad = _looked_at(found)
     if found.images.ndim != 2 if isinstance(found.images, np.ndarray) else True:
         tell(f"  sizes        {_counted(heights_and_widths)}")
@@ -99,8 +100,8 @@ def inspect(command: Inspect) -> None:
             tell(f"    {name}: {why}")
         if len(bad) > NAMED:
             tell(f"    and {len(bad) - NAMED:,} more")
-    counts = np.bincount(found.labels, minlength=len(found.class_names)) if found.labels is not None else np.zeros(0)
-    if found.class_names and found.labels is not None:
+    counts = found.images_by_class
+    if counts.sum():
         tell(f"  classes      {found.class_counts(most=30)}")
         if counts.max() > 1.5 * counts.min():
             tell("               unbalanced: --balance oversample or --balance weight compensates")
@@ -118,6 +119,14 @@ def inspect(command: Inspect) -> None:
         say_json(_content(found, heights_and_widths, modes, bad, counts, dataset) | {"preview": preview})
     else:
         _say_training_data(dataset, preview)
+
+
+def _said_of(labels: np.ndarray | None) -> str:
+    """Describe the labels of a split."""
+    if labels is None:
+        return ""
+    count = int((labels != UNLABELLED).sum())
+    return ", labelled" if count == len(labels) else f", {count:,} of them labelled"
 
 
 def _nothing(text: str) -> None:

@@ -145,8 +145,8 @@ class Adversarial(base.GenerativeModel):
         self.prior = priors.make(hparams.prior, hparams.latent_size)
         self.conditional = hparams.conditioning != "none"
         self.num_classes = spec.num_classes if self.conditional else 0
-        if self.conditional and not spec.num_classes:
-            raise base.needs_labels()
+        if self.conditional:
+            base.check_all_labelled(spec)
         if hparams.differentiable_augmentation and not spec.is_image:
             raise UsageError("--differentiable-augmentation is for images, and the data holds vectors. Leave it out.")
         self.generator = self._build_generator(averaged=False)

@@ -120,8 +120,8 @@ class Flow(base.GenerativeModel):
     def __init__(self, hparams: Hparams, spec: DataSpec, *, seed: int = 0, schedule_steps: int | None = None):
         super().__init__(hparams, spec, seed=seed, schedule_steps=schedule_steps)
         self.conditional = hparams.conditioning == "labels"
-        if self.conditional and not spec.num_classes:
-            raise base.needs_labels()
+        if self.conditional:
+            base.check_all_labelled(spec)
         self.prior = priors.Normal(math.prod(spec.shape))
         self.trained_velocity = self._build_velocity(averaged=False)
         with precision.scope("float32"):  # samples are computed in float32, whatever training runs in
