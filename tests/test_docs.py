@@ -234,7 +234,7 @@ def test_every_command_parses(page, monkeypatch, capsys):
 def flags():
     """Every flag of every command."""
     calls = [("train", [model, "--help"]) for model in models.names()]
-    calls += [("data", [part, "--help"]) for part in ("inspect", "shard")]
+    calls += [("data", [part, "--help"]) for part in ("inspect", "shard", "label")]
     calls += [(name, ["--help"]) for name in COMMANDS if name not in ("train", "data")]
     shown = io.StringIO()
     for name, arguments in calls:

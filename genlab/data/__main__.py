@@ -1,4 +1,4 @@
-"""Command line: `python -m genlab.data inspect SOURCE` and `python -m genlab.data shard SOURCE OUT`."""
+"""Command line: `python -m genlab.data inspect SOURCE`, `shard SOURCE OUT` and `label RUN OUT`."""
 
 from __future__ import annotations
 
@@ -62,18 +62,43 @@ class Shard:
     """Checkpoint that generates: latest, best, or a step."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Label(command_line.JsonOption):
+    """Label unlabelled images with a run's classifier (semi_gan), and write them as shards that --data opens.
+
+    Images with a label keep it, those that the classifier is not sure of are left out. Held-out images keep their own labels.
+    """
+
+    run: tyro.conf.Positional[str] = dataclasses.field(kw_only=True)
+    """The run: folder, number, or latest."""
+    out: tyro.conf.Positional[str] = dataclasses.field(kw_only=True)
+    """Output folder. Type the same command again to resume an interrupted one."""
+    data: str = ""
+    """Images to label, prepared as the run's; by default the run's training data."""
+    threshold: float = 0.9
+    """Least probability of a class at which an image gets it as its label. 0 to 1."""
+    runs: str = "runs"
+    """Folder of the runs."""
+    checkpoint: str = "latest"
+    """Checkpoint that labels: latest, best, or a step."""
+
+
 def main(argv: list[str] | None = None) -> None:
     with reported(PROGRAM):
         kind: Any = (
-            Annotated[Inspect, tyro.conf.subcommand("inspect")] | Annotated[Shard, tyro.conf.subcommand("shard")]
+            Annotated[Inspect, tyro.conf.subcommand("inspect")]
+            | Annotated[Shard, tyro.conf.subcommand("shard")]
+            | Annotated[Label, tyro.conf.subcommand("label")]
         )
-        command: Inspect | Shard = command_line.parse(
+        command: Inspect | Shard | Label = command_line.parse(
             kind, argv, PROGRAM, description=__doc__, config=(tyro.conf.OmitArgPrefixes,)
         )
-        as_json = isinstance(command, Inspect) and command.json
+        as_json = isinstance(command, Inspect | Label) and command.json
         with console_log(quiet=as_json, to_stderr=as_json):
             if isinstance(command, Inspect):
                 inspect(command)
+            elif isinstance(command, Label):
+                label(command)
             else:
                 shard(command)
 
@@ -226,15 +251,13 @@ def shard(command: Shard) -> None:
     bounds.whole("--seed", command.seed, 0, bounds.LARGEST_SEED - bounds.LARGEST)
     kind, _, name = command.source.partition(":")
     facts, parts = _of_run(name or "latest", command) if kind == "run" else _of_source(command)
-    # Shards of large images are limited to about 100 MB.
-    fitting = max(1, shards.BYTES_PER_SHARD // int(np.prod(facts["shape"])))
     with console.progress(total=sum(count for count, _ in parts.values()), unit="image") as bar:
         index = shards.write(
             pathlib.Path(command.out),
             facts,
             parts,
             raw=command.encoding == "raw",
-            images_per_shard=min(fitting, command.images_per_shard),
+            images_per_shard=shards.fitting(facts["shape"], command.images_per_shard),
             progress=bar.update,
         )
     size = sum(each["bytes"] for each in index["shards"]) / 1e6
@@ -275,6 +298,32 @@ def _of_run(name: str, command: Shard) -> tuple[dict[str, Any], dict[str, tuple[
     facts = _facts(f"{run.name}-generated", model.spec.shape, class_names)
     facts |= {"run": run.name, "step": run.step, "seed": command.seed, "label": label}
     return facts, {"train": (command.count, drawn)}
+
+
+def label(command: Label) -> None:
+    """Label images, write them, and print how many of each class there are."""
+    from genlab import labelling
+    from genlab import run as runs
+
+    bounds.real("--threshold", command.threshold, 0, 1)
+    run = runs.open(command.run, command.runs, checkpoint=command.checkpoint)
+    found = labelling.label(run, run.data(command.data), command.threshold)
+    held_out = sum(len(images) for split, (images, _) in found.dataset.parts().items() if split != "train")
+    with console.progress(total=len(found.rows) + held_out, unit="image") as bar:
+        labelling.write(run, found, command.threshold, command.out, bar.update)
+    names = run.config.dataset["class_names"]
+    columns = {"labelled before": found.own, "sure": found.kept, "not sure, left out": found.unsure}
+    if command.json:
+        counts = {title: dict(zip(names, column.tolist(), strict=True)) for title, column in columns.items()}
+        say_json({"out": command.out, "threshold": command.threshold} | counts)
+        return
+    rows = [["class", *columns]]
+    for index, name in enumerate(names):
+        rows.append([name, *(f"{column[index]:,}" for column in columns.values())])
+    rows.append(["all", *(f"{column.sum():,}" for column in columns.values())])
+    say(console.aligned(rows))
+    say(f"{command.out}: {len(found.rows):,} labelled images of {len(found.dataset.images):,}")
+    say(f"train on them: python -m genlab.train cgan --data {command.out}")
 
 
 def _facts(name: str, shape: Sequence[int], class_names: Sequence[str]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import json
 import math
 import pathlib
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO, Any, Literal, NotRequired, TypeAlias, TypedDict
 
 import numpy as np
@@ -47,6 +47,11 @@ class Keys:
     """(height, width, channels) of raw bytes; None: the image is encoded."""
 
 
+def fitting(shape: Sequence[int], most: int = IMAGES_PER_SHARD) -> int:
+    """Return how many images [H, W, C] a shard holds: at most `most`, and about 100 MB."""
+    return min(most, max(1, BYTES_PER_SHARD // math.prod(shape)))
+
+
 class Entry(TypedDict):
     """What an index says about one shard."""
 
@@ -77,6 +82,8 @@ class Index(TypedDict):
     step: NotRequired[int]
     seed: NotRequired[int]
     label: NotRequired[int | None]
+    threshold: NotRequired[float]
+    """Least probability of the labels that the classifier of `run` gave."""
 
 
 class Shards(Reader):
