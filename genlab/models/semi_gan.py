@@ -10,7 +10,7 @@ from genlab.backend import Network, Tensor, keras, tf
 from genlab.data.spec import DataSpec
 from genlab.errors import UsageError
 from genlab.models import _adversarial
-from genlab.networks import augmentation, blocks, features, losses, precision
+from genlab.networks import augmentation, blocks, features, losses, precision, replicas
 
 UNSUITED = {
     "conditioning": "none",
@@ -52,6 +52,9 @@ class Hparams(_adversarial.ConvolutionalHparams):
     consistency_weight: float = 1.0
     """Weight of consistency: changed unlabelled images should be classified as the averaged classifier does the unchanged; 0:
     none (Sohn et al. 2020; Tarvainen & Valpola 2017)."""
+    consistency_alignment: bool = False
+    """Correct the targets of consistency, so that classes are predicted as often as they occur among labelled images: if that is
+    how often they occur (Berthelot et al. 2020)."""
     consistency_threshold: float = 0.95
     """Probability of a class from which the averaged classifier's prediction is a target of consistency. 0 to 1."""
 
@@ -141,6 +144,11 @@ class SemiGAN(_adversarial.Adversarial):
             self.classifier = self._build_discriminator(averaged=True)
         self.classifier_average = self.average((self.classifier, self.discriminator))
         self._features = self._hidden()
+        equal = [1 / spec.num_classes] * spec.num_classes
+        self.predicted = tf.Variable(equal, name="predicted")
+        """Mean prediction of the averaged classifier for any images, [K]."""
+        self.shares = tf.Variable(equal, name="shares")
+        """Shares of the classes among labelled images, [K]."""
 
     def _build_discriminator(self, *, averaged: bool = False) -> Network:
         hparams = self.hparams
@@ -189,6 +197,19 @@ class SemiGAN(_adversarial.Adversarial):
             return images
         return augmentation.augmented(images, seed, self.hparams.views)
 
+    def targets(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Return the targets of consistency, [B, K]: the averaged classifier's predictions for images, aligned if wanted.
+
+        `labels` are those of the labelled batch, whose shares of classes are averaged, as the predictions are.
+        """
+        predictions = tf.nn.softmax(self.classifier(images, training=False))
+        if not self.hparams.consistency_alignment:
+            return predictions
+        of_labels = tf.reduce_mean(tf.one_hot(labels, self.spec.num_classes), axis=0)
+        for average, values in ((self.predicted, tf.reduce_mean(predictions, axis=0)), (self.shares, of_labels)):
+            average.assign(0.99 * average + 0.01 * replicas.mean(values))
+        return losses.aligned(predictions, tf.identity(self.shares), tf.identity(self.predicted))
+
     def train_step(self, batches: list[tuple[Tensor, Tensor]], seed: Tensor) -> dict[str, Tensor]:
         hparams = self.hparams
         updates = hparams.discriminator_updates
@@ -207,7 +228,7 @@ class SemiGAN(_adversarial.Adversarial):
         hparams = self.hparams
         latent_seed, *view_seeds, penalty_seed = tf.unstack(tf.random.split(seed, 5, alg="philox"))
         fake = self.generate(self.draw_latents(tf.shape(images)[0], latent_seed), labels)  # no gradient into G
-        targets = self.classifier(images, training=False) if hparams.consistency_weight else None
+        targets = self.targets(images, labels) if hparams.consistency_weight else None
         views = [self.viewed(each, own) for each, own in zip((labelled, images, fake), view_seeds, strict=True)]
         variables = self.discriminator.trainable_variables
         with tf.GradientTape() as tape:

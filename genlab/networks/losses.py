@@ -61,13 +61,23 @@ def feature_matching(real: Tensor, fake: Tensor) -> Tensor:
     return tf.reduce_sum(tf.square(whole) + 2.0 * whole * (difference - tf.stop_gradient(difference)))
 
 
-def confident_cross_entropy(class_logits: Tensor, target_logits: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
-    """Return -E 1[max p >= threshold] sum_y p_y log q_y, p = softmax(target_logits), q = softmax(class_logits), and E 1[...].
+def aligned(predictions: Tensor, shares: Tensor, predicted: Tensor) -> Tensor:
+    """Return predictions p [B, K] as p_y shares_y / predicted_y, divided by their sum.
 
-    Both logits are [B, K]; the targets get no gradient. Sohn et al. 2020, "FixMatch" (https://arxiv.org/abs/2001.07685),
+    `shares` [K] are those of the classes as they should be, `predicted` [K] the mean prediction: Berthelot et al. 2020,
+    "ReMixMatch" (https://arxiv.org/abs/1911.09785), section 3.1.
+    """
+    weighted = predictions * shares / tf.maximum(predicted, 1e-6)
+    return weighted / tf.reduce_sum(weighted, axis=-1, keepdims=True)
+
+
+def confident_cross_entropy(class_logits: Tensor, targets: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
+    """Return -E 1[max p >= threshold] sum_y p_y log q_y of targets p [B, K] and q = softmax(class_logits), and E 1[...].
+
+    The logits are [B, K]; the targets get no gradient. Sohn et al. 2020, "FixMatch" (https://arxiv.org/abs/2001.07685),
     equation 4, with p itself instead of its largest class.
     """
-    targets = tf.stop_gradient(tf.nn.softmax(target_logits))
+    targets = tf.stop_gradient(targets)
     confident = tf.cast(tf.reduce_max(targets, axis=-1) >= threshold, tf.float32)
     losses = tf.nn.softmax_cross_entropy_with_logits(targets, class_logits)
     return tf.reduce_mean(confident * losses), tf.reduce_mean(confident)
