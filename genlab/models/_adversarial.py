@@ -111,6 +111,10 @@ class Hparams(base.Hparams):
     def batches_per_step(self) -> int:
         return self.discriminator_updates
 
+    def check_data(self, spec: DataSpec) -> None:
+        if self.conditioning != "none":
+            base.check_all_labelled(spec)
+
     def width_limit(self, spec: DataSpec) -> int | None:
         return blocks.width_limit(spec.shape, self.network, self.coarsest_size)
 
@@ -145,8 +149,7 @@ class Adversarial(base.GenerativeModel):
         self.prior = priors.make(hparams.prior, hparams.latent_size)
         self.conditional = hparams.conditioning != "none"
         self.num_classes = spec.num_classes if self.conditional else 0
-        if self.conditional:
-            base.check_all_labelled(spec)
+        hparams.check_data(spec)
         if hparams.differentiable_augmentation and not spec.is_image:
             raise UsageError("--differentiable-augmentation is for images, and the data holds vectors. Leave it out.")
         self.generator = self._build_generator(averaged=False)

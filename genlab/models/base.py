@@ -85,6 +85,9 @@ class Hparams:
         """Number of batches of labelled images alone that one training step consumes besides, where not all have a label."""
         return 0
 
+    def check_data(self, spec: DataSpec) -> None:
+        """Raise UsageError if a model with these settings cannot learn from such data; called before a run is created."""
+
     def width_limit(self, spec: DataSpec) -> int | None:
         """Return how many `*_widths` a network for such data has a place for; None: any number, as in dense layers."""
         return None

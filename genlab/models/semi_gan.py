@@ -82,6 +82,13 @@ class Hparams(_adversarial.ConvolutionalHparams):
     def labelled_batches_per_step(self) -> int:
         return self.discriminator_updates
 
+    def check_data(self, spec: DataSpec) -> None:
+        if not spec.num_classes:
+            raise UsageError(
+                "semi_gan needs labels of some images, and the data has none. Put a few images into folders of their classes, "
+                "the others into unlabelled/."
+            )
+
 
 class SemiGAN(_adversarial.Adversarial):
     """Semi-supervised GAN: the discriminator is a classifier that learns from few labels and many unlabelled images.
@@ -134,11 +141,6 @@ class SemiGAN(_adversarial.Adversarial):
     preset_steps: ClassVar[dict[str, int]] = {"points": _adversarial.POINTS_STEPS}
 
     def __init__(self, hparams: Hparams, spec: DataSpec, *, seed: int = 0, schedule_steps: int | None = None):
-        if not spec.num_classes:
-            raise UsageError(
-                "semi_gan needs labels of some images, and the data has none. Put a few images into folders of their classes, "
-                "the others into unlabelled/."
-            )
         super().__init__(hparams, spec, seed=seed, schedule_steps=schedule_steps)
         with precision.scope("float32"):
             self.classifier = self._build_discriminator(averaged=True)

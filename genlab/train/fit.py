@@ -78,6 +78,7 @@ def resolve(
     count = len(dataset.images)
     if hparams.batch_size > count:
         raise UsageError(f"--batch-size {hparams.batch_size} is larger than the data: {count:,} training images.")
+    hparams.check_data(dataset.spec)
     _check_widths(hparams, config.starting_hparams(model, preset), dataset.spec)
     distribution.Distribution(options, hparams.batch_size)  # raises before a run folder is created
     steps = _steps(model, preset, hparams, options, dataset.epoch_size)
