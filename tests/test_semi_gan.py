@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import TINY, TINY_FLAGS, batches, build, fails, small_settings
+from conftest import TINY, TINY_FLAGS, batches, build, cut_after, fails, small_settings, state_of
 
 import genlab
 from genlab import labelling
@@ -142,6 +142,19 @@ def test_options_that_do_not_fit_a_classifier_are_refused(name):
     wrong = {"conditioning": "projection", "updates": "simultaneous", "differentiable_augmentation": ("color",)}
     with pytest.raises(ValueError, match=f"{name} is"):
         semi_gan.Hparams(**{name: wrong.get(name, 1 if name == "minibatch_discrimination" else True)})
+
+
+def test_resumed_equals_uninterrupted():
+    """With a stream of labelled images, averages of predictions and the noise of layers."""
+    settings = {"discriminator_noise": 0.2, "discriminator_input_noise": 0.2, "consistency_alignment": True}
+    settings |= {"discriminator_updates": 2, "labelled": 50, "checkpoint_every": 3, "log_every": 3}
+    whole = genlab.fit("semi_gan", steps=7, out="whole", **TINY, **settings)
+    parts = cut_after(whole, 3, "parts")
+    train.main(["--resume", "--out", "parts"])
+    first, second = state_of(whole), state_of(parts)
+    assert first.keys() == second.keys()
+    for name in first:
+        np.testing.assert_array_equal(first[name], second[name], err_msg=name)
 
 
 # -- labels ------------------------------------------------------------------------------------------------------------
