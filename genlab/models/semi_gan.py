@@ -33,7 +33,10 @@ class Hparams(_adversarial.ConvolutionalHparams):
     beta1: float = 0.5
     minibatch_standard_deviation: bool = False
     """Not available: the discriminator classifies single images."""
+    # MNIST, 100 labels of one draw, 3 epochs: the classifier is right for 94.1% without alignment and dropout, 95.1% with
+    # alignment, 96.2% with alignment and dropout; for 66% with an R1 penalty of 1 and neither. The third was measured on 10,000 images set aside.
     r1_penalty: float = 0.0
+    discriminator_dropout: float = 0.3
     average_decay: float = 0.999
     """Decay per step of the moving average of weights, of the decoder and of the classifier; 0: no average. 0 to 1."""
     unlabelled_weight: float = 1.0
@@ -104,7 +107,7 @@ class SemiGAN(_adversarial.Adversarial):
     averaged classifier is sure of before (Sohn et al. 2020, "FixMatch", https://arxiv.org/abs/2001.07685, with the teacher of
     Tarvainen & Valpola 2017, "Mean teachers are better role models", https://arxiv.org/abs/1703.01780).
 
-    Differs from the paper: convolutions, random changes of the images, consistency, and no noise in D or weight
+    Differs from the paper: convolutions, random changes of the images, consistency, dropout instead of noise in D, and no weight
     normalization. The discriminator with averaged weights is `classifier`.
     """
 
@@ -130,14 +133,24 @@ class SemiGAN(_adversarial.Adversarial):
             "discriminator_units": 0,
             "generator_learning_rate": 3e-3,
             "discriminator_learning_rate": 3e-3,
+            "discriminator_dropout": 0.0,
             "discriminator_input_noise": 0.6,
             "discriminator_noise": 0.5,
             "views": (),
             "consistency_weight": 0.0,
         },
-        "points": _adversarial.POINTS | {"views": (), "consistency_weight": 0.0},
+        # Those of the other GANs, which are not for matching features.
+        "points": _adversarial.POINTS
+        | {
+            "beta1": 0.0,
+            "average_decay": 0.995,
+            "feature_matching": False,
+            "discriminator_dropout": 0.0,
+            "views": (),
+            "consistency_weight": 0.0,
+        },
     }
-    default_steps = 4000
+    default_steps = 2000
     preset_steps: ClassVar[dict[str, int]] = {"points": _adversarial.POINTS_STEPS}
 
     def __init__(self, hparams: Hparams, spec: DataSpec, *, seed: int = 0, schedule_steps: int | None = None):
