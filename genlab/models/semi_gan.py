@@ -233,7 +233,7 @@ class SemiGAN(_adversarial.Adversarial):
         for (images, _), (labelled, labels) in zip(batches[:updates], batches[updates:], strict=True):
             metrics |= self.update_classifier(images, labelled, labels, seeds.pop())
         for _ in range(hparams.generator_updates):
-            metrics |= self.update_generator_with(images, seeds.pop())
+            metrics |= self.match_features(images, seeds.pop())
         self.generator_average.update()
         self.classifier_average.update()
         return metrics
@@ -271,8 +271,11 @@ class SemiGAN(_adversarial.Adversarial):
             "fake_score": tf.reduce_mean(tf.sigmoid(evidence[1])),
         }
 
-    def update_generator_with(self, images: Tensor, seed: Tensor) -> dict[str, Tensor]:
-        """Update G once, on fresh latents, so that its images have the mean features of real images [B, H, W, C]."""
+    def match_features(self, images: Tensor, seed: Tensor) -> dict[str, Tensor]:
+        """Update G once, on fresh latents, so that its images have the mean features of real images [B, H, W, C].
+
+        Without --feature-matching, so that D takes them for real.
+        """
         latents = self.draw_latents(tf.shape(images)[0], seed)
         variables = self.generator.trainable_variables
         matched = self._features(images) if self.hparams.feature_matching else None
