@@ -228,10 +228,10 @@ def _check_facts(facts: Facts) -> None:
         raise ValueError("dataset: shape must be three numbers, or one for vectors, each at least 1")
     if facts["num_classes"] != len(facts["class_names"]):
         raise ValueError("dataset: num_classes differs from the number of class_names")
-    if not 0 <= facts.get("labelled_images", 0) <= facts["train_images"]:
-        raise ValueError("dataset: labelled_images must be from 0 to train_images")
     if facts["train_images"] < 1 or min(facts["test_images"], facts["validation_images"]) < 0:
         raise ValueError("dataset: train_images must be at least 1, test_images and validation_images at least 0")
+    if not 0 <= facts.get("labelled_images", 0) <= facts["train_images"]:
+        raise ValueError("dataset: labelled_images must be from 0 to train_images")
 
 
 def from_dict(kind: type[Settings], content: dict[str, Any]) -> Settings:
