@@ -91,7 +91,8 @@ def test_alignment_by_hand():
 
 
 def test_a_step_reports_the_losses_of_its_batches():
-    model = build("semi_gan", discriminator_updates=1, views=(), consistency_weight=0.0, unlabelled_weight=2.0)
+    settings = {"discriminator_updates": 1, "discriminator_dropout": 0.0, "views": (), "consistency_weight": 0.0}
+    model = build("semi_gan", unlabelled_weight=2.0, **settings)
     (images, _), (labelled, labels) = batches(model)
     of_labelled, of_images = (model.discriminator(each, training=True) for each in (labelled, images))
     metrics = model.train_step([(images, tf.zeros_like(labels)), (labelled, labels)], tf.constant([0, 1]))
