@@ -42,7 +42,13 @@ SETTINGS = {
     "dcgan": {"discriminator_normalization": "batch", "r1_penalty": 0.0},
     "cgan": {"spectral_normalization": True, "r1_interval": 2},
     "vae": {"likelihood": "bernoulli"},
-    "semi_gan": {"discriminator_noise": 0.1, "consistency_alignment": True, "consistency_threshold": 0.3},
+    # Dropout draws its masks for each replica.
+    "semi_gan": {
+        "discriminator_dropout": 0.0,
+        "discriminator_noise": 0.1,
+        "consistency_alignment": True,
+        "consistency_threshold": 0.3,
+    },
 }
 
 
