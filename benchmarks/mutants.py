@@ -69,7 +69,8 @@ def conformance(*names: str) -> str:
 
 
 MODULES = {
-    "genlab/networks/losses.py": "tests/test_losses.py",
+    "genlab/networks/losses.py": "tests/test_losses.py tests/test_semi_gan.py -k 'test_losses or softmax or by_hand or matching or "
+    "consistency_counts'",
     "genlab/networks/priors.py": "tests/test_priors.py",
     "genlab/networks/averaging.py": "tests/test_networks.py -k average",
     "genlab/networks/optimizers.py": "tests/test_networks.py -k 'adam or optimizer'",
@@ -89,6 +90,8 @@ MODULES = {
     "genlab/models/flow.py": f"tests/test_flow.py tests/test_models.py -k '(test_flow and not page) or {conformance('[flow')}'",
     "genlab/models/gan.py": f"tests/test_gan.py tests/test_models.py tests/test_watch.py -k 'scores or simultaneous or "
     f"textbook or game_is_over or {conformance('[gan')}'",
+    "genlab/models/semi_gan.py": f"tests/test_semi_gan.py tests/test_models.py -k 'step_reports or not_used or averaged_weights or "
+    f"noise_is or {conformance('[semi_gan')}'",
     "genlab/models/vae.py": f"tests/test_vae.py tests/test_models.py -k 'test_vae or {conformance('[vae')}'",
     "genlab/models/wgan.py": f"tests/test_wgan.py tests/test_gan.py tests/test_models.py -k 'test_wgan or penalty_is_added or "
     f"{conformance('[wgan')}'",

@@ -26,7 +26,7 @@ from genlab.evaluate import evaluation
 from genlab.train import __main__ as train
 
 KEPT = "quality"
-AVERAGED = ("encoder", "averaged_encoder", "decoder", "averaged_velocity", "renoiser", "features")
+AVERAGED = ("encoder", "averaged_encoder", "decoder", "averaged_velocity", "renoiser", "features", "classifier")
 """Networks that are copies of trained ones."""
 ROWS = {
     "parameters": "parameters",

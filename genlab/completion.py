@@ -12,7 +12,7 @@ import tyro
 from genlab import models
 from genlab.anomaly.__main__ import Arguments as Anomaly
 from genlab.augment.__main__ import Arguments as Augment
-from genlab.data.__main__ import Inspect, Shard
+from genlab.data.__main__ import Inspect, Label, Shard
 from genlab.encode.__main__ import Arguments as Encode
 from genlab.errors import UsageError
 from genlab.evaluate.__main__ import Arguments as Evaluate
@@ -64,7 +64,7 @@ def script(shell: str, commands: Mapping[str, str]) -> str:
     known = {"train": [Flag("--resume", (), True), Flag("--help", (), False)]}
     known |= {f"train {name}": _flags(arguments_of(models.load(name).Hparams)) for name in models.names()}
     known |= {name: _flags(kind) for name, kind in PLAIN.items()}
-    known |= {"data inspect": _flags(Inspect), "data shard": _flags(Shard)}
+    known |= {"data inspect": _flags(Inspect), "data shard": _flags(Shard), "data label": _flags(Label)}
     if shell == "fish":
         return _fish(commands, known)
     return "\n".join([*([ZSH] if shell == "zsh" else []), _bash(commands, known)])

@@ -252,6 +252,8 @@ def _check_facts(facts: Facts) -> None:
         raise ValueError("dataset: num_classes differs from the number of class_names")
     if facts["train_images"] < 1 or min(facts["test_images"], facts["validation_images"]) < 0:
         raise ValueError("dataset: train_images must be at least 1, test_images and validation_images at least 0")
+    if not 0 <= facts.get("labelled_images", 0) <= facts["train_images"]:
+        raise ValueError("dataset: labelled_images must be from 0 to train_images")
 
 
 def from_dict(kind: type[Settings], content: dict[str, Any]) -> Settings:

@@ -56,7 +56,10 @@ class Metadata(TypedDict):
     latents: Latents
     images: Images
     classes: list[str] | None
+    """Names of the classes that samples are drawn of; None if they have none."""
     has_encoder: bool
+    classifier: NotRequired[list[str] | None]
+    """Names of the classes of the classifier's logits; None without one, as in early versions."""
     files: list[Exported]
     others: NotRequired[dict[str, str]]
     """SHA-256 of the other files of the export, by name; early versions have none."""

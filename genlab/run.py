@@ -24,8 +24,8 @@ from genlab.backend import Network
 from genlab.config import Config
 from genlab.console import printable
 from genlab.data import Dataset, image_files
+from genlab.data.dataset import spec_of
 from genlab.data.frame import Frame
-from genlab.data.spec import DataSpec
 from genlab.errors import GenlabError, UsageError
 from genlab.models.base import GenerativeModel
 from genlab.networks import precision
@@ -216,7 +216,8 @@ class Run:
         Raises GenlabError if the run's data has changed, UsageError if the other source has a different shape.
         """
         if source:
-            other = sources.load(source, options=self.config.data_options)
+            # Its own labels, however many of the run's were hidden.
+            other = sources.load(source, options=dataclasses.replace(self.config.data_options, labelled=None))
             if list(other.spec.shape) != self.config.dataset["shape"]:
                 raise UsageError(
                     f"{other.name} has shape {list(other.spec.shape)}; {self.name} was trained on "
@@ -260,9 +261,7 @@ class Run:
 
     def build(self) -> GenerativeModel:
         """Build the model of config.json with its initial weights."""
-        facts = self.config.dataset
-        spec = DataSpec(tuple(facts["shape"]), facts["num_classes"])
-        options = self.config.options
+        spec, options = spec_of(self.config.dataset), self.config.options
         with precision.scope(options.precision):
             model = models.load(self.config.model)(
                 self.config.hparams, spec, seed=options.seed, schedule_steps=options.schedule_steps

@@ -115,7 +115,7 @@ def batches(model, seed=0):
             tf.constant(random.uniform(-1, 1, (size, *shape)).astype(np.float32)),
             tf.constant(random.integers(0, 3, size).astype(np.int32)),
         )
-        for _ in range(model.hparams.batches_per_step)
+        for _ in range(model.hparams.batches_per_step + model.hparams.labelled_batches_per_step)
     ]
 
 

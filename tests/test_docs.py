@@ -57,9 +57,11 @@ LEAST = {
     "evaluate": ["--samples", "100"],
     "augment": ["--steps", "2", "--seeds", "1", "--per-class", "10"],
     "transfer": ["--steps", "2", "--seeds", "1", "--labels", "100"],
+    "data label": ["--threshold", "0"],  # after two steps, a classifier is sure of nothing
 }
 SMALL = {
     "cgan": TINY_FLAGS,
+    "semi_gan": TINY_FLAGS,
     "gan": ["--batch-size", "16", "--generator-widths", "8", "--discriminator-widths", "8"],
     "vae": ["--encoder-widths", "4", "8", "--decoder-widths", "4", "--hidden-units", "8", "--components", "2"],
     "wae": ["--batch-size", "16", "--latent-size", "4", "--widths", "4", "8"],
@@ -98,7 +100,8 @@ def call(line: str) -> None:
     words = shlex.split(line, comments=True)
     assert words[:2] == ["python", "-m"], line
     name = words[2].removeprefix("genlab.")
-    arguments = words[3:] + LEAST.get(name, []) + (SMALL[words[3]] if name == "train" else [])
+    command = f"data {words[3]}" if name == "data" else name
+    arguments = words[3:] + LEAST.get(command, []) + (SMALL[words[3]] if name == "train" else [])
     try:
         main_of(name)(arguments)
     except SystemExit as end:  # two steps give no digits: that they harm a classifier is found rightly
@@ -117,6 +120,11 @@ def run_blocks(found: list[tuple[str, str]], page: str) -> None:
 
 def test_every_block_of_the_worked_example_runs():
     run_blocks(blocks(DOCS / "put-to-work.md"), "put-to-work.md")
+
+
+def test_the_how_to_with_few_labels_runs(capsys):
+    run_blocks(blocks(DOCS / "how-to" / "few-labels.md"), "few-labels.md")
+    assert genlab.load(model="cgan").config.dataset["train_images"] == 1437  # all of them have a label now
 
 
 def test_the_example_model_trains_samples_and_resumes(tmp_path, monkeypatch, capsys):
@@ -271,7 +279,7 @@ def test_every_command_parses(page, monkeypatch, capsys):
 def flags():
     """Every flag of every command."""
     calls = [("train", [model, "--help"]) for model in models.names()]
-    calls += [("data", [part, "--help"]) for part in ("inspect", "shard")]
+    calls += [("data", [part, "--help"]) for part in ("inspect", "shard", "label")]
     calls += [(name, ["--help"]) for name in COMMANDS if name not in ("train", "data")]
     shown = io.StringIO()
     for name, arguments in calls:

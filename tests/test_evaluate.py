@@ -136,7 +136,7 @@ def test_a_likelihood_that_is_not_a_density_has_no_nll(small_images):
 class Shown:
     """Stands in for a trained model: shows images of a pool, of the class asked for where it is conditional."""
 
-    encoder = None
+    encoder = classifier = None
 
     def __init__(self, images, labels=None, classes=0):
         self.images, self.labels, self.conditional = images / np.float32(127.5) - 1, labels, labels is not None

@@ -100,6 +100,7 @@ def with_entry(keys: str, value: object) -> dict:
         ("dataset.num_classes", 9, "num_classes differs"),
         ("dataset.class_names", [*range(10)], "item 0 of value of key 'class_names'"),
         ("dataset.train_images", -1, "train_images must be at least 1"),
+        ("dataset.labelled_images", 10**6, "labelled_images must be from 0 to train_images"),
         ("dataset.sha256", None, "value of key 'sha256'"),
         ("environment", [], "value of key 'environment'"),
         ("more", 1, 'unexpected extra key(s): "more"'),

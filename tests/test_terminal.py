@@ -241,7 +241,7 @@ def scripts():
         ("genlab sample --run 00001", ["00001-vae-digits"]),
         ("genlab report 00001", ["00001-vae-digits"]),
         ("genlab explore --po", ["--port"]),
-        ("genlab data ", ["inspect", "shard"]),
+        ("genlab data ", ["inspect", "label", "shard"]),
         ("genlab data inspect --js", ["--json"]),
         ("genlab runs --sort s", ["steps", "size", "state"]),
         ("genlab --completion ", ["bash", "zsh", "fish"]),

@@ -37,6 +37,8 @@ def place(tmp_path_factory):
     shutil.copytree(STORED / "exported", folder / "export")
     for name in ("text.keras", "note.txt", "noise.npz", "noise.npy"):
         (folder / name).write_text("no model, no array")
+    (folder / "noise.csv").write_bytes(b'file,label\n"\xff')
+    (folder / "table.csv").write_text("file,label\nnowhere.png,cat\n")
     (folder / "empty.npz").touch()
     os.mkfifo(folder / "pipe.npz")
     (folder / "foreign").mkdir()
@@ -234,6 +236,19 @@ TRAIN = [
     ("dcgan --size wide", 2, "like 64"),
     ("dcgan --classes 12", 2, "the classes of digits"),
     ("dcgan --limit 0", 2, "above 0"),
+    ("semi_gan --labelled 0", 2, "labelled is 0; it must be above 0"),
+    ("semi_gan --labelled 9", 2, "it must be from 10, one for each class"),
+    ("semi_gan --labelled 1437", 2, "at least one must be left without a label"),
+    ("semi_gan --labelled few", 2, "--labelled"),
+    ("semi_gan --labelled 50 --labelled-seed -1", 2, "labelled_seed is -1; it must be from 0"),
+    ("semi_gan --labelled 50 --balance weight", 2, "--balance weight needs labels, and some images of digits"),
+    ("semi_gan --conditioning projection", 2, "semi_gan's discriminator classifies single images"),
+    ("semi_gan --consistency-threshold 2", 2, "consistency_threshold is 2.0; it must be from 0 to 1"),
+    ("semi_gan --unlabelled-weight -1", 2, "unlabelled_weight is -1.0; it must be at least 0"),
+    ("cgan --labelled 50", 2, "python -m genlab.data label RUN OUT"),
+    ("flow --conditioning labels --labelled 50", 2, "python -m genlab.data label RUN OUT"),
+    ("semi_gan --data table.csv", 2, "there is no file nowhere.png"),
+    ("semi_gan --data noise.csv", 2, "noise.csv cannot be read as a table"),
     ("dcgan --split 0.5/0.6", 2, "add up to 1"),
     ("dcgan --split nan/nan", 2, "split"),
     ("dcgan --value-range 0", 2, "two numbers"),
@@ -515,6 +530,11 @@ DATA = [
     ("shard run:9 out", 2, "no run '9'"),
     ("shard run:0 out --label 12", 2, "the classes of"),
     ("shard run:0 out --count 0", 2, "at least 1"),
+    ("label 0", 2, "Output folder"),
+    ("label 9 out", 2, "no run '9'"),
+    ("label 0 out", 2, "has no classifier. Train a model that has one"),
+    ("label 0 out --threshold 1.5", 2, "it must be from 0 to 1"),
+    ("label 0 out --threshold nan", 2, "it must be from 0 to 1"),
     ("shard run:0 out --count 2 --seed -1", 2, "seed"),
     ("shard run:0 out --count 100 --part 17/16", 2, "--part 17/16: it must be K/N"),
     ("shard run:0 out --count 100 --part 0/16", 2, "--part 0/16: it must be K/N"),

@@ -8,7 +8,7 @@ from typing import TypeAlias
 import numpy.typing as npt
 
 from genlab.backend import Stream
-from genlab.data import arrays, digits, folder, idx, named, points, preparation, shards, stacked, tfds
+from genlab.data import arrays, digits, folder, idx, named, points, preparation, shards, stacked, table, tfds
 from genlab.data.arrays import from_arrays, from_tf_data
 from genlab.data.dataset import Dataset
 from genlab.data.options import DataOptions
@@ -21,8 +21,8 @@ Source: TypeAlias = str | pathlib.Path | npt.ArrayLike | Stream | Dataset
 """What is loaded: a name or a path, an array [N, H, W(, C)], a finite tf.data.Dataset, or a Dataset."""
 
 SOURCES = (
-    "the path of a folder of images (class/*.png, or *.png), of idx files, or of TFRecord files; of an .npz, .npy or "
-    ".tfrecord file; stacked:SOURCE; or tfds:NAME"
+    "the path of a folder of images (class/*.png, or *.png), of idx files, or of TFRecord files; of an .npz, .npy, "
+    ".tfrecord or .csv file; stacked:SOURCE; or tfds:NAME"
 )
 
 
@@ -34,8 +34,8 @@ def names() -> list[str]:
 def load(source: Source, labels: npt.ArrayLike | None = None, options: DataOptions | None = None) -> Dataset:
     """Load a Dataset from a name, a path, an array [N, H, W(, C)], a tf.data.Dataset, or a Dataset.
 
-    Names: see `names`, and `stacked:SOURCE` and `tfds:NAME`. Paths: a folder of images (`class/*.png`, or `*.png`), of idx
-    files or of TFRecord shards; an .npz, .npy or .tfrecord file. `options` control the preparation: size, classes, split
+    Names: see `names`, and `stacked:SOURCE` and `tfds:NAME`. Paths: a folder of images (`class/*.png`, perhaps with
+    `unlabelled/*.png`, or `*.png`), of idx files or of TFRecord shards; an .npz, .npy, .tfrecord or .csv file. `options` control the preparation: size, classes, split
     and so on. Raises UsageError if the source does not exist or cannot be read.
     """
     options = options or DataOptions()
@@ -94,6 +94,8 @@ def _at(path: pathlib.Path, options: DataOptions) -> Dataset:
             return arrays.load_file(path, options.low_and_high)
         if path.name.endswith(shards.SUFFIXES):
             return shards.load(path, keys)
+        if path.suffix == table.SUFFIX:
+            return table.load(path)
         raise UsageError(f"--data {name} is a file of a kind that genlab does not read. Use {SOURCES}.")
     if path.exists():
         raise UsageError(f"--data {name} is neither a folder nor a regular file. Use {SOURCES}.")

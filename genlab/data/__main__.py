@@ -1,4 +1,4 @@
-"""Command line: `python -m genlab.data inspect SOURCE` and `python -m genlab.data shard SOURCE OUT`."""
+"""Command line: `python -m genlab.data inspect SOURCE`, `shard SOURCE OUT` and `label RUN OUT`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from genlab.console import console_log, reported, say, say_json
 from genlab.data import labels as classes
 from genlab.data import shard_index, shards
 from genlab.data.dataset import Dataset, Images
+from genlab.data.labels import UNLABELLED
 from genlab.data.options import DataOptions
 from genlab.data.records import Records
 from genlab.errors import UsageError
@@ -71,18 +72,43 @@ class Shard:
     """Checkpoint that generates: latest, best, or a step."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Label(command_line.JsonOption):
+    """Label unlabelled images with a run's classifier (semi_gan), and write them as shards that --data opens.
+
+    Images with a label keep it, those that the classifier is not sure of are left out. Held-out images keep their own labels.
+    """
+
+    run: tyro.conf.Positional[str] = dataclasses.field(kw_only=True)
+    """The run: folder, number, or latest."""
+    out: tyro.conf.Positional[str] = dataclasses.field(kw_only=True)
+    """Output folder. Type the same command again to resume an interrupted one."""
+    data: str = ""
+    """Images to label, prepared as the run's; by default the run's training data."""
+    threshold: float = 0.9
+    """Least probability of a class at which an image gets it as its label. 0 to 1."""
+    runs: str = "runs"
+    """Folder of the runs."""
+    checkpoint: str = "latest"
+    """Checkpoint that labels: latest, best, or a step."""
+
+
 def main(argv: list[str] | None = None) -> None:
     with reported(PROGRAM):
         kind: Any = (
-            Annotated[Inspect, tyro.conf.subcommand("inspect")] | Annotated[Shard, tyro.conf.subcommand("shard")]
+            Annotated[Inspect, tyro.conf.subcommand("inspect")]
+            | Annotated[Shard, tyro.conf.subcommand("shard")]
+            | Annotated[Label, tyro.conf.subcommand("label")]
         )
-        command: Inspect | Shard = command_line.parse(
+        command: Inspect | Shard | Label = command_line.parse(
             kind, argv, PROGRAM, description=__doc__, config=(tyro.conf.OmitArgPrefixes,)
         )
-        as_json = isinstance(command, Inspect) and command.json
+        as_json = isinstance(command, Inspect | Label) and command.json
         with console_log(quiet=as_json, to_stderr=as_json):
             if isinstance(command, Inspect):
                 inspect(command)
+            elif isinstance(command, Label):
+                label(command)
             else:
                 shard(command)
 
@@ -98,7 +124,7 @@ def inspect(command: Inspect) -> None:
     found = data.find(command.source, options=options)
     tell(f"{found.source}: {found.name}")
     for split, (images, labels) in found.parts().items():
-        tell(f"  {split:12} {len(images):,} images{'' if labels is None else ', labelled'}")
+        tell(f"  {split:12} {len(images):,} images{_said_of(labels)}")
     heights_and_widths, modes, bad = _looked_at(found)
     if found.images.ndim != 2 if isinstance(found.images, np.ndarray) else True:
         tell(f"  sizes        {_counted(heights_and_widths)}")
@@ -109,8 +135,8 @@ def inspect(command: Inspect) -> None:
             tell(f"    {name}: {why}")
         if len(bad) > NAMED:
             tell(f"    and {len(bad) - NAMED:,} more")
-    counts = np.bincount(found.labels, minlength=len(found.class_names)) if found.labels is not None else np.zeros(0)
-    if found.class_names and found.labels is not None:
+    counts = found.images_by_class
+    if counts.sum():
         tell(f"  classes      {found.class_counts(most=30)}")
         if counts.max() > 1.5 * counts.min():
             tell("               unbalanced: --balance oversample or --balance weight compensates")
@@ -128,6 +154,14 @@ def inspect(command: Inspect) -> None:
         say_json(_content(found, heights_and_widths, modes, bad, counts, dataset) | {"preview": preview})
     else:
         _say_training_data(dataset, preview)
+
+
+def _said_of(labels: np.ndarray | None) -> str:
+    """Describe the labels of a split."""
+    if labels is None:
+        return ""
+    count = int((labels != UNLABELLED).sum())
+    return ", labelled" if count == len(labels) else f", {count:,} of them labelled"
 
 
 def _nothing(text: str) -> None:
@@ -230,9 +264,7 @@ def shard(command: Shard) -> None:
     if kind != "run" and (command.shares or command.label is not None):
         raise UsageError("--label and --shares choose what a run generates: name one, like run:3.")
     facts, parts = _of_run(name or "latest", command) if kind == "run" else _of_source(command)
-    # Shards of large images are limited to about 100 MB.
-    fitting = max(1, shards.BYTES_PER_SHARD // int(np.prod(facts["shape"])))
-    images_per_shard = min(fitting, command.images_per_shard)
+    images_per_shard = shards.fitting(facts["shape"], command.images_per_shard)
     planned = shards.planned({split: count for split, (count, _) in parts.items()}, images_per_shard, part)
     out = pathlib.Path(command.out)
     with console.progress(total=sum(len(each.rows) for each in planned), unit="image") as bar:
@@ -315,6 +347,32 @@ def _shares(run: Run, command: Shard) -> list[float]:
     if abs(sum(shares) - 1) > 1e-6:
         raise UsageError(f"--shares {' '.join(command.shares)}: they add up to {sum(shares):g}; they must add up to 1.")
     return shares
+
+
+def label(command: Label) -> None:
+    """Label images, write them, and print how many of each class there are."""
+    from genlab import labelling
+    from genlab import run as runs
+
+    bounds.real("--threshold", command.threshold, 0, 1)
+    run = runs.open(command.run, command.runs, checkpoint=command.checkpoint)
+    found = labelling.label(run, run.data(command.data), command.threshold)
+    held_out = sum(len(images) for split, (images, _) in found.dataset.parts().items() if split != "train")
+    with console.progress(total=len(found.rows) + held_out, unit="image") as bar:
+        labelling.write(run, found, command.threshold, command.out, bar.update)
+    names = run.config.dataset["class_names"]
+    columns = {"labelled before": found.own, "sure": found.kept, "not sure, left out": found.unsure}
+    if command.json:
+        counts = {title: dict(zip(names, column.tolist(), strict=True)) for title, column in columns.items()}
+        say_json({"out": command.out, "threshold": command.threshold} | counts)
+        return
+    rows = [["class", *columns]]
+    for index, name in enumerate(names):
+        rows.append([name, *(f"{column[index]:,}" for column in columns.values())])
+    rows.append(["all", *(f"{column.sum():,}" for column in columns.values())])
+    say(console.aligned(rows))
+    say(f"{command.out}: {len(found.rows):,} labelled images of {len(found.dataset.images):,}")
+    say(f"train on them: python -m genlab.train cgan --data {command.out}")
 
 
 def _facts(name: str, shape: Sequence[int], class_names: Sequence[str]) -> dict[str, Any]:

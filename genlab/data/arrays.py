@@ -28,8 +28,8 @@ def from_arrays(
 ) -> Dataset:
     """Create a Dataset from images [N, H, W] or [N, H, W, C], uint8 or floats in [0, 1] or [-1, 1].
 
-    `value_range` gives the values of black and white in other arrays. Labels [N] are whole numbers from 0 up, or text; see
-    `classes_of` for how they become classes. `held_out` are images and labels (or None) of the test split. Raises UsageError
+    `value_range` gives the values of black and white in other arrays. Labels [N] are whole numbers from 0 up, or text; -1 or
+    empty text for an image without one; see `classes_of` for how they become classes. `held_out` are images and labels (or None) of the test split. Raises UsageError
     for another shape, dtype or range.
     """
     train_images, test_images = _images(images, value_range), None
@@ -46,15 +46,10 @@ def from_arrays(
         elif labelled and held_out[1] is not None:
             labelled.append(_one_each(held_out[1], test_images))
     classes, names = classes_of(labelled, class_names)
-    return Dataset(
-        name,
-        source,
-        train_images,
-        classes[0] if classes else None,
-        test_images=test_images,
-        test_labels=classes[1] if len(classes) > 1 else None,
-        class_names=names if classes else (),
-    )
+    labels_of = dict(zip(("train", "test"), classes, strict=False)) if names else {}
+    images_of = {"train": train_images} | ({} if test_images is None else {"test": test_images})
+    dataset = Dataset(name, source, train_images, class_names=names if classes else ())
+    return dataset.with_parts({split: (images, labels_of.get(split)) for split, images in images_of.items()})
 
 
 def _images(source: npt.ArrayLike, value_range: tuple[float, float] | None) -> np.ndarray:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias, TypedDict
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NotRequired, TypeAlias, TypedDict
 
 import numpy as np
 
 from genlab.backend import Stream, Tensor, tf
 from genlab.console import one_line
+from genlab.data.labels import UNLABELLED
 from genlab.data.records import Records
 from genlab.data.spec import DataSpec
 from genlab.errors import UsageError, listed
@@ -19,13 +20,22 @@ from genlab.errors import UsageError, listed
 Images = np.ndarray | Records
 """Images in memory, or on disk and read on demand."""
 Part = tuple[Images, np.ndarray | None]
-"""Images and their labels."""
+"""Images and their labels, which may be UNLABELLED."""
 Batch: TypeAlias = tuple[Tensor, Tensor]
 """A batch of the stream: images uint8 [B, H, W, C], later float32 in [-1, 1], and labels int32 [B]."""
+LABELLED_SEEDS = 2**31
+"""Added to the seed of a training for the order of its labelled images: no training has as large a seed."""
 FIELDS = {"train": ("images", "labels")} | {
     split: (f"{split}_images", f"{split}_labels") for split in ("validation", "test")
 }
 """Attributes of a Dataset with the images and labels of each split."""
+
+
+def part_of(part: Part, rows: np.ndarray) -> Part:
+    """Return some rows of images and labels, without reading images on disk."""
+    images, labels = part
+    chosen = images.take(rows) if isinstance(images, Records) else images[rows]
+    return chosen, None if labels is None else labels[rows]
 
 
 class Facts(TypedDict):
@@ -37,6 +47,8 @@ class Facts(TypedDict):
     num_classes: int
     class_names: list[str]
     train_images: int
+    labelled_images: NotRequired[int]
+    """Training images with a label; early versions lack it, and have all or none."""
     test_images: int
     validation_images: int
     split: dict[str, Any]
@@ -44,9 +56,16 @@ class Facts(TypedDict):
     sha256: str
 
 
+def spec_of(facts: Facts) -> DataSpec:
+    """Return what a model needs to know of the data of these facts."""
+    labelled = facts.get("labelled_images", facts["train_images"])
+    partly = facts["num_classes"] > 0 and labelled < facts["train_images"]
+    return DataSpec(tuple(facts["shape"]), facts["num_classes"], partly)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
-    """Training images and held-out images, with labels."""
+    """Training images and held-out images, with labels: all of a split, some (`partial_labels`), or none."""
 
     name: str
     """Short name, part of the run's name: one line of text that can be printed."""
@@ -55,7 +74,7 @@ class Dataset:
     images: Images
     """uint8 [N, H, W, C], or vectors, float32 [N, D]."""
     labels: np.ndarray | None = None
-    """int32 [N] in 0..num_classes-1, or None."""
+    """int32 [N] in 0..num_classes-1; None unless every image has one."""
     test_images: Images | None = None
     """Held-out images, like `images`; None if the source has none."""
     test_labels: np.ndarray | None = None
@@ -66,6 +85,9 @@ class Dataset:
     """Labels of the validation set."""
     class_names: tuple[str, ...] = ()
     """One name per class, each one line of text that can be printed; empty without labels."""
+    partial_labels: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    """Labels of the splits of which some images have none, by split: int32 [N], UNLABELLED for these. They are kept apart, so
+    that whatever needs a label for every image finds none."""
     modes: np.ndarray | None = None
     """Centres [K, 2] of the Gaussians that vectors were drawn from, if known."""
     deviation: float = 0.0
@@ -86,19 +108,41 @@ class Dataset:
         object.__setattr__(self, "class_names", shown[1:])
 
     def parts(self) -> dict[str, Part]:
-        """Return images and labels of the existing splits: train, validation, test."""
+        """Return images and labels, which may be UNLABELLED, of the existing splits: train, validation, test."""
         found = {split: (getattr(self, images), getattr(self, labels)) for split, (images, labels) in FIELDS.items()}
-        return {split: part for split, part in found.items() if part[0] is not None}
+        return {
+            split: (images, self.partial_labels.get(split) if labels is None else labels)
+            for split, (images, labels) in found.items()
+            if images is not None
+        }
 
     def with_parts(self, parts: dict[str, Part], **changes: Any) -> Dataset:
-        """Return a copy with other images and labels; splits that are not named are dropped."""
+        """Return a copy with other images and labels, which may be UNLABELLED; splits that are not named are dropped."""
+        partial = {}
         for split, names in FIELDS.items():
-            changes |= dict(zip(names, parts.get(split, (None, None)), strict=True))
-        return dataclasses.replace(self, **changes)
+            images, labels = parts.get(split, (None, None))
+            if labels is not None and (labels == UNLABELLED).any():
+                partial[split], labels = labels, None
+            changes |= dict(zip(names, (images, labels), strict=True))
+        return dataclasses.replace(self, partial_labels=partial, **changes)
+
+    def labelled_part(self) -> Dataset:
+        """Return the data without the images, of every split, that have no label.
+
+        Raises UsageError if no training image has one.
+        """
+        parts: dict[str, Part] = {}
+        for split, (images, labels) in self.parts().items():
+            rows = np.flatnonzero(np.zeros(0) if labels is None else labels != UNLABELLED)
+            if len(rows):
+                parts[split] = (images, labels) if len(rows) == len(images) else part_of((images, labels), rows)
+        if "train" not in parts:
+            raise UsageError(f"{self.name}: no training image has a label.")
+        return self.with_parts(parts)
 
     @property
     def spec(self) -> DataSpec:
-        return DataSpec(tuple(self.images.shape[1:]), len(self.class_names))
+        return DataSpec(tuple(self.images.shape[1:]), len(self.class_names), "train" in self.partial_labels)
 
     @functools.cached_property
     def sha256(self) -> str:
@@ -128,22 +172,33 @@ class Dataset:
 
     def held_out(self, count: int) -> tuple[np.ndarray, np.ndarray | None]:
         """Like `examples`, from the validation set, else the test images, else the training images."""
-        part = self.parts().get("validation")
-        return self.tested(count) if part is None else _drawn(*part, count)
+        if self.validation_images is None:
+            return self.tested(count)
+        return _drawn(self.validation_images, self.validation_labels, count)
 
     def tested(self, count: int) -> tuple[np.ndarray, np.ndarray | None]:
         """Like `examples`, from the test images, else the training images."""
-        part = self.parts().get("test")
-        return self.examples(count) if part is None else _drawn(*part, count)
+        if self.test_images is None:
+            return self.examples(count)
+        return _drawn(self.test_images, self.test_labels, count)
 
     def class_counts(self, most: int = 12) -> str:
-        """Describe the number of training images per class: `0: 143, 1: 146, ...`."""
-        assert self.labels is not None
-        counts = np.bincount(self.labels, minlength=len(self.class_names))
+        """Describe the number of labelled training images per class: `0: 143, 1: 146, ...`; and how many have no label."""
+        counts = self.images_by_class
         named = [f"{name}: {count:,}" for name, count in zip(self.class_names, counts, strict=True)]
         if len(named) > most:
-            return f"{len(named):,}, with {counts.min():,} to {counts.max():,} images each"
-        return listed(named, most)
+            text = f"{len(named):,}, with {counts.min():,} to {counts.max():,} images each"
+        else:
+            text = listed(named, most)
+        others = len(self.images) - counts.sum()
+        return f"{text}; {others:,} without a label" if others else text
+
+    @property
+    def images_by_class(self) -> np.ndarray:
+        """Number of labelled training images of each class, [num_classes]."""
+        labels = self.parts()["train"][1]
+        known = np.zeros(0, np.int32) if labels is None else labels[labels != UNLABELLED]
+        return np.bincount(known, minlength=len(self.class_names))
 
     def facts(self) -> Facts:
         """Return the facts about the data that config.json stores."""
@@ -154,6 +209,7 @@ class Dataset:
             "num_classes": self.spec.num_classes,
             "class_names": list(self.class_names),
             "train_images": len(self.images),
+            "labelled_images": int(self.images_by_class.sum()),
             "test_images": 0 if self.test_images is None else len(self.test_images),
             "validation_images": 0 if self.validation_images is None else len(self.validation_images),
             "split": self.split,
@@ -181,10 +237,29 @@ class Dataset:
         # Endless in effect. Dataset.counter would leave a function in TensorFlow's global graph with every stream.
         epochs = tf.data.Dataset.range(first, tf.int64.max)
         rows = epochs.map(order).rebatch(batch_size, drop_remainder=True)
-        options = tf.data.Options()
-        options.autotune.enabled = False  # nothing to tune here, and its thread can hang the interpreter's exit
-        options.experimental_optimization.apply_default_optimizations = False  # they copy all images twice
-        return rows.map(self._gathering()).prefetch(4).with_options(options)
+        return rows.map(self._gathering()).prefetch(4).with_options(_options())
+
+    def labelled_stream(self, batch_size: int, seed: int, start: int = 0) -> Stream:
+        """Return a stream like `stream` of the labelled training images alone, in an order of its own.
+
+        Raises UsageError if no image has a label.
+        """
+        return self.labelled_part().stream(batch_size, seed + LABELLED_SEEDS, start)
+
+    def step_stream(self, batch_size: int, seed: int, counts: tuple[int, int], start: int = 0) -> Stream:
+        """Return the stream of the batches of training steps, from step number `start`.
+
+        A step has `counts` batches: first of `stream`, then of `labelled_stream`.
+        """
+        every, labelled = counts
+        if not labelled:
+            return self.stream(batch_size, seed, start * every)
+        parts = [
+            self.stream(batch_size, seed, start * every),
+            self.labelled_stream(batch_size, seed, start * labelled),
+        ]
+        of_step = tf.data.Dataset.from_tensor_slices(tf.constant([0] * every + [1] * labelled, tf.int64))
+        return tf.data.Dataset.choose_from_datasets(parts, of_step.repeat()).prefetch(4).with_options(_options())
 
     @property
     def epoch_size(self) -> int:
@@ -237,6 +312,13 @@ class Dataset:
             return tf.ensure_shape(images, (rows.shape[0], *records.shape[1:])), tf.gather(labels, rows)
 
         return read
+
+
+def _options() -> tf.data.Options:
+    options = tf.data.Options()
+    options.autotune.enabled = False  # nothing to tune here, and its thread can hang the interpreter's exit
+    options.experimental_optimization.apply_default_optimizations = False  # they copy all images twice
+    return options
 
 
 def _rows(total: int, count: int) -> np.ndarray:

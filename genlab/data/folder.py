@@ -1,4 +1,4 @@
-"""A folder of image files: `class/*.png` or `*.png`, optionally below `train/`, `validation/` and `test/`."""
+"""A folder of image files: `class/*.png` (and `unlabelled/*.png`) or `*.png`, below `train/`, `validation/` and `test/` or not."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from PIL import Image
 
 from genlab.data import image_files
 from genlab.data.dataset import Dataset
+from genlab.data.labels import UNLABELLED
 from genlab.data.records import Reader, Records
 from genlab.errors import UsageError, listed, reason
 
@@ -23,6 +24,8 @@ SPLITS = {
     "validation": ("validation", "valid", "val"),
     "test": ("test", "testing"),
 }
+UNLABELLED_NAMES = ("unlabelled", "unlabeled")
+"""Subfolders that are no class: their images have no label."""
 
 
 class Files(Reader):
@@ -60,9 +63,10 @@ def is_image_folder(folder: pathlib.Path) -> bool:
 def load(folder: pathlib.Path) -> Dataset:
     """Load the images of a folder; subfolders are classes.
 
-    `folder/class/*.png` gives labels, `folder/*.png` none. If there is a `folder/train/`, then `folder/validation/` and
-    `folder/test/` are the held-out splits. Images and classes are ordered by name. The images have no frame yet. Raises
-    UsageError if only some images are in class folders, or if the splits have different classes.
+    `folder/class/*.png` gives labels, `folder/*.png` none. Images in `folder/unlabelled/` have none where others have one. If
+    there is a `folder/train/`, then `folder/validation/` and `folder/test/` are the held-out splits, and `unlabelled/` may be
+    in it or beside it. Images and classes are ordered by name. The images have no frame yet. Raises UsageError if only some
+    images are in class folders, or if the splits have different classes.
     """
     places = {
         split: next((folder / name for name in names if (folder / name).is_dir()), None)
@@ -70,7 +74,14 @@ def load(folder: pathlib.Path) -> Dataset:
     }
     if places["train"] is None:
         places = {"train": folder, "validation": None, "test": None}
-    found = {split: _part(place) for split, place in places.items() if place is not None}
+        beside = None
+    else:
+        beside = next((folder / name for name in UNLABELLED_NAMES if (folder / name).is_dir()), None)
+    found = {
+        split: _part(place, beside if split == "train" else None)
+        for split, place in places.items()
+        if place is not None
+    }
     images, labels, class_names = found["train"]
     for split, (_, _, names) in found.items():
         if names != class_names:
@@ -82,22 +93,29 @@ def load(folder: pathlib.Path) -> Dataset:
     return dataset.with_parts({split: part[:2] for split, part in found.items()})
 
 
-def _part(folder: pathlib.Path) -> tuple[Records, np.ndarray | None, tuple[str, ...]]:
+def _part(
+    folder: pathlib.Path, beside: pathlib.Path | None = None
+) -> tuple[Records, np.ndarray | None, tuple[str, ...]]:
+    """Return the images of a folder, with those of the folder `beside` it as unlabelled, their labels, and the classes."""
     names = sorted(str(path.relative_to(folder)) for path in _image_files(folder))
     if not names:
         raise UsageError(f"{folder}: there are no images in it ({', '.join(SUFFIXES)}).")
     classes = [pathlib.PurePath(name).parts[0] if len(pathlib.PurePath(name).parts) > 1 else "" for name in names]
-    class_names = tuple(sorted(set(classes)))
-    images = Records.all_of(Files(folder, names))
-    if class_names == ("",):
+    class_names = tuple(sorted(set(classes) - set(UNLABELLED_NAMES)))
+    if beside is not None:
+        others = sorted(str(path.relative_to(folder.parent)) for path in _image_files(beside))
+        names = [str(folder.relative_to(folder.parent) / name) for name in names] + others
+        classes += [beside.name] * len(others)
+    images = Records.all_of(Files(folder if beside is None else folder.parent, names))
+    if class_names in (("",), ()):
         return images, None, ()
     if "" in class_names:
         stray = names[classes.index("")]
         raise UsageError(
-            f"{folder}: {stray} is in no class folder, but other images are. Put every image into the folder of its class, or "
-            "all of them into one folder."
+            f"{folder}: {stray} is in no class folder, but other images are. Put every image into the folder of its class, "
+            f"all of them into one folder, or those without a class into {UNLABELLED_NAMES[0]}/."
         )
-    numbers = {name: number for number, name in enumerate(class_names)}
+    numbers = {name: number for number, name in enumerate(class_names)} | dict.fromkeys(UNLABELLED_NAMES, UNLABELLED)
     return images, np.array([numbers[name] for name in classes], np.int32), class_names
 
 

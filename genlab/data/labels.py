@@ -12,12 +12,15 @@ from genlab.errors import UsageError, decoding, listed
 
 MOST_CLASSES = 10_000
 """Maximum number of classes that labels can make."""
+UNLABELLED = -1
+"""Class of an image without a label, where others have one."""
 
 
 def classes_of(parts: Sequence[npt.ArrayLike], names: Sequence[str] = ()) -> tuple[list[np.ndarray], tuple[str, ...]]:
     """Convert the labels of one source's splits, each [N], to classes: int32 [N] for each split, and the names of the classes.
 
-    Labels are whole numbers of at least 0, or text. Numbers keep their meaning, so that label 3 is class 3, if at least half
+    Labels are whole numbers of at least 0, or text; -1 and empty text mean that an image has none, which becomes UNLABELLED.
+    Numbers keep their meaning, so that label 3 is class 3, if at least half
     of the numbers up to the largest occur, or if `names` has a name for each. Otherwise, and for text, every different label
     is a class: in ascending order, or in the order of `names`. Raises UsageError for other labels, for more than
     MOST_CLASSES of them, and if `names` do not fit.
@@ -30,12 +33,13 @@ def classes_of(parts: Sequence[npt.ArrayLike], names: Sequence[str] = ()) -> tup
             found = [np.unique(array, return_inverse=True) for array in arrays]
             for distinct, _ in found:
                 _check_count(len(distinct))
-            values = sorted({value for each, _ in found for value in each.tolist()})
+            values = sorted({value for each, _ in found for value in each.tolist()} - {UNLABELLED, ""})
             _check_count(len(values))
             _check_count(len(names))
             known, class_names = _numbered(values, tuple(str(name) for name in names))
     except ValueError as error:
         raise UsageError(f"labels cannot be used: {error}.") from error
+    known |= {UNLABELLED: UNLABELLED, "": UNLABELLED}
     return [
         np.array([known[value] for value in each.tolist()], np.int32)[inverse] for each, inverse in found
     ], class_names
@@ -50,8 +54,8 @@ def _checked(labels: np.ndarray) -> np.ndarray:
             f"they have the shape {list(labels.shape)} and type {labels.dtype}; they must be whole numbers from 0 up, or names, "
             "one for each image"
         )
-    if labels.dtype.kind != "U" and labels.min(initial=0) < 0:
-        raise ValueError(f"one is {labels.min()}; they must be whole numbers from 0 up, or names")
+    if labels.dtype.kind != "U" and labels.min(initial=0) < UNLABELLED:
+        raise ValueError(f"one is {labels.min()}; they must be whole numbers from 0 up (-1: no label), or names")
     return labels
 
 

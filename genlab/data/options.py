@@ -39,6 +39,10 @@ class DataOptions:
     label. By default the source's own split, or none."""
     split_seed: int = 0
     """Seed of --split and --limit."""
+    labelled: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    """Keep the labels of this many training images, equally many of each class, and hide all others; for semi_gan."""
+    labelled_seed: int = 0
+    """Seed of --labelled."""
     balance: Literal["none", "oversample", "weight"] = "none"
     """Balance classes of unequal size: oversample repeats images of smaller classes in every epoch until all are as large
     as the largest; weight samples with replacement, all classes equally often."""
@@ -63,12 +67,13 @@ class DataOptions:
         if isinstance(self.augment, list):
             object.__setattr__(self, "augment", tuple(self.augment))
         settings.check(type(self), vars(self))
-        for name in ("limit", "memory"):
+        for name in ("limit", "labelled", "memory"):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"{name} is {value}; it must be above 0")
-        if not 0 <= self.split_seed < 2**31:
-            raise ValueError(f"split_seed is {self.split_seed}; it must be from 0 to {2**31 - 1}")
+        for name in ("split_seed", "labelled_seed"):
+            if not 0 <= getattr(self, name) < 2**31:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be from 0 to {2**31 - 1}")
         for name in ("height_and_width", "low_and_high", "shares", "raw_shape", "background_colour"):
             getattr(self, name)  # each raises for an invalid format
 

@@ -12,11 +12,11 @@ import logging
 import numpy as np
 
 from genlab import files
-from genlab.data.dataset import Dataset, Images
+from genlab.data.dataset import Dataset, Images, part_of
 from genlab.data.frame import Frame
 from genlab.data.options import DataOptions
 from genlab.data.records import Records, by_threads, refusal
-from genlab.data.selection import part_of, select
+from genlab.data.selection import select
 from genlab.errors import GenlabError, UsageError
 
 log = logging.getLogger("genlab")

@@ -52,6 +52,8 @@ class Index(TypedDict):
     label: NotRequired[int | None]
     shares: NotRequired[list[float]]
     """Share of each class; without it, all classes equally often."""
+    threshold: NotRequired[float]
+    """Least probability of the labels that the classifier of `run` gave."""
     parts: NotRequired[int]
     """Number of parts that are written apart, this being one of them, with `images`, the number of images of all parts."""
     images: NotRequired[int]

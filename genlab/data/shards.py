@@ -10,7 +10,7 @@ import io
 import math
 import pathlib
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO, Any, TypeAlias
 
 import numpy as np
@@ -22,7 +22,7 @@ from genlab.data import image_files, shard_index
 from genlab.data.dataset import FIELDS, Dataset
 from genlab.data.dataset import Part as Split
 from genlab.data.frame import to_picture
-from genlab.data.labels import classes_of
+from genlab.data.labels import UNLABELLED, classes_of
 from genlab.data.records import Reader, Records
 from genlab.data.shard_index import Entry, Index, Part
 from genlab.errors import GenlabError, UsageError, decoding, disk_is_full, listed, reason
@@ -31,7 +31,7 @@ SUFFIXES = (".tfrecord", ".tfrecords")
 IMAGES_PER_SHARD = 1000
 BYTES_PER_SHARD = 100_000_000
 ImagesOf: TypeAlias = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None]]
-"""Function of rows [N] that returns their images, uint8 [N, H, W, C], and their labels [N] or None."""
+"""Function of rows [N] that returns their images, uint8 [N, H, W, C], and their labels [N], which may be UNLABELLED, or None."""
 LONGEST_RECORD = 2**31
 """Bytes above which a record is no example: a protocol buffer cannot be longer."""
 
@@ -44,6 +44,11 @@ class Keys:
     label: str = "label"
     raw_shape: tuple[int, int, int] | None = None
     """(height, width, channels) of raw bytes; None: the image is encoded."""
+
+
+def fitting(shape: Sequence[int], most: int = IMAGES_PER_SHARD) -> int:
+    """Return how many images [H, W, C] a shard holds: at most `most`, and about 100 MB."""
+    return min(most, max(1, BYTES_PER_SHARD // math.prod(shape)))
 
 
 class Shards(Reader):
@@ -97,7 +102,8 @@ class Shards(Reader):
     def labels(self, classes: int | None = None) -> np.ndarray | None:
         """Return labels, int64 [N] from 0 up, below `classes` if given; None if the first example has none.
 
-        Raises UsageError for missing or invalid labels, and for records that are no examples.
+        With `classes`, any example may lack one, which gives UNLABELLED. Raises UsageError for labels that are otherwise
+        missing or invalid, and for records that are no examples.
         """
         key, most = self.keys.label, 2**63 if classes is None else classes
         labels = np.empty(len(self), np.int64)
@@ -108,8 +114,11 @@ class Shards(Reader):
                         features = self._features(file, index)
                     except (OSError, ValueError) as error:
                         raise UsageError(f"{self.name(index)} is no tf.train.Example: {reason(error)}.") from error
-                    if index == 0 and key not in features:
-                        return None
+                    if key not in features and (classes is not None or index == 0):
+                        if classes is None:
+                            return None
+                        labels[index] = UNLABELLED
+                        continue
                     values = features[key].int64_list.value
                     if len(values) != 1 or not 0 <= values[0] < most:
                         wanted = "at least 0" if classes is None else f"from 0 to {classes - 1}"
@@ -204,7 +213,8 @@ def load(path: pathlib.Path, keys: Keys) -> Dataset:
                     "Write the shards again."
                 )
             labels = shards.labels(len(class_names)) if class_names else None
-            parts[split] = Records.all_of(shards), None if labels is None else labels.astype(np.int32)
+            known = labels is not None and (labels != UNLABELLED).any()
+            parts[split] = Records.all_of(shards), labels.astype(np.int32) if labels is not None and known else None
     if "train" not in parts:
         raise UsageError(f"{path}: its index lists no shards for training.")
     images, labels = parts["train"]
@@ -318,7 +328,7 @@ def _write_shard(path: pathlib.Path, split: str, images: np.ndarray, labels: np.
         with tf.io.TFRecordWriter(str(temporary)) as writer:
             for row, image in enumerate(images):
                 features = {"image": _bytes(image.tobytes() if raw else _png(image))}
-                if labels is not None:
+                if labels is not None and labels[row] != UNLABELLED:
                     features["label"] = tf.train.Feature(int64_list=tf.train.Int64List(value=[int(labels[row])]))
                 writer.write(tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString())
 

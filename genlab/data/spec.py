@@ -17,6 +17,8 @@ class DataSpec:
     """(height, width, channels) of images, in pixels; (size,) of vectors."""
     num_classes: int = 0
     """Number of classes of the labels; 0: no labels."""
+    partly_labelled: bool = False
+    """Whether some training images have no label."""
 
     @property
     def is_image(self) -> bool:

@@ -19,7 +19,10 @@ def stack(digits: Dataset, train: int = TRAIN, test: int = TEST) -> Dataset:
     """
     if digits.spec.shape[-1] != 1 or digits.labels is None or digits.spec.num_classes != 10:
         raise UsageError(f"--data stacked:{digits.source}: the source must be grey images with labels of ten digits.")
-    if not all(isinstance(images, np.ndarray) and labels is not None for images, labels in digits.parts().values()):
+    parts = digits.parts().values()
+    if digits.partial_labels or not all(
+        isinstance(images, np.ndarray) and labels is not None for images, labels in parts
+    ):
         raise UsageError(f"--data stacked:{digits.source}: all images must have labels and fit into memory (--memory).")
     assert isinstance(digits.images, np.ndarray)
     images, labels = _triples(digits.images, digits.labels, train, seed=0)

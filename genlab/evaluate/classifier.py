@@ -7,6 +7,7 @@ import logging
 import numpy as np
 
 from genlab.backend import LazyModule, Network, Stream, Tensor, in_parts, keras, tf
+from genlab.data.dataset import Images
 from genlab.data.spec import to_model_range
 from genlab.networks import blocks
 
@@ -90,8 +91,8 @@ def fit(model: Network, stream: Stream, steps: int, learning_rate: float) -> Non
         logger.setLevel(level)
 
 
-def predicted(model: Network, images: np.ndarray) -> np.ndarray:
-    """Return the predicted class of each image, [N]."""
+def predicted(model: Network, images: Images) -> np.ndarray:
+    """Return the predicted class of each uint8 image, [N]."""
     return in_parts(lambda part: model(to_model_range(part), training=False), images, size=500).argmax(axis=1)
 
 

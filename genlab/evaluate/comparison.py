@@ -262,7 +262,9 @@ def chosen_rows(labels: np.ndarray, per_class: int | None, seed: int) -> np.ndar
 
 
 def parts(dataset: Dataset) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """Return training images and labels, and held-out ones. Raises UsageError for data without them."""
+    """Return training images that have a label with their labels, and held-out ones. Raises UsageError for data without them."""
+    if dataset.partial_labels:
+        dataset = dataset.labelled_part()
     if dataset.labels is None or dataset.test_images is None or dataset.test_labels is None:
         raise UsageError(
             f"{dataset.name} has no labels or no held-out images; a classifier needs both. Use other data, or --split."

@@ -7,12 +7,13 @@ import datetime
 import logging
 import pathlib
 import time
+from typing import Any
 
 import numpy as np
 
 from genlab import __version__, bounds, files, grids, pictures
 from genlab import run as runs
-from genlab.backend import in_parts, tf
+from genlab.backend import Network, in_parts, keras, tf
 from genlab.data import Dataset
 from genlab.data.dataset import Images
 from genlab.data.spec import to_model_range
@@ -96,6 +97,10 @@ def evaluate(
         protocol |= features_by.protocol(dataset.spec.shape)
         protocol["searched"] = min(MEMORY_IMAGES, len(dataset.images))
         metrics, counts = _sample_metrics(run, dataset, features_by, reference, training, drawn, seed)
+        if run.model.classifier is not None:
+            found, facts_of = _classifier_metrics(run.model.classifier, dataset, seed)
+            metrics |= found
+            protocol |= facts_of
         if run.model.encoder is not None:
             metrics |= _reconstruction_metrics(run, reference.images)
         likelihood = run.model.likelihood_metrics(
@@ -357,6 +362,31 @@ def _label_metrics(
         trained = extractors.Extractor("classifier", network, dataset.spec.shape)
         accuracies.append(trained.accuracy_on(reference.images, reference.labels))
     return metrics | {"train_on_fake": Metric(*accuracies)}
+
+
+def _classifier_metrics(network: Network, dataset: Dataset, seed: int) -> tuple[dict[str, Metric], dict[str, Any]]:
+    """Return the accuracy of a model's own classifier on held-out images that have a label, and its protocol.
+
+    Its floor is the accuracy of a small classifier that is trained from scratch on the labelled training images alone. Without
+    held-out labels there is no accuracy: the model has seen all other labels.
+    """
+    labelled = dataset.labelled_part()
+    if labelled.test_images is None or labelled.labels is None or labelled.test_labels is None:
+        return {}, {"classifier": "not measured: no held-out image has a label"}
+    images, labels = labelled.examples(MEMORY_IMAGES)
+    assert labels is not None
+    small = classifier.train(images, labels, dataset.spec.num_classes, epochs=LABEL_EPOCHS, seed=seed)
+    scratch = keras.Model(small.inputs[0], small.outputs[1])
+    accuracies = [
+        float((classifier.predicted(each, labelled.test_images) == labelled.test_labels).mean())
+        for each in (network, scratch)
+    ]
+    facts = {
+        "classifier": "accuracy on held-out images; real images: trained from scratch on the labelled images alone",
+        "classifier_labels": len(labelled.images),
+        "classifier_tested": len(labelled.test_images),
+    }
+    return {"classifier_accuracy": Metric(*accuracies)}, facts
 
 
 def _reconstruction_metrics(run: runs.Run, images: np.ndarray) -> dict[str, Metric]:

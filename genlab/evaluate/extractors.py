@@ -153,23 +153,24 @@ def _stacked(network: Network) -> Network:
 
 
 def _classifier(dataset: Dataset) -> Extractor:
-    if dataset.spec.num_classes < 2 or dataset.labels is None:
+    if dataset.spec.num_classes < 2 or not dataset.images_by_class.any():
         raise UsageError(
             "--extractor classifier needs labels to train on, and the data has none. Use --extractor inception."
         )
+    labelled = dataset.labelled_part()
     path = files.cache_folder() / f"classifier-{dataset.sha256[:16]}.keras"
     network = _cached(path, dataset)
     if network is None:
         log.info(f"training a classifier on {dataset.name} as feature extractor, once; cached in {path}")
-        images, labels = dataset.examples(CLASSIFIER_IMAGES)
+        images, labels = labelled.examples(CLASSIFIER_IMAGES)
         assert labels is not None
         network = classifier.train(images, labels, dataset.spec.num_classes)
         files.replace(path, network.save)
-    images, labels = dataset.tested(CLASSIFIER_IMAGES)
+    images, labels = labelled.tested(CLASSIFIER_IMAGES)
     extractor = Extractor("classifier", network, dataset.spec.shape)
     assert labels is not None
     accuracy = extractor.accuracy_on(images, labels)
-    kind = "held-out" if dataset.test_images is not None else "training (none is held out)"
+    kind = "held-out" if labelled.test_images is not None else "training (none is held out)"
     log.info(f"the classifier has an accuracy of {accuracy:.1%} on {len(images):,} {kind} images")
     return dataclasses.replace(extractor, accuracy=accuracy)
 

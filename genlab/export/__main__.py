@@ -17,7 +17,7 @@ PROGRAM = "python -m genlab.export"
 
 @dataclasses.dataclass(frozen=True)
 class Arguments(RunOptions):
-    """Write a run's decoder, and its encoder if it has one, as files that do not need genlab.
+    """Write a run's decoder, and its encoder and its classifier if it has them, as files that do not need genlab.
 
     Each file is executed and compared with the run. A difference above 1e-5 is an error; for quantized files it is only
     reported. metadata.json describes value ranges, layout and prior; MODEL_CARD.md is for readers.

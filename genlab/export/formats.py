@@ -1,4 +1,4 @@
-"""Write a run's decoder and encoder as files for other programs, and check each file's output against the run."""
+"""Write a run's decoder, encoder and classifier as files for other programs, and check each file's output against the run."""
 
 from __future__ import annotations
 
@@ -30,6 +30,8 @@ COMPARED = 16
 """Number of samples to compare."""
 CALIBRATION = 256
 """Number of samples to calibrate an int8 file on."""
+SIGNATURES = {"decoder": "sample", "encoder": "encode", "classifier": "classify"}
+"""Signature of a SavedModel for each network."""
 SCRATCH = ".genlab-export-"
 """Start of the name of the folder in which an export is made."""
 
@@ -81,7 +83,7 @@ def export(
 
 def _names(run: runs.Run, formats: Sequence[str]) -> set[str]:
     """Return the names of all files and folders that an export writes."""
-    networks = ["decoder", *(["encoder"] if run.model.encoder is not None else [])]
+    networks = ["decoder", *(name for name in ("encoder", "classifier") if getattr(run.model, name) is not None)]
     prior = {MIXTURE} if run.model.prior.arrays() else set()
     return (
         {METADATA, "MODEL_CARD.md", "grid.png"} | prior | {_file(each, name) for each in formats for name in networks}
@@ -168,14 +170,14 @@ def _sha256(path: pathlib.Path) -> str | None:
 
 
 def _write(run: runs.Run, format_: str, folder: pathlib.Path) -> Iterator[Exported]:
-    """Write one format: the decoder, and the encoder if the run has one. A SavedModel holds both."""
+    """Write one format: the decoder, and the encoder and classifier that the run has. A SavedModel holds all."""
     if format_ == "savedmodel":
         path = folder / _file(format_, "decoder")
         write_saved_model(run, path)
         loaded = tf.saved_model.load(str(path))  # must stay alive while its signatures are used
         pairs = []
         for name, feed, expected in _examples(run):
-            signature = loaded.signatures["sample" if name == "decoder" else "encode"]
+            signature = loaded.signatures[SIGNATURES[name]]
             got = signature(**{key: tf.constant(value) for key, value in feed.items()})
             pairs.append((next(iter(got.values())), expected))
         yield _compared(run, path, format_, f"tensorflow {tf.__version__}", pairs)
@@ -214,11 +216,12 @@ def _layers(network: Network) -> Iterator[Layer]:
 
 
 def write_saved_model(run: runs.Run, path: pathlib.Path) -> None:
-    """Write a SavedModel with the signatures `sample`, `sample_seeds` and, with an encoder, `encode` and `reconstruct`.
+    """Write a SavedModel with the signatures `sample`, `sample_seeds` and, with an encoder, `encode` and `reconstruct`, with a
+    classifier, `classify`.
 
     sample(latents [N, latent][, labels [N]]) and sample_seeds(seeds [N] int64[, labels [N]]) return images [N, H, W, C] in
     [-1, 1]; the seeds are those of `python -m genlab.sample`. encode(images) returns codes [N, latent], reconstruct(images)
-    images. `sample` is the default.
+    images, classify(images) logits [N, K]. `sample` is the default.
     """
     model = run.model
     latents = tf.TensorSpec([None, model.latent_size], tf.float32, name="latents")
@@ -236,9 +239,8 @@ def write_saved_model(run: runs.Run, path: pathlib.Path) -> None:
 
     module = tf.Module()
     # The tf.Variables inside Keras' variables: converters find no values for the wrappers.
-    module.weights = [
-        weight.value for network in (model.decoder, model.encoder) if network for weight in network.weights
-    ]
+    networks = [network for network in (model.decoder, model.encoder, model.classifier) if network is not None]
+    module.weights = [weight.value for network in networks for weight in network.weights]
     module.prior = model.prior.variables()
     module.sample = signature(decode, latents, *labels)
     module.sample_seeds = signature(lambda seeds, *labels: decode(model.sample_latents(seeds), *labels), seeds, *labels)
@@ -247,6 +249,9 @@ def write_saved_model(run: runs.Run, path: pathlib.Path) -> None:
         module.encode = signature(lambda images: {"codes": encoder(images, training=False)}, images)
         module.reconstruct = signature(lambda images: {"images": model.reconstruct(images)}, images)
         signatures |= {"encode": module.encode, "reconstruct": module.reconstruct}
+    if (classifier := model.classifier) is not None:
+        module.classify = signature(lambda images: {"logits": classifier(images, training=False)}, images)
+        signatures["classify"] = module.classify
     with quiet():
         tf.saved_model.save(module, str(path), signatures=signatures)
 
@@ -255,7 +260,7 @@ def _litert(
     run: runs.Run, name: str, format_: str, feed: dict[str, np.ndarray], path: pathlib.Path
 ) -> tuple[np.ndarray, str]:
     interpreter = _library("ai_edge_litert.interpreter", "ai-edge-litert", "litert")
-    key = "sample" if name == "decoder" else "encode"
+    key = SIGNATURES[name]
     with tempfile.TemporaryDirectory() as folder, quiet():
         write_saved_model(run, pathlib.Path(folder))
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[key])
@@ -272,7 +277,7 @@ def _litert(
 
 
 def _calibration(run: runs.Run, name: str, key: str) -> Callable[[], Iterator[tuple[str, dict[str, np.ndarray]]]]:
-    """Return representative inputs: latents from the prior, or samples for an encoder; never those used in the comparison."""
+    """Return representative inputs: latents from the prior, or samples for other networks; never those of the comparison."""
     feed, images = _sampled(run, range(COMPARED, COMPARED + CALIBRATION))
     fed = feed if name == "decoder" else {"images": images}
 
@@ -341,6 +346,8 @@ def _examples(run: runs.Run) -> Iterator[tuple[str, dict[str, np.ndarray], np.nd
     yield "decoder", feed, images
     if run.model.encoder is not None:
         yield "encoder", {"images": images}, run.model.encoder(images, training=False).numpy()
+    if run.model.classifier is not None:
+        yield "classifier", {"images": images}, run.model.classifier(images, training=False).numpy()
 
 
 def _compared(
@@ -399,6 +406,7 @@ def _write_metadata(run: runs.Run, written: list[Exported], folder: pathlib.Path
         },
         "classes": facts["class_names"] if model.conditional else None,
         "has_encoder": model.encoder is not None,
+        "classifier": None if model.classifier is None else facts["class_names"],
         "files": written,
         "others": others,
     }

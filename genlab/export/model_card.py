@@ -47,6 +47,9 @@ def _data(run: runs.Run) -> str:
         names = [_line(name) for name in facts["class_names"]]
         shown = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
         lines.append(f"Classes: {shown}.")
+        labelled = facts.get("labelled_images", facts["train_images"])
+        if labelled < facts["train_images"]:
+            lines.append(f"{labelled:,} of the examples had a label, the others none.")
     return "\n".join(lines)
 
 
@@ -94,9 +97,12 @@ def _use(run: runs.Run) -> str:
         if model.spec.is_image
         else "vectors [N, size], float32"
     )
-    return (
-        f"## Use\n\nInput: latents [N, {model.latent_size}], drawn from {model.prior.sentence}{labels}. Output: {out}."
+    classifier = (
+        ""
+        if model.classifier is None
+        else "\n\nThe classifier takes such images, and gives a logit for each class, [N, classes], in the order above."
     )
+    return f"## Use\n\nInput: latents [N, {model.latent_size}], drawn from {model.prior.sentence}{labels}. Output: {out}.{classifier}"
 
 
 def _files(exported: Sequence[Exported]) -> str:

@@ -156,6 +156,10 @@ class Hparams(base.Hparams):
     def needs_ancestor(self) -> str:
         return "--freeze-discriminator" if self.freeze_discriminator else ""
 
+    def check_data(self, spec: DataSpec) -> None:
+        if self.conditioning != "none":
+            base.check_all_labelled(spec)
+
     def width_limit(self, spec: DataSpec) -> int | None:
         return blocks.width_limit(spec.shape, self.network, self.coarsest_size)
 
@@ -190,8 +194,7 @@ class Adversarial(base.GenerativeModel):
         self.prior = priors.make(hparams.prior, hparams.latent_size)
         self.conditional = hparams.conditioning != "none"
         self.num_classes = spec.num_classes if self.conditional else 0
-        if self.conditional and not spec.num_classes:
-            raise base.needs_labels()
+        hparams.check_data(spec)
         if hparams.differentiable_augmentation not in ((), ("auto",)) and not spec.is_image:
             raise UsageError("--differentiable-augmentation is for images, and the data holds vectors. Leave it out.")
         self.augmentations = tuple(name for name in hparams.differentiable_augmentation if name != "auto")
@@ -304,8 +307,7 @@ class Adversarial(base.GenerativeModel):
             def logit(image: Tensor, label: int) -> Tensor:
                 batch = tf.concat([image[tf.newaxis], companions], axis=0)
                 labels = tf.fill([len(seeds) + 1], label)
-                logits = self.discriminator([batch, labels] if self.conditional else batch, training=False)
-                return tf.cast(logits[0, 0], tf.float32)
+                return tf.cast(self.judged(batch, labels)[0, 0], tf.float32)
 
             def smallest(image: Tensor) -> Tensor:
                 return -tf.reduce_max(tf.stack([logit(image, label) for label in range(max(1, self.num_classes))]))
@@ -354,6 +356,10 @@ class Adversarial(base.GenerativeModel):
             lambda: augmentation.differentiable(images, seed, self.augmentations, probability),
             lambda: images,
         )
+
+    def judged(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Return D's logits of "real" [B, 1] outside training; `labels` are used if the model is conditional."""
+        return self.discriminator([images, labels] if self.conditional else images, training=False)
 
     @abc.abstractmethod
     def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:

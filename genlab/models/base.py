@@ -93,16 +93,30 @@ class Hparams:
         """Return the flag of a setting that has a meaning only with --from; empty if there is none."""
         return ""
 
+    @property
+    def labelled_batches_per_step(self) -> int:
+        """Number of batches of labelled images alone that one training step consumes besides, where not all have a label."""
+        return 0
+
+    def check_data(self, spec: DataSpec) -> None:
+        """Raise UsageError if a model with these settings cannot learn from such data; called before a run is created."""
+
     def width_limit(self, spec: DataSpec) -> int | None:
         """Return how many `*_widths` a network for such data has a place for; None: any number, as in dense layers."""
         return None
 
 
-def needs_labels() -> UsageError:
-    """Return the error for a conditional model on data without labels."""
-    return UsageError(
-        "a conditional model needs labels, and the data has none. Use labelled data, or draw without labels."
-    )
+def check_all_labelled(spec: DataSpec) -> None:
+    """Raise UsageError, for a conditional model, unless every image of the data has a label."""
+    if not spec.num_classes:
+        raise UsageError(
+            "a conditional model needs labels, and the data has none. Use labelled data, or draw without labels."
+        )
+    if spec.partly_labelled:
+        raise UsageError(
+            "a conditional model needs a label for every image, and some have none. Train a semi_gan on the data, and let it "
+            "label the others: python -m genlab.data label RUN OUT. Then train with --data OUT."
+        )
 
 
 class GenerativeModel(abc.ABC):
@@ -130,6 +144,9 @@ class GenerativeModel(abc.ABC):
     """Keras model images [, labels] -> ... trained to tell real from generated images; None if there is none."""
     open_run: Callable[[str], GenerativeModel] | None = None
     """Opens the model of another run by folder or number, for models that learn from one. Set by the run that builds this."""
+    classifier: Network | None = None
+    """Keras model in float32 with averaged weights: images [B, H, W, C] in [-1, 1] -> logits [B, K] of the data's classes; None
+    if there is none."""
     encoder: Network | None = None
     """Keras model images -> codes [B, latent]; None if there is none."""
     renoiser: Network | None = None
@@ -165,7 +182,8 @@ class GenerativeModel(abc.ABC):
         """Take one training step in replica context. Return metrics by name: scalar float32 tensors, losses and others.
 
         `batches` is a list of `hparams.batches_per_step` pairs: images [B, H, W, C] float32 in [-1, 1], and labels [B] int32
-        (zeros if the data has none). `seed` is an int32 pair. All random numbers of the step derive from it, so a step
+        (zeros unless every image has one); then as many pairs of labelled images alone as `hparams.labelled_batches_per_step`
+        says. `seed` is an int32 pair. All random numbers of the step derive from it, so a step
         depends only on the weights, the batches and the seed.
         """
 

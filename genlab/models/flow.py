@@ -73,6 +73,10 @@ class Hparams(base.Hparams):
         if self.guidance != 1 and (self.conditioning == "none" or not self.label_dropout):
             raise ValueError("guidance other than 1 needs --conditioning labels and a --label-dropout above 0")
 
+    def check_data(self, spec: DataSpec) -> None:
+        if self.conditioning == "labels":
+            base.check_all_labelled(spec)
+
     def width_limit(self, spec: DataSpec) -> int | None:
         return len(unet.resolutions(spec.shape, self.patch_size)) if spec.is_image else None
 
@@ -124,8 +128,7 @@ class Flow(base.GenerativeModel):
     def __init__(self, hparams: Hparams, spec: DataSpec, *, seed: int = 0, schedule_steps: int | None = None):
         super().__init__(hparams, spec, seed=seed, schedule_steps=schedule_steps)
         self.conditional = hparams.conditioning == "labels"
-        if self.conditional and not spec.num_classes:
-            raise base.needs_labels()
+        hparams.check_data(spec)
         self.prior = priors.Normal(math.prod(spec.shape))
         self.trained_velocity = self._build_velocity(averaged=False)
         with precision.scope("float32"):  # samples are computed in float32, whatever training runs in

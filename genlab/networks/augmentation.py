@@ -26,7 +26,10 @@ def augmented(images: Tensor, seed: Tensor, names: Sequence[str], flip: bool = F
     if not names and not flip:
         return images
     count, height, width = tf.shape(images)[0], images.shape[1], images.shape[2]
-    amounts = iter(tf.unstack(tf.random.stateless_uniform([7, count], seed, -1.0, 1.0, alg="philox")))
+    draws = replicas.own_rows(
+        lambda rows: tf.random.stateless_uniform([7, rows], seed, -1.0, 1.0, alg="philox"), count, axis=1
+    )
+    amounts = iter(tf.unstack(draws))
     mirror, right, down, turn, larger, brightness, contrast = (next(amounts) for _ in range(7))
     if flip:
         images = tf.where(mirror[:, None, None, None] < 0, images[:, :, ::-1], images)

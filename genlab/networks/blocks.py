@@ -47,6 +47,8 @@ class Style:
     """Blocks x + conv(act(conv(x))) after the convolution of each resolution below the image's (He et al. 2016)."""
     dropout: float = 0.0
     """Dropout rate after each hidden layer, in training."""
+    noise: float = 0.0
+    """Standard deviation of Gaussian noise added after each hidden layer, in training."""
     spectral_normalization: bool = False
     """Divide each weight matrix by its largest singular value (Miyato et al. 2018; see `iterate_spectral_norms`)."""
     fused: bool = False
@@ -206,7 +208,15 @@ class _Layers:
             # Keras' dropout uses the same mask on every replica.
             kind = layers.ByteDropout if self.style.fused or replicas.count() > 1 else keras.layers.Dropout
             x = kind(self.style.dropout, seed=self._seed(), name=f"{name}_dropout")(x)
-        return x
+        return self.noise(x, self.style.noise, f"{name}_noise")
+
+    def noise(self, x: Tensor, deviation: float, name: str) -> Tensor:
+        """Add Gaussian noise in training; with deviation 0, nothing."""
+        if not deviation:
+            return x
+        # Keras' noise is the same on every replica.
+        kind = layers.BatchNoise if self.style.fused or replicas.count() > 1 else keras.layers.GaussianNoise
+        return kind(deviation, seed=self._seed(), name=name)(x)
 
     @property
     def normalized(self) -> bool:
@@ -245,6 +255,7 @@ def stock(network: Network) -> Network:
     twins = {
         layers.FusedBatchNormalization: keras.layers.BatchNormalization,
         layers.ByteDropout: keras.layers.Dropout,
+        layers.BatchNoise: keras.layers.GaussianNoise,
         layers.FewChannelsConv2D: keras.layers.Conv2D,
         layers.FewChannelsConv2DTranspose: keras.layers.Conv2DTranspose,
     }
@@ -356,19 +367,21 @@ def discriminator(
     hidden_units: int = 0,
     minibatch_standard_deviation: bool = False,
     minibatch_discrimination: tuple[int, int] = (0, 0),
+    input_noise: float = 0.0,
+    num_logits: int = 1,
     name: str = "discriminator",
 ) -> Network:
-    """Build a discriminator: images [B, H, W, C] in [-1, 1] or vectors [B, D] -> logits [B, 1], float32.
+    """Build a discriminator: images [B, H, W, C] in [-1, 1] or vectors [B, D] -> logits [B, num_logits], float32.
 
     With `num_classes` the input is [images, labels [B]]. With `projection` (Miyato & Koyama 2018,
     https://arxiv.org/abs/1802.05637) the product of the label's embedding and the features is added to the logit.
     Otherwise a learned embedding of the label is concatenated to the image as a channel, or to a vector or flattened image
     as extra dimensions. `hidden_units` adds a dense layer before the logit. `minibatch_discrimination` is (kernels, size of
-    each); 0 kernels: none.
+    each); 0 kernels: none. `input_noise` is the standard deviation of noise added to the input in training.
     """
     make = _Layers(style)
     images = keras.Input(tuple(shape), name="images")
-    inputs, x, labels = images, images, None
+    inputs, x, labels = images, make.noise(images, input_noise, "images_noise"), None
     if num_classes:
         labels = keras.Input((), dtype="int32", name="labels")
         inputs = [images, labels]
@@ -388,7 +401,7 @@ def discriminator(
         x = make.activate(make.dense(x, hidden_units, "hidden", use_bias=not make.normalized), "hidden")
     if minibatch_discrimination[0]:
         x = make.minibatch_discrimination(x, *minibatch_discrimination)
-    logits = make.dense(x, 1, "logit_dense", output=True, dtype="float32")
+    logits = make.dense(x, num_logits, "logit_dense", output=True, dtype="float32")
     if num_classes and projection:
         embedding = make.embed(labels, num_classes, x.shape[-1], deviation=x.shape[-1] ** -0.5)
         product = keras.layers.Dot(1, dtype="float32", name="projection")([x, embedding])

@@ -296,6 +296,20 @@ class ByteDropout(keras.layers.Dropout):
 
 
 @keras.saving.register_keras_serializable(package="genlab")
+class BatchNoise(keras.layers.GaussianNoise):
+    """Keras' Gaussian noise, drawn for the whole batch: each replica adds its rows, so noise differs between replicas."""
+
+    def call(self, inputs: Tensor, training: bool = False) -> Tensor:
+        if not training or self.stddev == 0:
+            return inputs
+        seed = tf.cast(self.seed_generator.next(), tf.int32)
+        noise = replicas.own_rows(
+            lambda rows: tf.random.stateless_normal([rows, *inputs.shape[1:]], seed, alg="philox"), tf.shape(inputs)[0]
+        )
+        return inputs + tf.cast(self.stddev * noise, inputs.dtype)
+
+
+@keras.saving.register_keras_serializable(package="genlab")
 class SamplingDropout(keras.layers.Layer):
     """Dropout that stays on in sampling, with masks chosen by the latents: ([B, ...], latents [B, latent]) -> [B, ...].
 

@@ -36,6 +36,53 @@ def hinge_generator(fake_logits: Tensor) -> Tensor:
     return -tf.reduce_mean(fake_logits)
 
 
+def class_evidence(class_logits: Tensor) -> Tensor:
+    """Return log Z = log sum_y exp(l_y), [B, 1], of class logits l [B, K]: the logit of "real" if "generated" has the logit 0.
+
+    Salimans et al. 2016 (https://arxiv.org/abs/1606.03498), section 5: D(x) = Z / (Z + 1) = sigmoid(log Z). The K + 1 logits
+    of a softmax can be shifted by any amount, so one of them can be fixed.
+    """
+    return tf.reduce_logsumexp(class_logits, axis=-1, keepdims=True)
+
+
+def cross_entropy(class_logits: Tensor, labels: Tensor) -> Tensor:
+    """-E log softmax(l)_y of class logits l [B, K] and labels y [B]."""
+    return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, class_logits))
+
+
+def feature_matching(real: Tensor, fake: Tensor) -> Tensor:
+    """|E f(x) - E f(G(z))|^2 of features [B, ...] of real and generated images: Salimans et al. 2016, section 3.1.
+
+    The means are those of the whole batch, over all replicas.
+    """
+    difference = tf.reduce_mean(tf.cast(fake, tf.float32), axis=0) - tf.reduce_mean(tf.cast(real, tf.float32), axis=0)
+    whole = tf.stop_gradient(replicas.mean(tf.stop_gradient(difference)))
+    # The gradient of |whole|^2 by this replica's part; summed over replicas, it is that of the whole batch.
+    return tf.reduce_sum(tf.square(whole) + 2.0 * whole * (difference - tf.stop_gradient(difference)))
+
+
+def aligned(predictions: Tensor, shares: Tensor, predicted: Tensor) -> Tensor:
+    """Return predictions p [B, K] as p_y shares_y / predicted_y, divided by their sum.
+
+    `shares` [K] are those of the classes as they should be, `predicted` [K] the mean prediction: Berthelot et al. 2020,
+    "ReMixMatch" (https://arxiv.org/abs/1911.09785), section 3.1.
+    """
+    weighted = predictions * shares / tf.maximum(predicted, 1e-6)
+    return weighted / tf.reduce_sum(weighted, axis=-1, keepdims=True)
+
+
+def confident_cross_entropy(class_logits: Tensor, targets: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
+    """Return -E 1[max p >= threshold] sum_y p_y log q_y of targets p [B, K] and q = softmax(class_logits), and E 1[...].
+
+    The logits are [B, K]; the targets get no gradient. Sohn et al. 2020, "FixMatch" (https://arxiv.org/abs/2001.07685),
+    equation 4, with p itself instead of its largest class.
+    """
+    targets = tf.stop_gradient(targets)
+    confident = tf.cast(tf.reduce_max(targets, axis=-1) >= threshold, tf.float32)
+    losses = tf.nn.softmax_cross_entropy_with_logits(targets, class_logits)
+    return tf.reduce_mean(confident * losses), tf.reduce_mean(confident)
+
+
 def squared_gradient_norm(discriminator: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
     """E |grad_x D(x)|^2 over all of H, W and C, for the R1 penalty (Mescheder et al. 2018, equation 9, without gamma/2).
 

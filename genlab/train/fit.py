@@ -93,6 +93,7 @@ def resolve(
     if hparams.batch_size > count:
         raise UsageError(f"--batch-size {hparams.batch_size} is larger than the data: {count:,} training images.")
     hparams = hparams.for_data(dataset.spec, count)
+    hparams.check_data(dataset.spec)
     _check_widths(hparams, config.starting_hparams(model, preset), dataset.spec)
     if hparams.needs_ancestor and not options.from_run:
         raise UsageError(f"{hparams.needs_ancestor} is for a run that starts from another: add --from RUN.")

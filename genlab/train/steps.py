@@ -38,9 +38,11 @@ class Steps:
     ) -> None:
         """Open the stream of batches at the current step. With `debug`, steps run eagerly, one by one."""
         self._names: list[str] = []  # of the metrics, in column order; known once a step was traced
-        start = int(state.batches.numpy())
-        self._batches = iter(dataset.stream(config.hparams.batch_size, config.options.seed, start))
-        self._ahead = [next(self._batches) for _ in range(config.hparams.batches_per_step)]
+        hparams = config.hparams
+        start = int(state.batches.numpy()) // hparams.batches_per_step
+        counts = hparams.batches_per_step, hparams.labelled_batches_per_step
+        self._batches = iter(dataset.step_stream(hparams.batch_size, config.options.seed, counts, start))
+        self._ahead = [next(self._batches) for _ in range(sum(counts))]
         # New noise after a rollback.
         seed = tf.constant([config.options.seed, 0x67656E + int(state.rollbacks.numpy())], tf.int32)
         train_step = model.train_step
@@ -71,7 +73,7 @@ def _step(
 
     The names of the metrics are written to `names`.
     """
-    options, count = config.data_options, config.hparams.batches_per_step
+    options, count = config.data_options, len(batches)
     with tf.control_dependencies([images for images, _ in batches]):
         ready = tf.timestamp()
     # All noise derives from this seed, so generating it waits for the batch too, and only the waiting is timed.
@@ -84,7 +86,7 @@ def _step(
     ]
     metrics = distribution.run(train_step, batches, step_seed)
     state.step.assign_add(1)
-    state.batches.assign_add(count)
+    state.batches.assign_add(config.hparams.batches_per_step)
     with tf.control_dependencies(_updates()):
         ended = tf.timestamp()
     metrics = metrics | {WAITING: tf.maximum(ready - free, 0.0)}
@@ -122,10 +124,10 @@ def _compiled(
         )
         return history.stack(), ahead
 
-    size = config.hparams.batch_size
+    size, count = config.hparams.batch_size, config.hparams.batches_per_step + config.hparams.labelled_batches_per_step
     images = tf.TensorSpec((size, *dataset.images.shape[1:]), dataset.images.dtype)
     batch = (images, tf.TensorSpec([size], tf.int32))
-    signature = [tf.data.IteratorSpec(batch), [batch] * config.hparams.batches_per_step, tf.TensorSpec([], tf.int32)]
+    signature = [tf.data.IteratorSpec(batch), [batch] * count, tf.TensorSpec([], tf.int32)]
     # Without AutoGraph, a step may use any Python syntax. Traced at the first call, TensorFlow would warn a program that trains
     # several runs that it traces too often.
     return tf.function(run, autograph=False).get_concrete_function(*signature)

@@ -25,8 +25,9 @@ class Arguments(command_line.JsonOption, RunOptions):
 
     data: str = ""
     """Labelled images of the same shape; by default the run's training data."""
-    labels: str = "100,1000,all"
-    """Total numbers of labelled training images, equally many per class."""
+    labels: str = ""
+    """Total numbers of labelled training images, equally many per class. By default 100,1000,all; all where some have no label,
+    compared with the run's own classifier if it has one (semi_gan)."""
     seeds: int = 5
     """Trainings per condition, at least 3 for a p-value. Each seed draws its own labelled images and initial weights."""
     steps: int = 500
@@ -39,7 +40,7 @@ class Arguments(command_line.JsonOption, RunOptions):
 def main(argv: list[str] | None = None) -> None:
     with reported(PROGRAM):
         arguments = command_line.parse(Arguments, argv, PROGRAM)
-        counts = bounds.counts("--labels", arguments.labels)
+        counts = bounds.counts("--labels", arguments.labels) if arguments.labels else []
         bounds.whole("--seeds", arguments.seeds, 1)
         bounds.whole("--steps", arguments.steps, 1)
         with console_log(quiet=arguments.json, to_stderr=arguments.json):
@@ -53,6 +54,7 @@ def _compare(arguments: Arguments, counts: list[int | None]) -> None:
     run = arguments.open()
     dataset = run.data(arguments.data)
     real, test = comparison.parts(dataset)
+    counts = counts or ([None] if dataset.partial_labels else [100, 1000, None])
     model = classifier(run, dataset.spec.num_classes, layers=arguments.layers, trainable="")
     trained = {"frozen": weights_trained(model), "whole": unfreeze(model)}
     last = [layer.name for layer in model.layers if layer.name not in ("trunk_features", "class_logits")][-1]
@@ -68,6 +70,7 @@ def _compare(arguments: Arguments, counts: list[int | None]) -> None:
         seeds=arguments.seeds,
         steps=arguments.steps,
         layers=arguments.layers,
+        own=not arguments.data,
     )
     comparison.report(
         run,

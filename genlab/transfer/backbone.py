@@ -35,7 +35,7 @@ def classifier(
     from genlab import bounds
     from genlab import run as runs
     from genlab.backend import keras
-    from genlab.data.spec import DataSpec
+    from genlab.data.dataset import spec_of
     from genlab.networks import blocks
 
     if num_classes is not None:
@@ -47,9 +47,8 @@ def classifier(
     if not num_classes:
         raise UsageError(f"{opened.name} was trained without labels. Pass the number of classes, num_classes=10.")
     trained = feature_network(opened)
-    spec = DataSpec(tuple(facts["shape"]), facts["num_classes"])
     # A separate model: training it must not change the run's.
-    fresh = type(opened.model)(opened.config.hparams, spec, seed=seed)
+    fresh = type(opened.model)(opened.config.hparams, spec_of(facts), seed=seed)
     network = fresh.feature_network
     assert network is not None
     if pretrained:

@@ -19,6 +19,8 @@ log = logging.getLogger("genlab")
 
 CONDITIONS = ("scratch", "probe", "frozen", "fine-tuned")
 """Same network from initial weights; linear probe on the codes; new head on the frozen backbone; whole network fine-tuned."""
+OWN = "own classifier"
+"""Condition of a run with a classifier, which learned the same labels."""
 BATCH = 64
 LEARNING_RATE = 1e-3
 FINE_TUNING_RATE = 3e-4
@@ -35,12 +37,14 @@ def study(
     seeds: int = 5,
     steps: int = 500,
     layers: str = "",
+    own: bool = False,
 ) -> list[Setting]:
     """Train under each of CONDITIONS, with each number of labelled images (in total; None: all) and each seed.
 
     All images are uint8 [N, H, W, C] with integer labels [N]. Every network is trained for the same number of steps on
     batches of 64. Fine-tuning trains only the head in the first half. A seed selects the labelled images, equally many per
-    class, the initial weights and the order, so differences are paired. Raises UsageError if a class has too few images.
+    class, the initial weights and the order, so differences are paired. `own` says that the run was trained on these images: with
+    all of their labels, its own classifier, if it has one, is compared too. Raises UsageError if a class has too few images.
     """
     smallest = np.bincount(real[1], minlength=num_classes).min()
     for count in counts:
@@ -58,7 +62,10 @@ def study(
             few = real[0][rows], real[1][rows]
             found = _trained_predictions(run, few, test[0], num_classes, steps, layers, seed)
             found["probe"] = _probe(_codes(run, few[0], layers), few[1], codes)
-            setting.add({condition: found[condition] for condition in CONDITIONS}, test[1], num_classes)
+            chosen = {condition: found[condition] for condition in CONDITIONS}
+            if own and run.model.classifier is not None and list(counts) == [None]:
+                chosen[OWN] = classifier.predicted(run.model.classifier, test[0])
+            setting.add(chosen, test[1], num_classes)
             log.info(f"{'all' if count is None else count} labels, seed {seed}: {setting.newest()}")
         settings.append(setting)
     return settings

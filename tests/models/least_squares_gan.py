@@ -52,8 +52,8 @@ class LeastSquaresGAN(base.GenerativeModel):
     def __init__(self, hparams: Hparams, spec: DataSpec, *, seed: int = 0, schedule_steps: int | None = None):
         super().__init__(hparams, spec, seed=seed, schedule_steps=schedule_steps)
         self.conditional = hparams.conditional
-        if self.conditional and not spec.num_classes:
-            raise base.needs_labels()
+        if self.conditional:
+            base.check_all_labelled(spec)
         self.prior = priors.Normal(hparams.latent_size)
         self.generator = self._build_generator()
         with precision.scope("float32"):

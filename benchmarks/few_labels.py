@@ -1,0 +1,141 @@
+"""Accuracy of a classifier with few labels: semi_gan, which also learns from the unlabelled images, and training from scratch.
+
+    python benchmarks/few_labels.py --data mnist [--labels 100 1000] [--draws 5] [--epochs 20]
+
+For each number of labels and each draw of them (--labelled-seed), on the test images:
+
+- scratch: the convolutional classifier of genlab.evaluate on the labelled images alone, which are shifted, turned and zoomed;
+- semi_gan: RECIPE for --epochs of all images; its classifier;
+- semi_gan, not augmented: the same without changes of images, and without consistency, which needs them: the paper's losses.
+
+Results go to benchmarks/results/few_labels.json, an entry for each condition and draw, and few_labels-DATA.md. What is there
+already is not measured again, and runs are resumed, so the script can be stopped and called again. The recipe was chosen on 10,000
+of the training images, set aside, not on test images.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+import quality
+import results
+
+import genlab
+from genlab.backend import keras, tf
+from genlab.data import DataOptions
+from genlab.evaluate import classifier, comparison
+from genlab.networks import augmentation
+
+KEPT = "few_labels"
+RECIPE = "consistency-alignment"
+"""Flags of semi_gan that differ from its defaults, as `quality.trained` takes them. Classes of MNIST are about equally frequent."""
+CONDITIONS = {
+    "scratch": None,
+    "semi_gan": RECIPE,
+    "semi_gan, not augmented": "views, consistency-weight 0",
+}
+"""Conditions with the flags of their run; None: no run."""
+VIEWS = ("shift", "rotate", "zoom")
+STEPS, BATCH, LEARNING_RATE = 3000, 64, 1e-3
+"""Training from scratch: as many steps of so many images."""
+PUBLISHED = """Published, with 100 labels of MNIST: 99.07% (Salimans et al. 2016), 99.2% (Dai et al. 2017), both with dense layers and more
+epochs, without changes of images."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="mnist", help="name or path, as in genlab.train")
+    parser.add_argument("--labels", type=int, nargs="*", default=[100, 1000])
+    parser.add_argument("--draws", type=int, default=5, help="draws of the labelled images, of seeds 0, 1, ...")
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--conditions", nargs="*", default=["scratch", "semi_gan"], choices=list(CONDITIONS))
+    parser.add_argument("--out", default=str(results.CACHE / KEPT), help="where the runs are kept")
+    arguments = parser.parse_args()
+    for draw in range(arguments.draws):
+        for labels in arguments.labels:
+            for condition in arguments.conditions:
+                measure(condition, labels, draw, arguments)
+                write_table(arguments.data)
+
+
+def measure(condition: str, labels: int, draw: int, arguments: argparse.Namespace) -> None:
+    """Train and test one classifier, unless its entry exists."""
+    flags = CONDITIONS[condition]
+    asked = {"data": arguments.data, "labels": labels, "draw": draw, "condition": condition, "flags": flags}
+    asked["epochs"] = arguments.epochs if flags is not None else None
+    if any(asked.items() <= each.items() for each in results.entries(KEPT)):
+        return
+    dataset = genlab.data.load(arguments.data, options=DataOptions(labelled=labels, labelled_seed=draw))
+    facts = {}
+    if flags is None:
+        network = from_scratch(dataset, draw)
+        facts |= {"steps": STEPS}
+    else:
+        every = ", ".join(filter(None, [f"labelled {labels}", f"labelled-seed {draw}", flags]))
+        run = quality.trained("semi_gan", draw, arguments.data, arguments.epochs, arguments.out, every)
+        network = run.model.classifier
+        facts |= {"precision": run.config.options.precision, "minutes": run.metrics()[-1]["seconds"] / 60}
+    right = classifier.predicted(network, dataset.test_images) == dataset.test_labels
+    facts |= {"accuracy": float(right.mean()), "tested": len(right), "right": comparison.packed(right)}
+    results.add(KEPT, asked | facts)
+
+
+def from_scratch(dataset: genlab.data.Dataset, seed: int) -> keras.Model:
+    """Train the classifier on the labelled images alone, each changed at random at each use."""
+    keras.utils.set_random_seed(seed)
+    few = dataset.labelled_part()
+    network = classifier.build(dataset.spec.shape, dataset.spec.num_classes)
+    model = keras.Model(network.inputs[0], network.outputs[1])
+    random = tf.random.Generator.from_seed(seed)
+
+    def changed(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        change = random.uniform_full_int([2], tf.int32)
+        return augmentation.augmented(images, change, VIEWS), labels
+
+    stream = classifier.stream(few.images[:], few.labels, BATCH, seed).map(changed)
+    classifier.fit(model, stream, STEPS, LEARNING_RATE)
+    return model
+
+
+def write_table(data: str) -> None:
+    """Write the accuracies as a Markdown table, mean ± standard deviation over draws of the labels."""
+    entries = [entry for entry in results.entries(KEPT) if entry["data"] == data]
+    counts = sorted({entry["labels"] for entry in entries})
+    tested = entries[0]["tested"]
+    lines = [
+        f"# Classifiers of {data} with few labels",
+        "",
+        f"Accuracy on {tested:,} test images, mean ± standard deviation over draws of the labels, and the lowest of them. "
+        f"`semi_gan` also learned from all other training images, without labels. {results.machines(entries)}.",
+        "",
+        "| condition | epochs | flags | " + " | ".join(f"{count:,} labels" for count in counts) + " | minutes |",
+        "|---" * (len(counts) + 4) + "|",
+    ]
+    chosen = {(each["condition"], each["epochs"], each["flags"]) for each in entries}
+    for condition, epochs, flags in sorted(chosen, key=lambda key: (list(CONDITIONS).index(key[0]), key[1] or 0)):
+        of_condition = [
+            each for each in entries if (each["condition"], each["epochs"], each["flags"]) == (condition, epochs, flags)
+        ]
+        cells = [cell([each["accuracy"] for each in of_condition if each["labels"] == count]) for count in counts]
+        minutes = [each["minutes"] for each in of_condition if "minutes" in each]
+        took = f"{np.mean(minutes):.0f}" if minutes else ""
+        typed = " ".join(quality.as_typed(flags)) if flags else ""
+        lines.append(
+            f"| {condition} | {epochs or ''} | {f'`{typed}`' if typed else ''} | {' | '.join(cells)} | {took} |"
+        )
+    if data == "mnist":
+        lines += ["", PUBLISHED]
+    (results.FOLDER / f"{KEPT}-{data}.md").write_text("\n".join(lines) + "\n")
+
+
+def cell(accuracies: list[float]) -> str:
+    """Return mean ± standard deviation, the lowest value, and how many there are."""
+    if not accuracies:
+        return ""
+    few = f"{len(accuracies)} draw{'s' * (len(accuracies) > 1)}"
+    return f"{comparison.spread(accuracies)} (lowest {min(accuracies):.2%}, {few})"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,276 @@
+"""semi_gan: its losses against a softmax of K + 1 classes and numbers by hand, and its classifier in every command."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import TINY, TINY_FLAGS, batches, build, cut_after, fails, small_settings, state_of
+
+import genlab
+from genlab import labelling
+from genlab.data import __main__ as data
+from genlab.data.spec import to_model_range
+from genlab.evaluate import evaluation
+from genlab.export import formats
+from genlab.models import semi_gan
+from genlab.networks import losses
+from genlab.train import __main__ as train
+from genlab.transfer import __main__ as transfer
+
+LOGITS = np.random.default_rng(0).normal(0, 3, (6, 4)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of the digits with 50 labels, which tests read."""
+    return genlab.fit("semi_gan", labelled=50, steps=4, out=tmp_path_factory.mktemp("runs"), log_every=2, **TINY)
+
+
+# -- losses ------------------------------------------------------------------------------------------------------------
+
+
+def test_real_and_generated_are_a_softmax_with_one_more_class_of_logit_zero():
+    """Salimans et al. 2016, section 5: p(generated) = 1 / (Z + 1), p(real) = Z / (Z + 1)."""
+    with_zero = np.concatenate([LOGITS, np.zeros((6, 1), np.float32)], axis=1)
+    generated = tf.nn.sparse_softmax_cross_entropy_with_logits(np.full(6, 4), with_zero)
+    real = -tf.math.log(tf.reduce_sum(tf.nn.softmax(with_zero)[:, :4], axis=1))
+    evidence = losses.class_evidence(LOGITS)
+    assert evidence.shape == (6, 1)
+    both = losses.non_saturating_discriminator(evidence, evidence)
+    np.testing.assert_allclose(both, np.mean(real) + np.mean(generated), rtol=1e-5)
+
+
+def test_logits_of_any_size_give_finite_losses_by_hand():
+    # log(e^1000 + e^1000) = 1000 + log 2; log(e^-1000 + e^-1000) = -1000 + log 2
+    found = losses.class_evidence(np.array([[1000.0, 1000.0], [-1000.0, -1000.0]], np.float32)).numpy()
+    np.testing.assert_allclose(found[:, 0], [1000 + math.log(2), -1000 + math.log(2)], rtol=1e-6)
+    # -log Z/(Z+1) = 0 and 1000 - log 2; -log 1/(Z+1) = 1000 + log 2 and 0: the mean of each over the two images
+    expected = (1000 - math.log(2)) / 2 + (1000 + math.log(2)) / 2
+    np.testing.assert_allclose(losses.non_saturating_discriminator(found, found), expected, rtol=1e-6)
+
+
+def test_cross_entropy_by_hand():
+    # softmax of (log 1, log 3) is (1/4, 3/4)
+    logits = np.log(np.array([[1.0, 3.0], [1.0, 3.0]], np.float32))
+    expected = -(math.log(1 / 4) + math.log(3 / 4)) / 2
+    np.testing.assert_allclose(losses.cross_entropy(logits, np.array([0, 1])), expected, rtol=1e-6)
+
+
+def test_feature_matching_is_the_squared_distance_of_the_means():
+    random = np.random.default_rng(1)
+    real, fake = random.normal(size=(5, 3, 2)).astype(np.float32), random.normal(size=(7, 3, 2)).astype(np.float32)
+    difference = fake.mean(axis=0) - real.mean(axis=0)
+    variable = tf.Variable(fake)
+    with tf.GradientTape() as tape:
+        loss = losses.feature_matching(real, variable)
+    np.testing.assert_allclose(loss, np.square(difference).sum(), rtol=1e-5)
+    by_hand = np.broadcast_to(2 * difference / 7, fake.shape)  # of |mean - m|^2 by each of seven images
+    np.testing.assert_allclose(tape.gradient(loss, variable), by_hand, rtol=1e-5)
+
+
+def test_consistency_counts_the_confident_alone():
+    logits = np.log(np.array([[1.0, 3.0], [1.0, 1.0]], np.float32))
+    targets = np.array([[0.1, 0.9], [0.4, 0.6]], np.float32)
+    loss, confident = losses.confident_cross_entropy(logits, targets, 0.8)
+    np.testing.assert_allclose(loss, -(0.1 * math.log(1 / 4) + 0.9 * math.log(3 / 4)) / 2, rtol=1e-6)
+    assert float(confident) == 0.5
+
+
+def test_alignment_by_hand():
+    # (0.5 * 0.5 / 0.8, 0.5 * 0.5 / 0.2), divided by the sum: 1/5 and 4/5
+    found = losses.aligned(np.array([[0.5, 0.5]], np.float32), np.array([0.5, 0.5]), np.array([0.8, 0.2]))
+    np.testing.assert_allclose(found, [[0.2, 0.8]], rtol=1e-6)
+
+
+# -- the step ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_step_reports_the_losses_of_its_batches():
+    settings = {"discriminator_updates": 1, "discriminator_dropout": 0.0, "views": (), "consistency_weight": 0.0}
+    model = build("semi_gan", unlabelled_weight=2.0, **settings)
+    (images, _), (labelled, labels) = batches(model)
+    of_labelled, of_images = (model.discriminator(each, training=True) for each in (labelled, images))
+    metrics = model.train_step([(images, tf.zeros_like(labels)), (labelled, labels)], tf.constant([0, 1]))
+    supervised = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, of_labelled))
+    np.testing.assert_allclose(metrics["labelled_loss"], supervised, rtol=1e-5)
+    real = tf.reduce_mean(tf.sigmoid(tf.reduce_logsumexp(of_images, axis=1)))
+    np.testing.assert_allclose(metrics["real_score"], real, rtol=1e-5)
+    whole = metrics["labelled_loss"] + 2 * metrics["unlabelled_loss"]
+    np.testing.assert_allclose(metrics["discriminator_loss"], whole, rtol=1e-5)
+
+
+def test_labels_of_the_batch_of_all_images_are_not_used():
+    """They are hidden: whatever stands there, the step is the same."""
+    weights = []
+    for hidden in (0, 2):
+        model = build("semi_gan", discriminator_updates=1)
+        (images, labels), labelled = batches(model)
+        model.train_step([(images, tf.fill(tf.shape(labels), hidden)), labelled], tf.constant([0, 1]))
+        weights.append(model.classifier.get_weights() + model.decoder.get_weights())
+    for first, second in zip(*weights, strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
+def test_the_classifier_has_averaged_weights_in_float32(run):
+    network = run.model.classifier
+    assert isinstance(network, keras.Model) and network.output_shape == (None, 10)
+    assert network.compute_dtype == "float32"
+    plain = {type(layer).__module__.partition(".")[0] for layer in network.layers}
+    assert plain == {"keras"}
+    differ = [
+        np.abs(mean - weight).max()
+        for mean, weight in zip(network.get_weights(), run.model.discriminator.get_weights(), strict=True)
+    ]
+    assert max(differ) > 0
+
+
+def test_noise_is_for_training_alone():
+    model = build("semi_gan", discriminator_noise=0.5, discriminator_input_noise=0.3)
+    images = batches(model)[0][0]
+    first, second = (model.discriminator(images, training=True).numpy() for _ in range(2))
+    assert np.abs(first - second).max() > 0
+    np.testing.assert_array_equal(model.classifier(images), model.classifier(images))
+    np.testing.assert_allclose(model.discriminator(images), model.classifier(images), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", semi_gan.UNSUITED)
+def test_options_that_do_not_fit_a_classifier_are_refused(name):
+    wrong = {"conditioning": "projection", "updates": "simultaneous", "differentiable_augmentation": ("color",)}
+    with pytest.raises(ValueError, match=f"{name} is"):
+        semi_gan.Hparams(**{name: wrong.get(name, 1 if name == "minibatch_discrimination" else True)})
+
+
+def test_resumed_equals_uninterrupted():
+    """With a stream of labelled images, averages of predictions and the noise of layers."""
+    settings = {"discriminator_noise": 0.2, "discriminator_input_noise": 0.2, "consistency_alignment": True}
+    settings |= {"discriminator_updates": 2, "labelled": 50, "checkpoint_every": 3, "log_every": 3}
+    whole = genlab.fit("semi_gan", steps=7, out="whole", **TINY, **settings)
+    parts = cut_after(whole, 3, "parts")
+    train.main(["--resume", "--out", "parts"])
+    first, second = state_of(whole), state_of(parts)
+    assert first.keys() == second.keys()
+    for name in first:
+        np.testing.assert_array_equal(first[name], second[name], err_msg=name)
+
+
+# -- labels ------------------------------------------------------------------------------------------------------------
+
+
+def test_all_data_will_do_but_none_without_labels(small_images):
+    images, labels = small_images
+    settings = small_settings("semi_gan")
+    assert genlab.fit("semi_gan", images, labels, steps=1, **settings).config.dataset["labelled_images"] == 40
+    with pytest.raises(genlab.UsageError, match="semi_gan needs labels of some images"):
+        genlab.fit("semi_gan", images, steps=1, **settings)
+    some = np.where(np.arange(40) < 9, labels, -1)
+    found = genlab.fit("semi_gan", images, some, steps=1, **settings)
+    assert found.config.dataset["labelled_images"] == 9 and found.model.spec.partly_labelled
+
+
+def test_a_conditional_model_says_how_to_get_labels(capsys):
+    for name in ("cgan", "flow --conditioning labels"):
+        line = [*name.split(), "--labelled", "50", "--steps", "2"]
+        status, message = fails(lambda line=line: train.main(line), capsys)
+        assert status == 2 and "python -m genlab.data label RUN OUT" in message
+    train.main(["dcgan", "--labelled", "50", "--steps", "1", *TINY_FLAGS])  # it asks for no labels
+
+
+# -- other commands ----------------------------------------------------------------------------------------------------
+
+
+def test_evaluation_measures_the_classifier_on_held_out_labels(run):
+    found = evaluation.evaluate(run, samples=100)
+    dataset = genlab.data.load("digits")
+    logits = run.model.classifier(to_model_range(dataset.test_images)).numpy()
+    expected = (logits.argmax(axis=1) == dataset.test_labels).mean()
+    metric = found.metrics["classifier_accuracy"]
+    assert metric.value == pytest.approx(expected)
+    assert metric.floor > 0.6  # a network that learns 50 labels for a few hundred steps
+    assert (found.protocol["classifier_labels"], found.protocol["classifier_tested"]) == (50, 360)
+
+
+def test_the_classifier_is_exported(run, tmp_path):
+    folder, written = formats.export(run, ["keras", "savedmodel", "litert"], tmp_path / "export")
+    assert {each["file"] for each in written} >= {"classifier.keras", "classifier.tflite", "saved_model"}
+    images = run.model.sample(run.model.sample_latents([5, 6]))
+    expected = run.model.classifier(images).numpy()
+    loaded = keras.saving.load_model(folder / "classifier.keras")
+    np.testing.assert_allclose(loaded(images), expected, atol=1e-4)
+    signature = tf.saved_model.load(str(folder / "saved_model")).signatures["classify"]
+    np.testing.assert_allclose(signature(images=images)["logits"], expected, atol=1e-4)
+    facts = json.loads((folder / "metadata.json").read_text())
+    assert facts["classifier"] == list("0123456789") and facts["classes"] is None
+    card = (folder / "MODEL_CARD.md").read_text()
+    assert "50 of the examples had a label" in card and "The classifier takes such images" in card
+
+
+def test_transfer_compares_with_the_runs_own_classifier(run, capsys):
+    transfer.main([str(run.path), "--steps", "2", "--seeds", "1"])
+    (setting,) = json.loads((run.path / "transfer.json").read_text())["settings"]
+    assert list(setting["accuracy"]) == ["scratch", "probe", "frozen", "fine-tuned", "own classifier"]
+    assert setting["images"] is None
+
+
+@pytest.fixture
+def sure(run, monkeypatch):
+    """The run with a classifier that is sure of 3, but for the images whose mean is low."""
+    images = keras.Input((28, 28, 1))
+    mean = keras.layers.GlobalAveragePooling2D()(images)
+    logits = keras.layers.Dense(10, kernel_initializer="zeros")(mean)
+    network = keras.Model(images, logits)
+    kernel = np.zeros((1, 10), np.float32)
+    kernel[0, 3] = 100.0
+    network.set_weights([kernel, np.array([0, 0, 0, 70, 0, 0, 0, 0, 0, 0], np.float32)])
+    monkeypatch.setattr(run.model, "classifier", network)
+    return run
+
+
+def test_labels_are_those_above_the_threshold(sure):
+    dataset = sure.data()
+    found = labelling.label(sure, dataset, 0.9)
+    known = dataset.parts()["train"][1]
+    scores = np.asarray(to_model_range(dataset.images)).mean(axis=(1, 2, 3)) * 100 + 70
+    certain = np.exp(scores) / (np.exp(scores) + 9) >= 0.9
+    np.testing.assert_array_equal(found.rows, np.flatnonzero((known >= 0) | certain))
+    np.testing.assert_array_equal(found.labels, np.where(known >= 0, known, 3)[found.rows])
+    assert found.own.tolist() == [5] * 10
+    assert found.kept.tolist() == [0, 0, 0, ((known < 0) & certain).sum(), 0, 0, 0, 0, 0, 0]
+    assert found.kept.sum() + found.unsure.sum() == 1437 - 50
+
+
+def test_the_command_writes_data_that_a_conditional_model_trains_on(sure, capsys, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("genlab.run.open", lambda *_, **__: sure)
+        data.main(["label", str(sure.path), "labelled", "--json"])
+    counts = json.loads(capsys.readouterr().out)
+    assert sum(counts["labelled before"].values()) == 50 and counts["threshold"] == 0.9
+    found = genlab.data.load("labelled")
+    assert found.class_names == tuple("0123456789") and found.labels is not None
+    assert len(found.images) == 50 + sum(counts["sure"].values())
+    np.testing.assert_array_equal(found.test_labels, genlab.data.load("digits").test_labels)
+    genlab.fit("cgan", "labelled", steps=1, **TINY)
+
+
+def test_what_cannot_be_labelled_is_refused(sure, trained):
+    dataset = genlab.data.load("digits")
+    for run, images, threshold, words in (
+        (trained, dataset, 0.9, "has no classifier"),
+        (sure, dataset, 0.9, "has a label already"),
+        (sure, sure.data(), 1.5, "from 0 to 1"),
+        (
+            sure,
+            genlab.data.load("digits", options=genlab.data.DataOptions(classes="3,7", labelled=9)),
+            0.9,
+            "the classes 3",
+        ),
+    ):
+        with pytest.raises(genlab.UsageError, match=words):
+            labelling.label(run, images, threshold)
+    sure.model.classifier.set_weights([np.zeros((1, 10)), np.zeros(10)])
+    with pytest.raises(genlab.UsageError, match=r"no image a probability of 0\.9; the highest is 0\.100"):
+        labelling.label(sure, sure.data(), 0.9)
