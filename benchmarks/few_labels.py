@@ -10,7 +10,8 @@ For each number of labels and each draw of them (--labelled-seed), on the test i
 
 Results go to benchmarks/results/few_labels.json, an entry for each condition and draw, and few_labels-DATA.md. What is there
 already is not measured again, and runs are resumed, so the script can be stopped and called again. The recipe was chosen on 10,000
-of the training images, set aside, not on test images.
+of the training images, set aside, but for two of its parts: that targets are aligned and that there is no R1 penalty was decided when
+variants were still compared on the test images, with one draw of labels.
 """
 
 from __future__ import annotations
