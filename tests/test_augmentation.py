@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import TINY, build
+from conftest import TINY, batches, build
 
 import genlab
 from genlab import models
@@ -181,7 +181,7 @@ def test_models_train_with_both(name, small_images, monkeypatch):
     settings["augmentation_target"] = 0.0
     run = genlab.fit(name, *small_images, steps=3, **settings, **TINY)
     assert run.step == 3 and run.config.data_options.flip
-    assert {("augmented", ("shift",), True), ("differentiable", ("color", "translation", "cutout"))} <= set(seen)
+    assert {("augmented", ("shift",), True), ("differentiable", ("color", "translation", "cutout"), 1.0)} <= set(seen)
 
 
 def test_points_take_neither():
@@ -217,19 +217,21 @@ def adaptive(**changes):
 
 def test_the_probability_follows_the_share_of_training_images_found_real():
     model = adaptive(batch_size=1500)
-    strength = lambda: float(model.augmentation_probability.numpy())  # noqa: E731
-    sure, torn = tf.fill([8, 1], 3.0), tf.constant([[1.0], [2.0], [3.0], [-0.1]])  # E sign D = 1 and 1/2
-    found = model.adapt_augmentation(model.augmentation_probability, sure)
-    assert float(found["overfitting"]) == 1 and float(found["augmentation"]) == strength() == pytest.approx(0.01)
-    assert float(
-        model.adapt_augmentation(model.augmentation_probability, torn)["overfitting"]
-    ) == 0.5 and strength() == pytest.approx(0.01)  # at the target
-    model.adapt_augmentation(model.augmentation_probability, -sure)
-    model.adapt_augmentation(model.augmentation_probability, -sure)
-    assert strength() == 0  # not below
+    probability = model.augmentation_probability
+    after = lambda overfitting: float(model.adapt_augmentation(probability, tf.constant(overfitting)))  # noqa: E731
+    assert after(1.0) == pytest.approx(0.01) and after(0.5) == pytest.approx(0.01)  # at the target
+    assert after(-1.0) == 0 and after(-1.0) == 0  # not below
     for _ in range(101):
-        model.adapt_augmentation(model.augmentation_probability, sure)
-    assert strength() == 1
+        last = after(0.51)
+    assert last == float(probability.numpy()) == 1
+
+
+def test_overfitting_is_the_mean_sign_of_the_logits():
+    model = adaptive(r1_penalty=0.0)
+    model.discriminate = lambda images, labels, seed=None: tf.constant([[1.0], [2.0], [3.0], [-0.1]])
+    images, labels = batches(model)[0]
+    _, _, metrics = model.discriminator_objective(images, images, labels, tf.constant(SEED))
+    assert float(metrics["overfitting"]) == 0.5
 
 
 def test_training_logs_and_stores_the_probability(small_images):

@@ -82,7 +82,7 @@ def with_entry(keys: str, value: object) -> dict:
         ("hparams.generator_widths", {"0": 2}, "generator_widths is {'0': 2}"),
         ("hparams.beta1", float("nan"), "beta1 is nan; it must be finite"),
         ("hparams.conditioning", "maybe", "conditioning is 'maybe'; it must be one of none, concatenate, projection"),
-        ("hparams.differentiable_augmentation", ["sepia"], "each one of color, translation, cutout"),
+        ("hparams.differentiable_augmentation", ["sepia"], "each one of auto, color, translation, cutout"),
         ("hparams.flux", 1, "entries unknown to this version: flux"),
         ("options", None, "value of key 'options' of dict is not a dict"),
         ("options.steps", None, "must have steps"),

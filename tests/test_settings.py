@@ -79,7 +79,8 @@ def test_no_setting_of_training_may_be_infinite_or_no_number(kind, number):
 
 def test_unknown_augmentations_are_refused():
     with pytest.raises(
-        UsageError, match=r"differentiable_augmentation is \('sepia',\); it must be several values, each one of color"
+        UsageError,
+        match=r"differentiable_augmentation is \('sepia',\); it must be several values, each one of auto, color",
     ):
         config.make(models.load("dcgan").Hparams, {"differentiable_augmentation": ["sepia"]})
 

@@ -330,6 +330,8 @@ class Adversarial(base.GenerativeModel):
             labels = batches[-1][1]
             for _ in range(self.hparams.generator_updates):
                 metrics |= self.update_generator(labels, seeds.pop())
+        if self.augmentation_probability is not None:
+            metrics["augmentation"] = self.adapt_augmentation(self.augmentation_probability, metrics["overfitting"])
         self.generator_average.update()
         return metrics
 
@@ -343,19 +345,9 @@ class Adversarial(base.GenerativeModel):
         With a seed, --differentiable-augmentation is applied to the images first; without one it is not.
         """
         if self.augmentations and seed is not None:
-            images = self._augmented(images, seed)
+            probability = 1.0 if self.augmentation_probability is None else self.augmentation_probability
+            images = augmentation.differentiable(images, seed, self.augmentations, probability)
         return self.discriminator([images, labels] if self.conditional else images, training=True)
-
-    def _augmented(self, images: Tensor, seed: Tensor) -> Tensor:
-        probability = self.augmentation_probability
-        if probability is None:
-            return augmentation.differentiable(images, seed, self.augmentations)
-        # On enough data the probability is 0, and the branch saves what the augmentation costs.
-        return tf.cond(
-            probability > 0,
-            lambda: augmentation.differentiable(images, seed, self.augmentations, probability),
-            lambda: images,
-        )
 
     def judged(self, images: Tensor, labels: Tensor) -> Tensor:
         """Return D's logits of "real" [B, 1] outside training; `labels` are used if the model is conditional."""
@@ -438,20 +430,19 @@ class Adversarial(base.GenerativeModel):
         loss = self.discriminator_loss(real_logits, fake_logits)
         metrics = {"discriminator_loss": loss} | self.scores(loss, real_logits, fake_logits)
         if self.augmentation_probability is not None:
-            metrics |= self.adapt_augmentation(self.augmentation_probability, real_logits)
+            metrics["overfitting"] = tf.reduce_mean(tf.sign(real_logits))
         return loss + self.penalty(images, fake, labels, seed), fake_logits, metrics
 
-    def adapt_augmentation(self, probability: Variable, real_logits: Tensor) -> dict[str, Tensor]:
-        """Move the probability of the augmentation by D's logits [B, 1] for real images; return it and E sign D(x) for the log.
+    def adapt_augmentation(self, probability: Variable, overfitting: Tensor) -> Tensor:
+        """Move the probability of the augmentation by E sign D(x) of a batch of real images, and return it.
 
         Karras et al. 2020, "Training Generative Adversarial Networks with Limited Data" (https://arxiv.org/abs/2006.06676),
-        equation 1 and section 3.1, with a step after each batch: from 0 to 1 in IMAGES_TO_FULL_AUGMENTATION images.
+        equation 1 and section 3.1, after each training step: from 0 to 1 in IMAGES_TO_FULL_AUGMENTATION images.
         """
-        overfitting = replicas.mean(tf.reduce_mean(tf.sign(real_logits)))
-        direction = tf.sign(overfitting - self.hparams.augmentation_target)
+        direction = tf.sign(replicas.mean(overfitting) - self.hparams.augmentation_target)
         moved = probability + direction * self.hparams.batch_size / IMAGES_TO_FULL_AUGMENTATION
         probability.assign(tf.clip_by_value(moved, 0.0, 1.0))
-        return {"overfitting": overfitting, "augmentation": probability.value()}
+        return probability.value()
 
     def apply_to_discriminator(self, gradients: Sequence[Tensor]) -> None:
         """Take one step of D's optimizer, then enforce any constraint on D's weights."""

@@ -115,8 +115,13 @@ def _translated(images: Tensor, seed: Tensor) -> Tensor:
         return _places(count, 2 * most + 1, seed)
 
     padded = tf.pad(images, [[0, 0], [down_most, down_most], [right_most, right_most], [0, 0]])
-    moved = tf.gather(padded, starts(down_most, down_seed) + tf.range(height), axis=1, batch_dims=1)
-    return tf.gather(moved, starts(right_most, right_seed) + tf.range(width), axis=2, batch_dims=1)
+    rows = starts(down_most, down_seed) + tf.range(height)  # [B, H]
+    columns = starts(right_most, right_seed) + tf.range(width)  # [B, W]
+    # Pixels by number, all images in one list: XLA cannot compile the second derivative of a gather with batch dimensions.
+    tall, wide = padded.shape[1], padded.shape[2]
+    first = tall * wide * tf.range(count)
+    numbers = first[:, None, None] + wide * rows[:, :, None] + columns[:, None, :]
+    return tf.gather(tf.reshape(padded, [-1, images.shape[3]]), numbers)
 
 
 def _places(count: Tensor, most: int, seed: Tensor) -> Tensor:

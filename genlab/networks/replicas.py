@@ -37,4 +37,6 @@ def mean(value: Tensor) -> Tensor:
     """Return the mean over all replicas, on every replica."""
     if count() == 1:
         return value
+    # The value of a variable has no device, and with one replica for each worker the sum would not know where to go.
+    value = tf.identity(value)
     return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.MEAN, value)
