@@ -33,6 +33,8 @@ PICTURES = {
     "first-hour/all-modes.png": 'last_grid("2")',
 }
 """Pictures of the page, and the beginnings of the cells that draw them."""
+COLUMNS = 120
+"""Width of the terminal that commands write to: tables are cut to fit."""
 PICTURE = re.compile(r"^!\[.*\]\(.*\)\n\n", re.MULTILINE)
 """A picture of the page: the notebook draws its own."""
 SHOWN = re.compile(r"^It prints:\n\n```text\n.*?^```\n\n", re.MULTILINE | re.DOTALL)
@@ -82,7 +84,7 @@ def run(notebook: NotebookNode, folder: str | os.PathLike[str]) -> None:
     client = nbclient.NotebookClient(
         notebook, timeout=3600, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
     )
-    client.execute()
+    client.execute(env=os.environ | {"COLUMNS": str(COLUMNS)})
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.metadata.pop("execution", None)  # the times of day
