@@ -28,6 +28,8 @@ class Hparams(_adversarial.ConvolutionalHparams):
     generator_learning_rate: float = 1e-3
     discriminator_learning_rate: float = 2e-3
     minibatch_standard_deviation: bool = False
+    # A critic's sign does not show how well it knows the training images, so its augmentation cannot adapt.
+    differentiable_augmentation: tuple[Literal["auto", "color", "translation", "cutout"], ...] = ()
     augmentation_target: float = 0.0
     r1_penalty: float = 0.0
 
@@ -76,7 +78,6 @@ class WGAN(_adversarial.Adversarial):
             "schedule": "constant",
             "average_decay": 0.0,
             "latent_clusters": 0,
-            "differentiable_augmentation": (),
             "generator_widths": (64, 128, 256, 512),
             "discriminator_widths": (64, 128, 256, 512),
             "generator_units": 0,
@@ -93,7 +94,6 @@ class WGAN(_adversarial.Adversarial):
             "schedule": "constant",
             "average_decay": 0.0,
             "latent_clusters": 0,
-            "differentiable_augmentation": (),
             "generator_widths": (64, 128, 256, 512),
             "discriminator_widths": (64, 128, 256, 512),
             "generator_units": 0,
