@@ -45,7 +45,7 @@ def main() -> None:
 def few(dataset, count: int, seed: int, arguments) -> None:
     """Measure with few images of every class."""
     entry = described(dataset, f"{count} a class", seed, arguments)
-    if known(entry):
+    if results.is_known(KEPT, entry):
         return
     rows = comparison.chosen_rows(dataset.labels, count, seed)
     real = dataset.images[:][rows], dataset.labels[rows]
@@ -66,7 +66,7 @@ def cut(dataset, seed: int, arguments) -> None:
     """Measure with all images, except for one class cut to 1%."""
     label = arguments.cut_class
     entry = described(dataset, f"class {label} cut to 1%", seed, arguments)
-    if known(entry):
+    if results.is_known(KEPT, entry):
         return
     rare = np.flatnonzero(dataset.labels == label)
     kept = np.random.default_rng(seed).permutation(rare)[: len(rare) // 100]
@@ -88,10 +88,6 @@ def cut(dataset, seed: int, arguments) -> None:
 def described(dataset, setting: str, seed: int, arguments) -> dict:
     keys = ("generator_steps", "steps")
     return {"data": dataset.name, "setting": setting, "seed": seed} | {key: getattr(arguments, key) for key in keys}
-
-
-def known(entry: dict) -> bool:
-    return any(entry.items() <= each.items() for each in results.entries(KEPT))
 
 
 def generator(real, entry: dict, arguments, **options) -> genlab.Augmenter:

@@ -86,7 +86,7 @@ def main() -> None:
             for name in arguments.models:
                 asked = {"data": dataset.name, "model": name, "steps": steps, "seed": seed}
                 asked["schedule_steps"] = max(arguments.steps)
-                if any(asked.items() <= kept.items() for kept in results.entries(KEPT)):
+                if results.is_known(KEPT, asked):
                     continue
                 run = genlab.fit(
                     name,

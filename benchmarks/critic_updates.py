@@ -51,7 +51,7 @@ def main() -> None:
     for seed in range(arguments.seeds):
         for name, settings in CONDITIONS.items():
             asked = {"data": dataset.name, "condition": name, "steps": arguments.steps, "seed": seed}
-            if any(asked.items() <= kept.items() for kept in results.entries(KEPT)):
+            if results.is_known(KEPT, asked):
                 continue
             quiet = {"log_every": arguments.steps, "sample_every": arguments.steps, "checkpoint_every": arguments.steps}
             out = results.CACHE / KEPT

@@ -41,7 +41,7 @@ def main() -> None:
 
 def measure(name: str, labels: str, dataset, arguments) -> None:
     entry = {"data": dataset.name, "model": name, "labels": labels, "seeds": arguments.seeds, "steps": arguments.steps}
-    if any(entry.items() <= each.items() for each in results.entries(KEPT)):
+    if results.is_known(KEPT, entry):
         return
     run = quality.trained(name, 0, arguments.data, arguments.epochs, arguments.out)
     (setting,) = few_labels.study(

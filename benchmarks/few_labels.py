@@ -65,7 +65,7 @@ def measure(condition: str, labels: int, draw: int, arguments: argparse.Namespac
     flags = CONDITIONS[condition]
     asked = {"data": arguments.data, "labels": labels, "draw": draw, "condition": condition, "flags": flags}
     asked["epochs"] = arguments.epochs if flags is not None else None
-    if any(asked.items() <= each.items() for each in results.entries(KEPT)):
+    if results.is_known(KEPT, asked):
         return
     dataset = genlab.data.load(arguments.data, options=DataOptions(labelled=labels, labelled_seed=draw))
     facts = {}

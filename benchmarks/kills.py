@@ -63,7 +63,7 @@ def main() -> None:
     arguments = parser.parse_args()
     for model in arguments.models:
         asked = {"model": model, "kills": arguments.kills, "steps": arguments.steps, "seed": arguments.seed}
-        if any(asked.items() <= kept.items() for kept in results.entries(KEPT)):
+        if results.is_known(KEPT, asked):
             continue
         out = results.CACHE / KEPT / model
         shutil.rmtree(out, ignore_errors=True)

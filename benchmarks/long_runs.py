@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def missing(asked: dict[str, Any]) -> bool:
-    return not any(asked.items() <= entry.items() for entry in results.entries(KEPT))
+    return not results.is_known(KEPT, asked)
 
 
 def tiny() -> list[str]:

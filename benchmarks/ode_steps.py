@@ -44,7 +44,7 @@ def main() -> None:
         for solver in arguments.solvers
         for steps in arguments.steps
     ]
-    missing = [case for case in cases if not any(case.items() <= kept.items() for kept in results.entries(KEPT))]
+    missing = [case for case in cases if not results.is_known(KEPT, case)]
     if missing:
         run = quality.trained("flow", arguments.seed, arguments.data, arguments.epochs, arguments.out, arguments.flags)
         measure_quality = evaluation.QuickEvaluation(dataset, arguments.samples, seed=0)

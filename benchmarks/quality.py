@@ -102,7 +102,7 @@ def measure(name: str, seed: int, dataset: Any, arguments: argparse.Namespace) -
         measured += f" --importance-samples {arguments.importance_samples}"
     asked = {"data": dataset.name, "model": name, "epochs": arguments.epochs, "seed": seed, "flags": arguments.flags}
     asked["evaluated"] = measured
-    if any(asked.items() <= each.items() for each in results.entries(KEPT)):
+    if results.is_known(KEPT, asked):
         return
     run = trained(name, seed, arguments.data, arguments.epochs, arguments.out, arguments.flags)
     found = evaluation.evaluate(run, samples=arguments.samples, importance_samples=arguments.importance_samples)

@@ -25,6 +25,11 @@ def entries(name: str) -> list[dict[str, Any]]:
     return json.loads(path.read_text()) if path.exists() else []
 
 
+def is_known(name: str, asked: dict[str, Any]) -> bool:
+    """Return whether an entry of that name has all these values, so that it need not be measured again."""
+    return any(asked.items() <= entry.items() for entry in entries(name))
+
+
 def add(name: str, entry: dict[str, Any]) -> None:
     """Store an entry at once, with date and machine."""
     entry |= {"date": datetime.date.today().isoformat(), "machine": machine()}

@@ -46,7 +46,7 @@ def measure(dataset: Any, condition: str, settings: dict[str, Any], seed: int, a
     """Train and evaluate one condition, unless its entry exists."""
     entry = {"data": dataset.name, "images": arguments.images, "steps": arguments.steps, "seed": seed}
     entry |= {"ancestor": arguments.ancestor, "condition": condition}
-    if any(entry.items() <= each.items() for each in results.entries(KEPT)):
+    if results.is_known(KEPT, entry):
         return
     if "from_run" in settings:
         settings["from_run"] = str(ancestor(arguments.ancestor).path)

@@ -56,7 +56,7 @@ def main() -> None:
 
 def measure(dataset, made, count: int, seed: int, arguments) -> None:
     entry = {"data": dataset.name, "per_class": count, "seed": seed, "steps": arguments.steps, "generated": GENERATED}
-    if any(entry.items() <= each.items() for each in results.entries(KEPT)):
+    if results.is_known(KEPT, entry):
         return
     rows = comparison.chosen_rows(dataset.labels, count, seed)
     few = dataset.images[:][rows], dataset.labels[rows]

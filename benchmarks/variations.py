@@ -83,14 +83,14 @@ def measure(dataset: Any, setting: str, chosen: np.ndarray, seed: int, arguments
         seed=seed,
     )
     baselines = entry | {"source": "none", "pool": "none"}
-    if not known(baselines):
+    if not results.is_known(KEPT, baselines):
         keep(dataset, baselines, train(real, conditions=BASELINES))
     for source in arguments.sources:
         for pool in arguments.pools:
             name, mode, amount = source.split(":")
             described = entry | {"source": source, "pool": pool, "confidence": arguments.confidence}
             described |= {"generator_steps": arguments.generator_steps}
-            if known(described):
+            if results.is_known(KEPT, described):
                 continue
             run = generator(name, dataset, real if pool == "own" else None, f"{setting} {seed}", arguments)
             augment = genlab.Augmenter.from_run(run, mode=mode, amount=float(amount), fraction=1.0, seed=seed)
@@ -98,10 +98,6 @@ def measure(dataset: Any, setting: str, chosen: np.ndarray, seed: int, arguments
             varied = lambda few, scorer: study.variations(augment, few, count, scorer, arguments.confidence)  # noqa: B023, E731
             found = train(varied, conditions=["both"])
             keep(dataset, described, {f"{source}, {pool}": found["both"]})
-
-
-def known(entry: dict[str, Any]) -> bool:
-    return any(entry.items() <= each.items() for each in results.entries(KEPT))
 
 
 def generator(name: str, dataset: Any, real: study.Arrays | None, part: str, arguments: argparse.Namespace) -> runs.Run:

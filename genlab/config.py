@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NotRequired, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NotRequired, TypedDict, TypeVar, get_type_hints
 
 import numpy as np
 import tyro
@@ -303,10 +303,17 @@ def starting_hparams(model: str, preset: str) -> Hparams:
     return models.load(model).Hparams(**presets[preset])
 
 
+def flag(kind: type[DataclassInstance], name: str) -> str:
+    """Return the flag of a setting, as it is typed: --from for `from_run`, whose name Python does not allow."""
+    metadata = getattr(get_type_hints(kind, include_extras=True)[name], "__metadata__", ())
+    given = next((each.name for each in metadata if getattr(each, "name", None)), None)
+    return f"--{given or name.replace('_', '-')}"
+
+
 def difference(stored: Settings, asked: Settings, except_for: tuple[str, ...] = ()) -> list[str]:
     """Describe each field in which two settings dataclasses differ: `--flag: stored, asked`."""
     return [
-        f"--{field.name.replace('_', '-')}: the run has {getattr(stored, field.name)}, asked for {getattr(asked, field.name)}"
+        f"{flag(type(stored), field.name)}: the run has {getattr(stored, field.name)}, asked for {getattr(asked, field.name)}"
         for field in dataclasses.fields(stored)
         if field.name not in except_for and getattr(stored, field.name) != getattr(asked, field.name)
     ]

@@ -4,7 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import build, small_settings
+from conftest import build, fails, small_settings
 
 import genlab
 from genlab import config
@@ -140,3 +140,9 @@ def test_wrong_input_leaves_no_run(settings, words, own_run):
     with pytest.raises(genlab.UsageError, match=words):
         genlab.fit(settings.pop("model", "dcgan"), steps=1, **settings)
     assert [path.name for path in ancestor.path.parent.glob("0*")] == [ancestor.name]
+
+
+def test_a_run_cannot_resume_from_another(own_run, capsys):
+    run = own_run("dcgan")
+    status, message = fails(lambda: train(["--resume", run.name, "--from", "7"]), capsys)
+    assert status == 2 and "--from: the run has" in message and "asked for 7" in message

@@ -239,9 +239,9 @@ class Adversarial(base.GenerativeModel):
             sampling_dropout=averaged and hparams.dropout_in_sampling,
         )
 
-    def _build_discriminator(self) -> Network:
+    def _discriminator_style(self) -> blocks.Style:
         hparams = self.hparams
-        style = blocks.Style(
+        return blocks.Style(
             activation="leaky_relu",
             normalization=hparams.discriminator_normalization,
             initializer=hparams.initializer,
@@ -252,10 +252,13 @@ class Adversarial(base.GenerativeModel):
             fused=True,
             seed=self.seed + 1,
         )
+
+    def _build_discriminator(self) -> Network:
+        hparams = self.hparams
         return blocks.discriminator(
             self.spec.shape,
             hparams.discriminator_widths,
-            style,
+            self._discriminator_style(),
             network=hparams.network,
             num_classes=self.num_classes,
             projection=hparams.conditioning == "projection",

@@ -173,17 +173,11 @@ class SemiGAN(_adversarial.Adversarial):
 
     def _build_discriminator(self, *, averaged: bool = False) -> Network:
         hparams = self.hparams
-        style = blocks.Style(
-            activation="leaky_relu",
-            normalization=hparams.discriminator_normalization,
-            initializer=hparams.initializer,
-            kernel_size=hparams.kernel_size,
-            coarsest_size=hparams.coarsest_size,
+        style = dataclasses.replace(
+            self._discriminator_style(),
             residual_blocks=hparams.discriminator_residual_blocks,
-            dropout=hparams.discriminator_dropout,
             noise=hparams.discriminator_noise,
             fused=not averaged,
-            seed=self.seed + 1,
         )
         return blocks.discriminator(
             self.spec.shape,
