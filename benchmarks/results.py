@@ -53,11 +53,13 @@ def of_predictions(
 
 
 def machine() -> str:
-    """Return the name of the CPU and its number of cores."""
+    """Return the name of the CPU and its number of cores, and how many of them this process may use, if not all."""
     information = pathlib.Path("/proc/cpuinfo")
     lines = information.read_text().splitlines() if information.exists() else []
     cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
-    return f"{cpu}, {os.cpu_count()} cores"
+    total = os.cpu_count() or 1
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else total
+    return f"{cpu}, {f'{usable} of {total}' if usable < total else total} cores"
 
 
 def test(chosen: list[dict[str, Any]]) -> str:

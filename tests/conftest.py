@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import os
 import pathlib
 import shutil
 
@@ -23,6 +24,14 @@ TINY = {"batch_size": 16, "latent_size": 8, "generator_widths": (4,), "discrimin
 TINY |= {"generator_units": 8, "discriminator_units": 8}
 TINY_FLAGS = ["--batch-size", "16", "--latent-size", "8", "--generator-widths", "4"]
 TINY_FLAGS += ["--discriminator-widths", "4", "--generator-units", "8", "--discriminator-units", "8"]
+
+
+def pytest_configure():
+    """Give each of pytest's processes a core of its own: threads that wait for those of another process are slow."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    if worker and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
 
 
 @pytest.hookimpl(wrapper=True)

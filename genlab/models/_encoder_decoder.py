@@ -48,7 +48,7 @@ class Hparams(base.Hparams):
     decay_start: float = 0.0
     # The density of codes limits samples. MNIST, as multiples of the Frechet distance of real images, one seed: an autoencoder
     # of 4 epochs, coarsest_size 4, gives 8.2 with 40 components (20,000 codes, 50 steps of EM), 3.0 with 320 (60,000 codes, 4
-    # steps), and 1.7 from the codes themselves; a vae of 20 epochs 8.8, 5.6 and 2.5.
+    # steps), and 1.7 from the codes themselves.
     components: int = 320
     """Maximum number of Gaussians in the mixture fitted to the training codes, for sampling."""
     discriminator: str = ""
@@ -167,10 +167,6 @@ class EncoderDecoder(base.GenerativeModel):
         self.optimizer.apply(gradients, self.trained_variables)
         self.weight_average.update()
 
-    def codes(self, images: Tensor, number: int) -> Tensor:
-        """Return codes [B, latent] of a batch, as the decoder sees them in training. `number` seeds any noise."""
-        return self.encoder(images, training=False)
-
     def anomaly_scores(self, importance_samples: int = 50) -> dict[str, Score]:
         def codes(images: np.ndarray) -> np.ndarray:
             return self.encoder(images, training=False).numpy()
@@ -192,7 +188,7 @@ class EncoderDecoder(base.GenerativeModel):
     def fit_prior(self, batches: Iterable[Tensor]) -> None:
         """Fit the mixture of Gaussians to the codes of batches of images [N, H, W, C] in [-1, 1]."""
         assert isinstance(self.prior, priors.Mixture)
-        self.prior.fit(np.concatenate([self.codes(images, number) for number, images in enumerate(batches)]))
+        self.prior.fit(np.concatenate([self.encoder(images, training=False) for images in batches]))
 
     def _borrowed_discriminator(self) -> Network:
         name = self.hparams.discriminator
