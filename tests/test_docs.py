@@ -127,6 +127,14 @@ def test_the_how_to_with_few_labels_runs(capsys):
     assert genlab.load(model="cgan").config.dataset["train_images"] == 1437  # all of them have a label now
 
 
+def test_the_how_to_with_few_images_runs(capsys):
+    found = [(kind, text) for kind, text in blocks(DOCS / "how-to" / "small-data.md") if "path/to" not in text]
+    found = [each for each in found if "--checkpoint best" not in each[1]]  # of the user's own images
+    run_blocks(found, "small-data.md")
+    (start,) = genlab.load().config.lineage
+    assert start["run"].startswith("00000-cgan-digits") and genlab.load().config.dataset["train_images"] == 100
+
+
 def test_the_example_model_trains_samples_and_resumes(tmp_path, monkeypatch, capsys):
     (_, model), *others = blocks(DOCS / "adding-a-model.md")
     assert 60 <= model.count("\n") <= 90
