@@ -155,7 +155,7 @@ class Ancestor(TypedDict):
 class Config:
     """All resolved settings of a run, as stored in config.json."""
 
-    FORMAT: ClassVar[int] = 4
+    FORMAT: ClassVar[int] = 5
     """Version of config.json; see `upgraded`."""
 
     model: str
@@ -240,6 +240,8 @@ def upgraded(content: dict[str, Any]) -> dict[str, Any]:
         hparams = hparams | {"coarsest_size": 7}  # it was not a setting
     if version < 4 and "differentiable_augmentation" in hparams:
         hparams = hparams | {"augmentation_target": 0.0, "latent_clusters": 0}  # nor were these
+    if version < 5 and content.get("model") == "began":
+        hparams = hparams | {"hidden_units": 0, "code_normalization": "none"}
     return content | {"hparams": hparams}
 
 

@@ -32,6 +32,19 @@ def test_reconstruction_error_by_hand(exponent):
     np.testing.assert_array_equal(found, codes)
 
 
+@pytest.mark.parametrize("normalization", ["batch", "none"])
+def test_the_code_is_normalized_over_the_batch_and_the_run_has_the_extra_dense_layer(normalization):
+    model = build("began", code_normalization=normalization)
+    _, codes = model.reconstruction(batches(model)[0][0])
+    # Momentum and gain of the normalization leave mean 0 and variance 1 at the start, of a batch of 8 images.
+    mean, deviation = np.abs(codes.numpy().mean(0)).max(), np.abs(codes.numpy().std(0) - 1).max()
+    assert (max(mean, deviation) < 0.01) == (normalization == "batch")
+    for network in (model.generator, model.decoder, model.discriminator.get_layer("decoder")):
+        assert network.get_layer("hidden").units == 8
+    names = [layer.name for layer in build("began", hidden_units=0).discriminator.layers]
+    assert "hidden" not in names and "codes_norm" in names
+
+
 def test_k_weighs_the_generated_images():
     model, twin = (build("began", gamma=0.8, lambda_k=0.1) for _ in range(2))
     model.k.assign(0.5)
@@ -74,7 +87,8 @@ def test_without_patience_rates_are_never_halved():
 
 def test_the_papers_began_has_neither_norm_nor_dropout():
     paper = config.starting_hparams("began", "paper")
-    style = {"discriminator_normalization": paper.discriminator_normalization}
+    style = {name: getattr(paper, name) for name in ("discriminator_normalization", "code_normalization")}
     names = " ".join(layer.name for layer in build("began", **style).discriminator.layers)
     assert "norm" not in names and "dropout" not in names
     assert (paper.exponent, paper.pull_away, paper.generator_normalization) == (1, 0.0, "none")
+    assert (paper.network, paper.hidden_units, paper.code_normalization) == ("conv", 0, "none")

@@ -24,22 +24,26 @@ class Hparams(base.Hparams):
     """Dimensions of the latent space."""
     prior: Literal["normal", "uniform"] = "uniform"
     """Distribution of each latent dimension: N(0, 1) or U(-1, 1)."""
-    network: Literal["mlp", "conv"] = "mlp"
+    # MNIST after 6 epochs, Frechet distance as a multiple of that of real images, one seed: 10 with convolutions, a dense layer
+    # and a normalized code of 32, at four times the time per step of dense layers with a code of 16, which gave 52.
+    network: Literal["mlp", "conv"] = "conv"
     """Dense layers or convolutions. Vectors always use dense layers."""
-    generator_widths: tuple[int, ...] = (512, 512)
+    generator_widths: tuple[int, ...] = (32, 64, 128, 256)
     """Channels of the generator and of the discriminator's decoder per resolution (units per layer of an MLP), nearest
     the image first."""
-    discriminator_widths: tuple[int, ...] = (512, 256)
+    discriminator_widths: tuple[int, ...] = (32, 64, 128, 256)
     """Channels of the discriminator's encoder per resolution (units per layer of an MLP), nearest the image first."""
-    # A small code can represent only digits, which keeps k above 0. Frechet distances with 12, 16 and 24: 12, 20 and 35 on
-    # `digits` (real images 2.9), 74, 59 and 50 after 4 epochs of MNIST (1.5).
-    code_size: int = 16
+    hidden_units: int = 256
+    """Units of an extra dense layer next to the latents and to the code, in all networks; 0: none."""
+    code_size: int = 32
     """Dimensions of the code between the discriminator's encoder and decoder."""
-    kernel_size: int = 3
+    code_normalization: Literal["batch", "none"] = "batch"
+    """Normalization of the code."""
+    kernel_size: int = 4
     """Height and width of the convolutions, in pixels."""
     coarsest_size: int = 7
     """Convolutions halve height and width until the smaller is at most this, in pixels."""
-    upsampling: Literal["nearest", "transpose"] = "nearest"
+    upsampling: Literal["nearest", "transpose"] = "transpose"
     """How the generator and the discriminator's decoder double the resolution."""
     activation: Literal["elu", "relu", "leaky_relu", "gelu"] = "elu"
     """Activation of the hidden layers."""
@@ -70,8 +74,8 @@ class Hparams(base.Hparams):
         super().__post_init__()
         if not 0 < self.gamma <= 1 or self.lambda_k <= 0:
             raise ValueError("gamma must be above 0 and at most 1, and lambda_k above 0")
-        if min(self.kernel_size, self.code_size) < 1 or self.patience < 0:
-            raise ValueError("kernel_size and code_size must be at least 1, and patience at least 0")
+        if min(self.kernel_size, self.code_size) < 1 or min(self.patience, self.hidden_units) < 0:
+            raise ValueError("kernel_size and code_size must be at least 1, patience and hidden_units at least 0")
         if self.exponent not in (1, 2) or self.pull_away < 0:
             raise ValueError("exponent must be 1 or 2, and pull_away at least 0")
 
@@ -92,8 +96,9 @@ class BEGAN(base.GenerativeModel):
     Both learning rates are halved when a moving average of M reaches no new minimum for `patience` steps. With the paper's
     settings on digits, k stayed at 0 and the generator drew one blob. Five changes fixed this, each adding to the last: the
     pull-away term P of Zhao, Mathieu & LeCun 2017 (https://arxiv.org/abs/1609.03126), batch normalization, squared errors,
-    gamma 1 and a larger gain. Other differences from the paper: dense layers, which learn digits faster, or strided
-    convolutions with one layer per resolution; tanh outputs; a learning-rate schedule; samples from averaged weights.
+    gamma 1 and a larger gain. Other differences from the paper: strided convolutions with one layer per resolution, a dense
+    layer next to the latents and to the code, a code of normalized dimensions, tanh outputs, a learning-rate schedule, samples
+    from averaged weights.
     """
 
     Hparams: TypeAlias = Hparams
@@ -106,10 +111,13 @@ class BEGAN(base.GenerativeModel):
             "beta2": 0.999,
             "schedule": "constant",
             "average_decay": 0.0,
-            "network": "conv",
             "generator_widths": (64, 128, 192, 256),
             "discriminator_widths": (64, 128, 192, 256),
+            "hidden_units": 0,
             "code_size": 64,
+            "code_normalization": "none",
+            "kernel_size": 3,
+            "upsampling": "nearest",
             "generator_normalization": "none",
             "discriminator_normalization": "none",
             "generator_learning_rate": 1e-4,
@@ -160,7 +168,13 @@ class BEGAN(base.GenerativeModel):
         normalization = hparams.generator_normalization if generator else hparams.discriminator_normalization
         style = self._style(seed, normalization, fused=fused)
         return blocks.generator(
-            self.spec.shape, size, hparams.generator_widths, style, network=hparams.network, name=name
+            self.spec.shape,
+            size,
+            hparams.generator_widths,
+            style,
+            network=hparams.network,
+            hidden_units=hparams.hidden_units,
+            name=name,
         )
 
     def _build_discriminator(self) -> Network:
@@ -171,6 +185,8 @@ class BEGAN(base.GenerativeModel):
             hparams.discriminator_widths,
             self._style(self.seed + 1, hparams.discriminator_normalization),
             network=hparams.network,
+            hidden_units=hparams.hidden_units,
+            normalized=hparams.code_normalization == "batch",
         )
         decoder = self._build_decoder(hparams.code_size, self.seed + 2, "decoder")
         codes = encoder.outputs[0]

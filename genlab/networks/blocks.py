@@ -190,13 +190,7 @@ class _Layers:
     def activate(self, x: Tensor, name: str, normalize: bool = True) -> Tensor:
         """Add normalization, activation and dropout, in this order."""
         if normalize and self.normalized:
-            # Statistics cover the whole batch, over all replicas.
-            shared = replicas.count() > 1
-            kind = (
-                layers.FusedBatchNormalization if self.style.fused and not shared else keras.layers.BatchNormalization
-            )
-            # Keras' default momentum of 0.99 is too slow for runs of a few hundred steps.
-            x = kind(momentum=0.9, epsilon=1e-5, synchronized=shared, name=f"{name}_norm")(x)
+            x = self.normalize(x, name)
         if self.style.activation == "leaky_relu":
             x = keras.layers.LeakyReLU(negative_slope=0.2, name=f"{name}_act")(x)
         else:
@@ -209,6 +203,13 @@ class _Layers:
             kind = layers.ByteDropout if self.style.fused or replicas.count() > 1 else keras.layers.Dropout
             x = kind(self.style.dropout, seed=self._seed(), name=f"{name}_dropout")(x)
         return self.noise(x, self.style.noise, f"{name}_noise")
+
+    def normalize(self, x: Tensor, name: str, **keywords: Any) -> Tensor:
+        """Add batch normalization, whose statistics cover the whole batch, over all replicas."""
+        shared = replicas.count() > 1
+        kind = layers.FusedBatchNormalization if self.style.fused and not shared else keras.layers.BatchNormalization
+        # Keras' default momentum of 0.99 is too slow for runs of a few hundred steps.
+        return kind(momentum=0.9, epsilon=1e-5, synchronized=shared, name=f"{name}_norm", **keywords)(x)
 
     def noise(self, x: Tensor, deviation: float, name: str) -> Tensor:
         """Add Gaussian noise in training; with deviation 0, nothing."""
@@ -419,11 +420,13 @@ def encoder(
     network: str = "conv",
     heads: Sequence[str] = ("codes",),
     hidden_units: int = 0,
+    normalized: bool = False,
     name: str = "encoder",
 ) -> Network:
     """Build an encoder: images [B, H, W, C] in [-1, 1] or vectors [B, D] -> [B, latent] per head, linear, float32.
 
-    `hidden_units` adds a dense layer before the heads. With one head, the model has a single output.
+    `hidden_units` adds a dense layer before the heads, and `normalized` batch normalization after each. With one head, the
+    model has a single output.
     """
     make = _Layers(style)
     images = keras.Input(tuple(shape), name="images")
@@ -432,4 +435,6 @@ def encoder(
     if hidden_units:
         x = make.activate(make.dense(x, hidden_units, "hidden", use_bias=not make.normalized), "hidden")
     outputs = [make.dense(x, latent_size, head, output=True, dtype="float32") for head in heads]
+    if normalized:
+        outputs = [make.normalize(output, head, dtype="float32") for output, head in zip(outputs, heads, strict=True)]
     return keras.Model(images, outputs[0] if len(outputs) == 1 else outputs, name=name)
