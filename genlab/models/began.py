@@ -128,7 +128,7 @@ class BEGAN(base.GenerativeModel):
             "pull_away": 0.0,
         },
     }
-    default_steps = 5000
+    default_steps = 3000
 
     def __init__(self, hparams: Hparams, spec: DataSpec, *, seed: int = 0, schedule_steps: int | None = None):
         super().__init__(hparams, spec, seed=seed, schedule_steps=schedule_steps)
