@@ -2,8 +2,8 @@
 
     python benchmarks/small_data.py --data mnist [--images 1000] [--steps 5000] [--seeds 3] [--policies none translation]
 
-Augmentations are always applied, not as strongly as overfitting asks for. Results go to benchmarks/results/small_data.json, one entry per run. Existing entries are not run again, and interrupted runs
-are resumed.
+Augmentations are always applied, not as strongly as overfitting asks for. Results go to benchmarks/results/small_data.json, one
+entry per run. Existing entries are not run again, and interrupted runs are resumed.
 """
 
 from __future__ import annotations

@@ -92,3 +92,10 @@ def test_the_papers_began_has_neither_norm_nor_dropout():
     assert "norm" not in names and "dropout" not in names
     assert (paper.exponent, paper.pull_away, paper.generator_normalization) == (1, 0.0, "none")
     assert (paper.network, paper.hidden_units, paper.code_normalization) == ("conv", 0, "none")
+
+
+def test_a_run_from_before_the_dense_layer_and_the_normalized_code_has_neither():
+    stored = {"model": "began", "hparams": {"code_size": 16}, "format": 4}
+    assert config.upgraded(stored)["hparams"] == {"code_size": 16, "hidden_units": 0, "code_normalization": "none"}
+    newer = stored | {"format": 5}
+    assert config.upgraded(newer)["hparams"] == {"code_size": 16}
