@@ -1,8 +1,9 @@
-"""Label images with a run's classifier: those that it is sure of, written as shards with their classes."""
+"""Label images with a run's classifier, or with one that learns from its labels: those that it is sure of, written as shards."""
 
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import pathlib
 from collections.abc import Callable
@@ -10,24 +11,31 @@ from typing import Any
 
 import numpy as np
 
-from genlab import bounds
+from genlab import bounds, files
 from genlab import run as runs
-from genlab.backend import in_parts, tf
+from genlab.backend import Network, in_parts, tf
 from genlab.data import Dataset, shard_index, shards
 from genlab.data.dataset import Images
 from genlab.data.labels import UNLABELLED
 from genlab.data.spec import to_model_range
 from genlab.errors import UsageError, listed
+from genlab.evaluate import classifier
+
+log = logging.getLogger("genlab")
 
 THRESHOLD = 0.9
 """Least probability of a class at which an image gets it as its label, by default."""
+STEPS = 4000
+"""Training steps of each round of self-training, by default."""
 PART = 500
 """Images that are classified at a time."""
+CLASSIFIER = "classifier.keras"
+"""File of the last classifier of self-training, next to the shards."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Labelling:
-    """Labels of the training images of a data set: its own, and those of a run's classifier."""
+    """Labels of the training images of a data set: its own, and those of a classifier."""
 
     dataset: Dataset
     rows: np.ndarray
@@ -40,26 +48,55 @@ class Labelling:
     """Images by class that the classifier is sure of, [K]."""
     unsure: np.ndarray
     """Images by most probable class that it is not sure of, [K]: they are left out."""
+    classifier: Network
+    """The classifier, images [B, H, W, C] in [-1, 1] -> logits [B, K]."""
 
 
-def label(run: runs.Run, dataset: Dataset, threshold: float = THRESHOLD) -> Labelling:
-    """Give the unlabelled training images the class to which the run's classifier gives a probability of at least `threshold`.
+def label(
+    run: runs.Run, dataset: Dataset, threshold: float = THRESHOLD, *, rounds: int = 0, steps: int = STEPS, seed: int = 0
+) -> Labelling:
+    """Give the unlabelled training images the class to which a classifier gives a probability of at least `threshold`.
 
-    Images with a label keep it. Raises UsageError if the run has no classifier, if the data has other classes or no image
-    without a label, and if the classifier is sure of none.
+    Images with a label keep it. The classifier is the run's or, after `rounds` of self-training, one that learned from the
+    labels so far (Lee 2013, "Pseudo-Label: The Simple and Efficient Semi-Supervised Learning Method for Deep Neural
+    Networks"): in each round a new one is trained for `steps` steps on all images with a label, shifted, turned and zoomed at
+    random (and mirrored, if the run's training images were), and labels the others anew. Raises UsageError if the run has no
+    classifier, if the data has other classes or no image without a label, and if a classifier is sure of none.
     """
-    threshold = bounds.real("--threshold", threshold, 0, 1)
-    network = run.model.classifier
-    if network is None:
+    labelling = _labelled(dataset, _classifier_of(run, dataset), threshold, f"the classifier of {run.name}")
+    for number in range(1, rounds + 1):
+        rows = labelling.rows
+        log.info("round %d of %d: %s labelled images, %s steps", number, rounds, f"{len(rows):,}", f"{steps:,}")
+        network = classifier.trained_on_views(
+            dataset.images[rows],
+            labelling.labels,
+            len(labelling.own),
+            flip=run.config.data_options.flip,
+            steps=steps,
+            seed=seed + number,
+        )
+        labelling = _labelled(dataset, network, threshold, f"the classifier of round {number}")
+    return labelling
+
+
+def _classifier_of(run: runs.Run, dataset: Dataset) -> Network:
+    """Return the run's classifier. Raises UsageError if there is none, or if it does not fit the data."""
+    if run.model.classifier is None:
         raise UsageError(
             f"{run.name} has no classifier. Train a model that has one: python -m genlab.train semi_gan --labelled 100"
         )
-    names, known = tuple(run.config.dataset["class_names"]), dataset.parts()["train"][1]
+    names = tuple(run.config.dataset["class_names"])
     if dataset.class_names and dataset.class_names != names:
         raise UsageError(
             f"{dataset.name} has the classes {listed(dataset.class_names)}, and the classifier of {run.name} knows "
             f"{listed(names)}. Use images of the same classes, or without labels."
         )
+    return run.model.classifier
+
+
+def _labelled(dataset: Dataset, network: Network, threshold: float, title: str) -> Labelling:
+    threshold = bounds.real("--threshold", threshold, 0, 1)
+    known = dataset.parts()["train"][1]
     labels = np.full(len(dataset.images), UNLABELLED, np.int32) if known is None else known.copy()
     unlabelled = np.flatnonzero(labels == UNLABELLED)
     if not len(unlabelled):
@@ -73,31 +110,23 @@ def label(run: runs.Run, dataset: Dataset, threshold: float = THRESHOLD) -> Labe
     classes, sure = found.argmax(axis=1).astype(np.int32), found.max(axis=1) >= threshold
     if not sure.any():
         raise UsageError(
-            f"the classifier of {run.name} gives no image a probability of {threshold:g}; the highest is "
-            f"{found.max():.3f}. Train it for longer, or lower --threshold."
+            f"{title} gives no image a probability of {threshold:g}; the highest is {found.max():.3f}. Train it for longer, or "
+            "lower --threshold."
         )
     own, kept, unsure = (
-        np.bincount(each, minlength=len(names))
+        np.bincount(each, minlength=found.shape[1])
         for each in (labels[labels != UNLABELLED], classes[sure], classes[~sure])
     )
     labels[unlabelled[sure]] = classes[sure]
     rows = np.flatnonzero(labels != UNLABELLED)
-    return Labelling(dataset, rows, labels[rows], own, kept, unsure)
+    return Labelling(dataset, rows, labels[rows], own, kept, unsure, network)
 
 
-def write(
-    run: runs.Run,
-    labelling: Labelling,
-    threshold: float,
-    folder: str | os.PathLike[str],
-    progress: Callable[[int], None] = lambda images: None,
-) -> shard_index.Index:
-    """Write labelled images as TFRecord shards that `--data` opens; held-out images as they are, with their own labels.
-
-    Raises UsageError if the folder has other content.
-    """
-    dataset = labelling.dataset
-    facts = {
+def checked_facts(
+    folder: str | os.PathLike[str], run: runs.Run, dataset: Dataset, threshold: float, rounds: int, steps: int
+) -> dict[str, Any]:
+    """Return what the index of the shards says of the labels. Raises UsageError if the folder has other content."""
+    found: dict[str, Any] = {
         "name": dataset.name,
         "shape": list(dataset.spec.shape),
         "class_names": list(run.config.dataset["class_names"]),
@@ -106,6 +135,22 @@ def write(
         "step": run.step,
         "threshold": threshold,
     }
+    found |= {"rounds": rounds, "round_steps": steps} if rounds else {}
+    shards.check_folder(pathlib.Path(folder), found, images_per_shard=shards.fitting(dataset.spec.shape))
+    return found
+
+
+def write(
+    facts: dict[str, Any],
+    labelling: Labelling,
+    folder: str | os.PathLike[str],
+    progress: Callable[[int], None] = lambda images: None,
+) -> shard_index.Index:
+    """Write labelled images as TFRecord shards that `--data` opens; held-out images as they are, with their own labels.
+
+    The classifier of self-training is written next to them. Raises UsageError if the folder has other content.
+    """
+    dataset = labelling.dataset
 
     def reading(images: Images, labels: np.ndarray | None) -> shards.ImagesOf:
         return lambda rows: (images[rows], None if labels is None else labels[rows])
@@ -119,4 +164,7 @@ def write(
         lambda rows: (read(labelling.rows[rows])[0], labelling.labels[rows]),
     )
     size = shards.fitting(dataset.spec.shape)
-    return shards.write(pathlib.Path(folder), facts, parts, images_per_shard=size, progress=progress)
+    index = shards.write(pathlib.Path(folder), facts, parts, images_per_shard=size, progress=progress)
+    if "rounds" in facts:
+        files.replace(pathlib.Path(folder) / CLASSIFIER, labelling.classifier.save)
+    return index

@@ -15,7 +15,7 @@ import genlab
 from genlab import labelling
 from genlab.data import __main__ as data
 from genlab.data.spec import to_model_range
-from genlab.evaluate import evaluation
+from genlab.evaluate import classifier, evaluation
 from genlab.export import formats
 from genlab.models import semi_gan
 from genlab.networks import losses
@@ -254,6 +254,57 @@ def test_the_command_writes_data_that_a_conditional_model_trains_on(sure, capsys
     assert len(found.images) == 50 + sum(counts["sure"].values())
     np.testing.assert_array_equal(found.test_labels, genlab.data.load("digits").test_labels)
     genlab.fit("cgan", "labelled", steps=1, **TINY)
+
+
+@pytest.fixture
+def halves(run, monkeypatch):
+    """200 images, bright above (3) or below (5), and the run with a classifier that sees their mean alone, which tells most apart."""
+    random = np.random.default_rng(0)
+    truth = random.permutation(np.repeat([3, 5], 100))
+    images = random.integers(0, 40, (200, 28, 28, 1))
+    images[truth == 3, :14] += 120
+    images[truth == 5, 14:] += 120
+    # Class 3 is brighter, by so much that a fifth of the images are between the two.
+    images += (np.where(truth == 3, 1, -1) * random.uniform(0, 40, 200)).astype(int)[:, None, None, None] + 40
+    inputs = keras.Input((28, 28, 1))
+    logits = keras.layers.Dense(10)(keras.layers.GlobalAveragePooling2D()(inputs))
+    network = keras.Model(inputs, logits)
+    middle = to_model_range(images.clip(0, 255).astype(np.uint8)).numpy().mean()
+    kernel, bias = np.zeros((1, 10), np.float32), np.full(10, -100, np.float32)
+    kernel[0, 3], kernel[0, 5], bias[3], bias[5] = 40, -40, -40 * middle, 40 * middle
+    network.set_weights([kernel, bias])
+    monkeypatch.setattr(run.model, "classifier", network)
+    return genlab.data.from_arrays(images.clip(0, 255).astype(np.uint8)), truth
+
+
+def test_a_round_of_self_training_labels_what_the_first_classifier_was_not_sure_of(run, halves):
+    dataset, truth = halves
+    first, second = (labelling.label(run, dataset, 0.9, rounds=rounds, steps=40) for rounds in (0, 1))
+    assert 140 < len(first.rows) < 190
+    np.testing.assert_array_equal(first.labels, truth[first.rows])
+    assert len(second.rows) > 195
+    np.testing.assert_array_equal(second.labels, truth[second.rows])
+    assert first.classifier is run.model.classifier and second.classifier is not first.classifier
+
+
+def test_the_command_keeps_the_classifier_of_self_training(run, halves, monkeypatch, capsys):
+    dataset, _ = halves
+    np.save("images.npy", dataset.images[:])
+    command = ["label", str(run.path), "labelled", "--data", "images.npy", "--rounds", "1", "--steps", "40"]
+    with monkeypatch.context() as patch:
+        patch.setattr("genlab.run.open", lambda *_, **__: run)
+        data.main(command)
+        assert "round 1 of 1: " in capsys.readouterr().out
+        data.main([*command, "--json"])  # typed again, it finds the whole of it
+        # Nothing is trained before the folder is refused.
+        monkeypatch.setattr(classifier, "trained_on_views", None)
+        for other in (["--rounds", "2"], ["--steps", "41"], ["--threshold", "0.8"]):
+            status, message = fails(lambda other=other: data.main([*command, *other]), capsys)
+            assert status == 2 and "holds other shards" in message
+    network = keras.saving.load_model("labelled/classifier.keras")
+    images = genlab.data.load("labelled")
+    logits = network(to_model_range(images.images[:])).numpy()
+    np.testing.assert_array_equal(logits.argmax(axis=1), images.labels)
 
 
 def test_what_cannot_be_labelled_is_refused(sure, trained):

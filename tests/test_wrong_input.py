@@ -535,6 +535,8 @@ DATA = [
     ("label 0 out", 2, "has no classifier. Train a model that has one"),
     ("label 0 out --threshold 1.5", 2, "it must be from 0 to 1"),
     ("label 0 out --threshold nan", 2, "it must be from 0 to 1"),
+    ("label 0 out --rounds -1", 2, "--rounds is -1; it must be from 0"),
+    ("label 0 out --rounds 1 --steps 0", 2, "--steps is 0; it must be at least 1"),
     ("shard run:0 out --count 2 --seed -1", 2, "seed"),
     ("shard run:0 out --count 100 --part 17/16", 2, "--part 17/16: it must be K/N"),
     ("shard run:0 out --count 100 --part 0/16", 2, "--part 0/16: it must be K/N"),

@@ -25,7 +25,6 @@ log = logging.getLogger("genlab")
 
 CONDITIONS = ("real", "classical", "generated", "both")
 """Only real images; with random shift, rotation and zoom; with generated images; with both."""
-CLASSICAL = ("shift", "rotate", "zoom")
 BATCH = 64
 LEARNING_RATE = 2e-3
 POOL = 20_000
@@ -171,7 +170,7 @@ def trained(
     def changed(number: Tensor, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         images, labels = batch
         seeds = tf.stack([tf.cast(number, tf.int32), seed])
-        return augmentation.augmented(images, seeds, CLASSICAL), labels
+        return augmentation.augmented(images, seeds, classifier.VIEWS), labels
 
     stream = classifier.mixed(*parts).map(lambda images, labels: (to_model_range(images), labels))
     if classical:

@@ -87,6 +87,11 @@ class Label(command_line.JsonOption):
     """Images to label, prepared as the run's; by default the run's training data."""
     threshold: float = 0.9
     """Least probability of a class at which an image gets it as its label. 0 to 1."""
+    rounds: int = 0
+    """Rounds of self-training: a new classifier learns from the labels so far, and labels the other images anew. The last one
+    becomes OUT/classifier.keras; 0: the run's classifier labels alone."""
+    steps: int = 4000
+    """Training steps of each round."""
     runs: str = "runs"
     """Folder of the runs."""
     checkpoint: str = "latest"
@@ -355,16 +360,19 @@ def label(command: Label) -> None:
     from genlab import run as runs
 
     bounds.real("--threshold", command.threshold, 0, 1)
+    rounds, steps = bounds.whole("--rounds", command.rounds, 0, 100), bounds.whole("--steps", command.steps, 1)
     run = runs.open(command.run, command.runs, checkpoint=command.checkpoint)
-    found = labelling.label(run, run.data(command.data), command.threshold)
+    dataset = run.data(command.data)
+    facts = labelling.checked_facts(command.out, run, dataset, command.threshold, rounds, steps)
+    found = labelling.label(run, dataset, command.threshold, rounds=rounds, steps=steps)
     held_out = sum(len(images) for split, (images, _) in found.dataset.parts().items() if split != "train")
     with console.progress(total=len(found.rows) + held_out, unit="image") as bar:
-        labelling.write(run, found, command.threshold, command.out, bar.update)
+        labelling.write(facts, found, command.out, bar.update)
     names = run.config.dataset["class_names"]
     columns = {"labelled before": found.own, "sure": found.kept, "not sure, left out": found.unsure}
     if command.json:
         counts = {title: dict(zip(names, column.tolist(), strict=True)) for title, column in columns.items()}
-        say_json({"out": command.out, "threshold": command.threshold} | counts)
+        say_json({"out": command.out, "threshold": command.threshold, "rounds": rounds} | counts)
         return
     rows = [["class", *columns]]
     for index, name in enumerate(names):

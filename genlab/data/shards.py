@@ -298,8 +298,7 @@ def write(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         raw = raw or facts["shape"][2] not in (1, 3)
-        encoding = {"encoding": "raw" if raw else "png", "images_per_shard": images_per_shard}
-        facts = {"format": shard_index.FORMAT} | encoding | facts
+        facts = _with_encoding(facts, raw, images_per_shard)
         if part is not None:
             facts |= {"parts": part.of, "images": sum(counts.values())}
         index = shard_index.begun(folder, facts, part)
@@ -321,6 +320,17 @@ def write(
             f"{folder}: the disk is full. Free some space, then type the same command again; finished shards are kept."
         ) from error
     return index
+
+
+def check_folder(folder: pathlib.Path, facts: dict[str, Any], *, images_per_shard: int = IMAGES_PER_SHARD) -> None:
+    """Raise UsageError, as `write` does with the same arguments, if the folder has other content."""
+    if folder.is_dir():
+        shard_index.begun(folder, _with_encoding(facts, facts["shape"][2] not in (1, 3), images_per_shard), None)
+
+
+def _with_encoding(facts: dict[str, Any], raw: bool, images_per_shard: int) -> dict[str, Any]:
+    encoding = {"encoding": "raw" if raw else "png", "images_per_shard": images_per_shard}
+    return {"format": shard_index.FORMAT} | encoding | facts
 
 
 def _write_shard(path: pathlib.Path, split: str, images: np.ndarray, labels: np.ndarray | None, raw: bool) -> Entry:

@@ -9,12 +9,14 @@ import numpy as np
 from genlab.backend import LazyModule, Network, Stream, Tensor, in_parts, keras, tf
 from genlab.data.dataset import Images
 from genlab.data.spec import to_model_range
-from genlab.networks import blocks
+from genlab.networks import augmentation, blocks
 
 optimizers = LazyModule("genlab.networks.optimizers")
 
 FEATURES = 64
 """Size of the last hidden layer, whose activations are the features."""
+VIEWS = ("shift", "rotate", "zoom")
+"""Changes of training images that keep the class of most."""
 
 
 def train(
@@ -46,6 +48,24 @@ def train(
     trained = keras.Model(network.inputs[0], network.outputs[1])
     fit(trained, stream, steps, learning_rate)
     return network
+
+
+def trained_on_views(
+    images: np.ndarray, labels: np.ndarray, num_classes: int, *, flip: bool = False, steps: int, seed: int
+) -> Network:
+    """Train on uint8 images that change at random at each use. Return a Keras model, images in [-1, 1] -> logits [B, K]."""
+    keras.utils.set_random_seed(seed)
+    network = build(images.shape[1:], num_classes)
+    random = tf.random.Generator.from_seed(seed)
+
+    def changed(batch: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+        change = random.uniform_full_int([2], tf.int32)
+        return augmentation.augmented(batch, change, VIEWS, flip), classes
+
+    trained = keras.Model(network.inputs[0], network.outputs[1])
+    fit(trained, stream(images, labels, 64, seed).map(changed), steps, 1e-3)
+    # Without the optimizer, which is genlab's: a saved classifier must load without it.
+    return keras.Model(network.inputs[0], network.outputs[1], name="classifier")
 
 
 def shifted(images: Tensor, most: int) -> Tensor:
