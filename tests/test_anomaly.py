@@ -182,15 +182,16 @@ def test_every_score_of_every_model_depends_on_nothing_but_the_image(name, small
     assert Detector(run, importance_samples=5).name == next(iter(offered))
 
 
-def test_neighbours_are_scikit_learns_local_outlier_factor_of_directions(small_run):
+def test_neighbours_are_scikit_learns_local_outlier_factors_of_codes_and_of_whitened_codes(small_run):
     run = small_run("autoencoder")
-
-    def directions(pixels):
-        codes = np.asarray(run.model.encoder(pixels / 127.5 - 1), np.float64)
-        return codes / np.linalg.norm(codes, axis=1, keepdims=True)
-
-    expected = LocalOutlierFactor(10, novelty=True).fit(directions(run.data().images)).score_samples(directions(PIXELS))
-    np.testing.assert_allclose(Detector(run, "neighbours").score(PIXELS), -expected, rtol=1e-3)
+    known, codes = (np.asarray(run.model.encoder(pixels / 127.5 - 1), np.float64) for pixels in (run.data().images, PIXELS))
+    whitening = np.linalg.inv(np.linalg.cholesky(np.cov(known.T))).T
+    factors = [
+        -LocalOutlierFactor(10, novelty=True).fit(known @ change).score_samples(codes @ change)
+        for change in (np.eye(known.shape[1]), whitening)
+    ]
+    assert not np.allclose(*factors, rtol=1e-2)
+    np.testing.assert_allclose(Detector(run, "neighbours").score(PIXELS), np.sqrt(factors[0] * factors[1]), rtol=1e-3)
 
 
 def test_a_detector_flags_by_its_threshold(small_run):

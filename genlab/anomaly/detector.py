@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 AT_ONCE = 250
 """Images that are scored at once."""
-# Autoencoder of 3 epochs of MNIST without 1, 5 and 9, AUROC of these against the others, mean: 0.907 with 20,000 training images,
-# 0.927 with all 42,000; 0.936 of the codes' directions, and 0.924 and 0.933 with 5 and 20 neighbours instead of 10.
+# Autoencoder of 4 epochs of MNIST without 0, 2, 4, 6 and 8, mean AUROC of these against 2,000 others: 0.953 of the vectors as they are,
+# 0.953 of whitened ones, 0.957 of both, 0.934 of their directions.
 COMPARED = 60_000
 """Maximum number of training images whose vectors a score compares with."""
 NEIGHBOURS = 10
@@ -173,9 +173,10 @@ class Detector:
 
 
 class _Neighbours:
-    """Directions of vectors of training images, and how far from them others are, compared with how far these are apart.
+    """How far vectors are from those of training images, compared with how far these are apart.
 
-    Vectors of many dimensions are reduced to their principal components.
+    Vectors of many dimensions are reduced to their principal components. Distances are measured twice, between these as they are
+    and with unit variance each: a class may differ in what varies most among the others, or in what hardly does.
     """
 
     def __init__(self, score: Score, training: Images) -> None:
@@ -187,27 +188,26 @@ class _Neighbours:
 
         rows = np.random.default_rng(0).permutation(len(training))[:COMPARED]
         first = vectors(rows[:FITTED])
-        self._components = None
-        if min(first.shape) > COMPONENTS:
-            self._components = PCA(COMPONENTS, random_state=0).fit(first)
-        reduced = [self._reduced(first)]
+        self._components = PCA(min(COMPONENTS, *first.shape), random_state=0).fit(first)
+        parts = [self._components.transform(first)]
         for start in range(FITTED, len(rows), FITTED):  # the vectors themselves may take gigabytes
-            reduced.append(self._reduced(vectors(rows[start : start + FITTED])))
+            parts.append(self._components.transform(vectors(rows[start : start + FITTED])))
+        reduced = np.concatenate(parts)
+        self._scales = (1.0, np.sqrt(self._components.explained_variance_).clip(1e-6))
         neighbours = min(NEIGHBOURS, len(rows) - 1)
-        self._fitted = LocalOutlierFactor(neighbours, novelty=True).fit(np.concatenate(reduced))
-
-    def _reduced(self, vectors: np.ndarray) -> np.ndarray:
-        from sklearn.preprocessing import normalize
-
-        return normalize(vectors if self._components is None else self._components.transform(vectors))
+        self._fitted = [LocalOutlierFactor(neighbours, novelty=True).fit(reduced / scale) for scale in self._scales]
 
     def outlier_factor(self, vectors: np.ndarray) -> np.ndarray:
-        """Return the local outlier factor of vectors [N, D], [N]: about 1 among training images, larger away from them.
+        """Return the geometric mean of both local outlier factors of vectors [N, D], [N].
 
-        Breunig et al. 2000, "LOF: Identifying Density-Based Local Outliers" (https://doi.org/10.1145/342009.335388), of
-        scikit-learn.
+        It is about 1 among training images, larger away from them: Breunig et al. 2000, "LOF: Identifying Density-Based Local
+        Outliers" (https://doi.org/10.1145/342009.335388), of scikit-learn.
         """
-        return -self._fitted.score_samples(self._reduced(vectors))
+        reduced = self._components.transform(vectors)
+        factors = [
+            -fitted.score_samples(reduced / scale) for fitted, scale in zip(self._fitted, self._scales, strict=True)
+        ]
+        return np.sqrt(np.prod(factors, axis=0))
 
 
 def held_out_images(run: Run, dataset: Dataset, count: int) -> np.ndarray:
