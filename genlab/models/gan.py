@@ -39,7 +39,8 @@ class GAN(_adversarial.Adversarial):
 
     Differs from the paper: ReLU and batch normalization in G and leaky ReLU in D (the paper has rectifiers and sigmoids in
     G, maxout and dropout in D), Adam instead of momentum, the R1 penalty (Mescheder, Geiger & Nowozin 2018,
-    https://arxiv.org/abs/1801.04406), minibatch standard deviation in D, and samples from averaged weights.
+    https://arxiv.org/abs/1801.04406), minibatch standard deviation in D, half of the latents as a choice among clusters, and
+    samples from averaged weights.
     """
 
     Hparams: TypeAlias = Hparams
