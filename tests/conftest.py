@@ -92,7 +92,6 @@ def small_settings(name: str) -> dict:
         "batch_size": 8,
         "latent_size": 4,
         "components": 2,
-        "latent_clusters": 2,
         "minibatch_discrimination": 3,
         "ode_steps": 2,
     }

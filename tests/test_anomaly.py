@@ -184,7 +184,9 @@ def test_every_score_of_every_model_depends_on_nothing_but_the_image(name, small
 
 def test_neighbours_are_scikit_learns_local_outlier_factors_of_codes_and_of_whitened_codes(small_run):
     run = small_run("autoencoder")
-    known, codes = (np.asarray(run.model.encoder(pixels / 127.5 - 1), np.float64) for pixels in (run.data().images, PIXELS))
+    known, codes = (
+        np.asarray(run.model.encoder(pixels / 127.5 - 1), np.float64) for pixels in (run.data().images, PIXELS)
+    )
     whitening = np.linalg.inv(np.linalg.cholesky(np.cov(known.T))).T
     factors = [
         -LocalOutlierFactor(10, novelty=True).fit(known @ change).score_samples(codes @ change)

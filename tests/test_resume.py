@@ -25,6 +25,7 @@ def same(first, second):
         # both networks, batch statistics, a lazy penalty, several updates a step, momentum.
         {
             "generator_dropout": 0.2,
+            "latent_clusters": 2,
             "discriminator_dropout": 0.2,
             "discriminator_normalization": "batch",
             "r1_interval": 3,

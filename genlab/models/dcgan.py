@@ -24,8 +24,7 @@ class DCGAN(gan.GAN):
     The default is not the paper's recipe; it reaches the same quality in a fraction of the steps. The discriminator has
     the R1 penalty (Mescheder, Geiger & Nowozin 2018, https://arxiv.org/abs/1801.04406) and minibatch standard deviation
     instead of batch normalization. Both networks have an extra dense layer and a higher learning rate (2e-3, beta1 0),
-    which decays over the second half. Half of the latents enter as a softmax, and choose among clusters. Samples are drawn with averaged weights. `--preset paper` selects the paper's
-    settings.
+    which decays over the second half. Samples are drawn with averaged weights. `--preset paper` selects the paper's settings.
     """
 
     Hparams: TypeAlias = Hparams
@@ -40,7 +39,6 @@ class DCGAN(gan.GAN):
             "beta2": 0.999,
             "schedule": "constant",
             "average_decay": 0.0,
-            "latent_clusters": 0,
             "differentiable_augmentation": (),
             "generator_widths": (128, 256, 512, 1024),
             "discriminator_widths": (128, 256, 512, 1024),

@@ -39,8 +39,7 @@ class GAN(_adversarial.Adversarial):
 
     Differs from the paper: ReLU and batch normalization in G and leaky ReLU in D (the paper has rectifiers and sigmoids in
     G, maxout and dropout in D), Adam instead of momentum, the R1 penalty (Mescheder, Geiger & Nowozin 2018,
-    https://arxiv.org/abs/1801.04406), minibatch standard deviation in D, half of the latents as a choice among clusters, and
-    samples from averaged weights.
+    https://arxiv.org/abs/1801.04406), minibatch standard deviation in D, and samples from averaged weights.
     """
 
     Hparams: TypeAlias = Hparams
@@ -54,7 +53,6 @@ class GAN(_adversarial.Adversarial):
             "beta2": 0.999,
             "schedule": "constant",
             "average_decay": 0.0,
-            "latent_clusters": 0,
             "differentiable_augmentation": (),
             "generator_widths": (1024, 1024),
             "discriminator_widths": (256, 256),
@@ -73,7 +71,6 @@ class GAN(_adversarial.Adversarial):
             "beta1": 0.5,
             "schedule": "constant",
             "average_decay": 0.0,
-            "latent_clusters": 0,
             "differentiable_augmentation": (),
             "generator_widths": (1200, 1200),
             "discriminator_widths": (240, 240),

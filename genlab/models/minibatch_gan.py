@@ -40,7 +40,6 @@ class MinibatchGAN(gan.GAN):
             "beta2": 0.999,
             "schedule": "constant",
             "average_decay": 0.0,
-            "latent_clusters": 0,
             "differentiable_augmentation": (),
             "generator_widths": (128, 256, 512),
             "discriminator_widths": (96, 192, 192),

@@ -131,7 +131,6 @@ class SemiGAN(_adversarial.Adversarial):
             "beta2": 0.999,
             "schedule": "constant",
             "average_decay": 0.9999,
-            "latent_clusters": 0,
             "network": "mlp",
             "generator_widths": (500, 500),
             "discriminator_widths": (1000, 500, 250, 250, 250),
