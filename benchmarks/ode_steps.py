@@ -33,14 +33,16 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--flags", default="", help="more flags of genlab.train: names without dashes, and values")
     parser.add_argument("--steps", type=int, nargs="*", default=[1, 2, 4, 8, 16])
-    parser.add_argument("--solvers", nargs="*", default=list(ode.EVALUATIONS), choices=list(ode.EVALUATIONS))
+    parser.add_argument("--solvers", nargs="*", default=["euler:1", "heun:1", "adams_bashforth:8"], help="solver:shift")
     parser.add_argument("--samples", type=int, default=10_000)
     parser.add_argument("--out", default=str(results.CACHE / "quality"), help="where the run is kept")
     arguments = parser.parse_args()
     dataset = genlab.data.load(arguments.data)
     asked = {"data": dataset.name, "epochs": arguments.epochs, "seed": arguments.seed, "flags": arguments.flags}
     cases = [
-        asked | {"solver": solver, "steps": steps, "samples": arguments.samples}
+        asked
+        | {"solver": solver.split(":")[0], "shift": float(solver.split(":")[1])}
+        | {"steps": steps, "samples": arguments.samples}
         for solver in arguments.solvers
         for steps in arguments.steps
     ]
@@ -55,7 +57,7 @@ def main() -> None:
 
 def measure(model: Any, case: dict[str, Any], measure_quality: evaluation.QuickEvaluation) -> None:
     """Draw samples with one solver and number of steps, and store their distance and their time."""
-    drawing = model.with_decoder(ode_steps=case["steps"], solver=case["solver"])
+    drawing = model.with_decoder(ode_steps=case["steps"], solver=case["solver"], time_shift=case["shift"])
     evaluation.draw(drawing, measure_quality.seeds[:1])  # traces
     started = time.perf_counter()
     evaluation.draw(drawing, measure_quality.seeds)
@@ -78,12 +80,12 @@ def write_table(asked: dict[str, Any]) -> None:
         f"One run, {asked['samples']:,} samples against held-out images; {results.machines(chosen)}. Written by",
         "`benchmarks/ode_steps.py`.",
         "",
-        "| solver | steps | evaluations of the network | Fréchet distance as a multiple of the real floor | ms per image |",
-        "|---|---|---|---|---|",
+        "| solver | shift | steps | evaluations of the network | Fréchet distance as a multiple of the real floor | ms per image |",
+        "|---|---|---|---|---|---|",
     ]
     for entry in sorted(chosen, key=lambda entry: (entry["evaluations"], entry["solver"])):
         lines.append(
-            f"| {entry['solver']} | {entry['steps']} | {entry['evaluations']} | {entry['frechet_multiple']:.3g} | "
+            f"| {entry['solver']} | {entry['shift']:g} | {entry['steps']} | {entry['evaluations']} | {entry['frechet_multiple']:.3g} | "
             f"{1000 * entry['seconds_per_image']:.3g} |"
         )
     name = f"{KEPT}-{asked['data']}-{asked['epochs']}{quality.slug(asked['flags'])}.md"

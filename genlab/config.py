@@ -155,7 +155,7 @@ class Ancestor(TypedDict):
 class Config:
     """All resolved settings of a run, as stored in config.json."""
 
-    FORMAT: ClassVar[int] = 5
+    FORMAT: ClassVar[int] = 6
     """Version of config.json; see `upgraded`."""
 
     model: str
@@ -242,6 +242,8 @@ def upgraded(content: dict[str, Any]) -> dict[str, Any]:
         hparams = hparams | {"augmentation_target": 0.0, "latent_clusters": 0}  # nor were these
     if version < 5 and content.get("model") == "began":
         hparams = hparams | {"hidden_units": 0, "code_normalization": "none"}
+    if version < 6 and content.get("model") == "flow":
+        hparams = hparams | {"time_shift": 1.0}
     return content | {"hparams": hparams}
 
 

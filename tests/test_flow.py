@@ -15,7 +15,7 @@ from conftest import build, small, small_settings, train_on_gaussian
 from scipy import stats
 
 import genlab
-from genlab import models, sample
+from genlab import config, models, sample
 from genlab.augment.augmenter import Augmenter
 from genlab.data.spec import DataSpec
 from genlab.encode import __main__ as encode
@@ -39,19 +39,52 @@ def randomized(*shape, deviation=0.3, **changes):
 # -- differential equations --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("solver", "order"), [("euler", 1), ("heun", 2)])
-def test_order_of_the_solvers(solver, order):
+@pytest.mark.parametrize("shift", [1.0, 4.0])
+@pytest.mark.parametrize(("solver", "order"), [("euler", 1), ("heun", 2), ("adams_bashforth", 2)])
+def test_order_of_the_solvers(solver, order, shift):
     """dx/dt = x cos(t) has the solution x(0) exp(sin(t))."""
     x = tf.constant([[1.0, -2.0], [0.5, 3.0]], tf.float64)
-    ends = tf.constant([1.0, 2.0], tf.float64)  # each row has times of its own
+    ends = tf.constant([0.5, 1.0], tf.float64)  # each row has times of its own
     velocity = lambda x, t: x * tf.cos(t)[:, None]  # noqa: E731
     exact = x * tf.exp(tf.sin(ends))[:, None]
     errors = [
-        float(tf.reduce_max(abs(ode.solve(velocity, x, 0.0 * ends, ends, steps, solver) - exact))) for steps in (32, 64)
+        float(tf.reduce_max(abs(ode.solve(velocity, x, 0.0 * ends, ends, steps, solver, shift) - exact)))
+        for steps in (64, 128)
     ]
     assert math.log2(errors[0] / errors[1]) == pytest.approx(order, abs=0.1)
     back = ode.solve(velocity, exact, ends, 0.0 * ends, 256, "heun")
     np.testing.assert_allclose(back, x, atol=1e-4)
+
+
+def test_steps_are_shifted_towards_the_noise():
+    """Esser et al. 2024, equation 23, where 1 is the noise: s' = a s / (1 + (a - 1) s)."""
+    asked = []
+
+    def velocity(x, t):
+        asked.append(t.numpy().tolist())
+        return tf.ones_like(x)
+
+    x = ode.solve(velocity, tf.zeros([2, 3]), tf.constant([0.0, 0.6]), tf.constant([1.0, 1.0]), 4, "euler", 3.0)
+    noise = np.array([1.0, 0.75, 0.5, 0.25])
+    np.testing.assert_allclose([each[0] for each in asked], 1 - 3 * noise / (1 + 2 * noise), atol=1e-6)
+    # 0.6 is the time of the noise 0.4, that of 2/11 before the shift: the rest of the way is in equal steps before the shift too.
+    noise *= 2 / 11
+    np.testing.assert_allclose([each[1] for each in asked], 1 - 3 * noise / (1 + 2 * noise), atol=1e-6)
+    np.testing.assert_allclose(x, [[1.0] * 3, [0.4] * 3], atol=1e-6)
+
+
+def test_adams_bashforth_by_hand():
+    """dx/dt = 2 t, shifted: steps to t = 1/3 and 1. Euler's first step adds 0, and extrapolation gives the second exactly."""
+    x = ode.solve(
+        lambda x, t: 2 * t[:, None] * tf.ones_like(x),
+        tf.zeros([1, 1]),
+        tf.zeros([1]),
+        tf.ones([1]),
+        2,
+        "adams_bashforth",
+        2.0,
+    )
+    np.testing.assert_allclose(x, [[1 - 1 / 9]], atol=1e-6)
 
 
 def gaussian(mean, covariance):
@@ -129,7 +162,7 @@ def test_bits_of_constant_motion():
 def learned():
     """A flow of vectors trained on a Gaussian for 500 steps, its mean and its standard deviations."""
     settings = {"batch_size": 512, "widths": (32, 32), "time_units": 32, "learning_rate": 1e-2, "times": "uniform"}
-    hparams = small("flow", **settings, ode_steps=8, solver="heun")
+    hparams = small("flow", **settings, ode_steps=8, solver="heun", time_shift=1.0)
     model = models.load("flow")(hparams, DataSpec((2,)), schedule_steps=500)
     mean, deviation = train_on_gaussian(model, 500)
     return model, mean, deviation
@@ -184,7 +217,7 @@ def test_dequantized_pixels_keep_their_value():
 
 @pytest.mark.parametrize("solver", ["euler", "heun"])
 def test_the_decoder_takes_its_steps(solver):
-    model = randomized(2, solver=solver, ode_steps=2)
+    model = randomized(2, solver=solver, ode_steps=2, time_shift=1.0)
     x = latents = model.sample_latents(range(5))
     velocity = model.velocity()
     for time in (0.0, 0.5):
@@ -239,11 +272,17 @@ def test_wrong_renoising_is_explained():
         build("gan").renoise(images, 0.5)
 
 
+def test_a_run_from_before_the_shift_has_equal_steps():
+    stored = {"model": "flow", "hparams": {"solver": "euler"}, "format": 5}
+    assert config.upgraded(stored)["hparams"] == {"solver": "euler", "time_shift": 1.0}
+    assert config.upgraded(stored | {"format": 6})["hparams"] == {"solver": "euler"}
+
+
 def test_codes_give_their_images_again():
     images = np.random.default_rng(0).uniform(-0.5, 0.5, (4, 12, 10, 1)).astype(np.float32)
     errors = []
     for steps in (2, 8, 32):
-        model = randomized(12, 10, 1, solver="heun", ode_steps=steps)
+        model = randomized(12, 10, 1, solver="heun", time_shift=1.0, ode_steps=steps)
         assert model.encoder(images).shape == (4, 120)
         errors.append(float(np.abs(model.reconstruct(images) - images).max()))
     assert errors[0] > errors[1] > errors[2] and errors[2] < 1e-3

@@ -217,6 +217,7 @@ TRAIN = [
     ("dcgan --keep ²", 2, "--keep"),
     ("dcgan --generator-units -1", 2, "generator_units is -1; it must be at least 0"),
     ("flow --ode-steps 0", 2, "ode_steps is 0; it must be at least 1"),
+    ("flow --time-shift 0", 2, "time_shift is 0.0; it must be above 0"),
     ("flow --guidance 2", 2, "needs --conditioning labels"),
     ("flow --label-dropout 1", 2, "label_dropout is 1.0; it must be at least 0 and below 1"),
     ("dcgan --differentiable-augmentation sepia", 2, "sepia"),
