@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--flags", default="", help="more flags of genlab.train: names without dashes, and values")
     parser.add_argument("--steps", type=int, nargs="*", default=[1, 2, 4, 8, 16])
-    parser.add_argument("--solvers", nargs="*", default=["euler:1", "heun:1", "adams_bashforth:8"], help="solver:shift")
+    parser.add_argument("--solvers", nargs="*", default=["euler:1", "heun:1", "adams_bashforth:4"], help="solver:shift")
     parser.add_argument("--samples", type=int, default=10_000)
     parser.add_argument("--out", default=str(results.CACHE / "quality"), help="where the run is kept")
     arguments = parser.parse_args()

@@ -297,8 +297,8 @@ def write(
     path = folder / (shard_index.INDEX if part is None else part.file)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        raw = raw or facts["shape"][2] not in (1, 3)
         facts = _with_encoding(facts, raw, images_per_shard)
+        raw = facts["encoding"] == "raw"
         if part is not None:
             facts |= {"parts": part.of, "images": sum(counts.values())}
         index = shard_index.begun(folder, facts, part)
@@ -325,10 +325,11 @@ def write(
 def check_folder(folder: pathlib.Path, facts: dict[str, Any], *, images_per_shard: int = IMAGES_PER_SHARD) -> None:
     """Raise UsageError, as `write` does with the same arguments, if the folder has other content."""
     if folder.is_dir():
-        shard_index.begun(folder, _with_encoding(facts, facts["shape"][2] not in (1, 3), images_per_shard), None)
+        shard_index.begun(folder, _with_encoding(facts, False, images_per_shard), None)
 
 
 def _with_encoding(facts: dict[str, Any], raw: bool, images_per_shard: int) -> dict[str, Any]:
+    raw = raw or facts["shape"][2] not in (1, 3)
     encoding = {"encoding": "raw" if raw else "png", "images_per_shard": images_per_shard}
     return {"format": shard_index.FORMAT} | encoding | facts
 

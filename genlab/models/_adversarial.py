@@ -53,12 +53,9 @@ class Hparams(base.Hparams):
     """Dimensions of the latent space."""
     prior: Literal["normal", "uniform"] = "normal"
     """Distribution of each latent dimension: N(0, 1) or U(-1, 1)."""
-    # After 6 epochs of MNIST, 32 of 64 lowered dcgan's Frechet distance from 3.3 times that of real images to 2.5, and raised the
-    # classifier score from 9.02 to 9.24 (real 9.82): fewer samples are between classes. 64 plain latents and 32 such: 2.4. After 20
-    # epochs it makes no difference: 1.8 with and without, 2.0 with 64 plain ones more.
     # Frechet distance with 32 clusters and without, as multiples of that of real images, one seed each: `dcgan` on MNIST 7.1 and 10.1
-    # after 2,000 steps, 1.8 and 1.9 after 20 epochs, where recall is 0.80 and 0.84; on 10,000 colour images 5.6 and 3.3 after 3,000
-    # steps, `cgan` 3.4 and 1.0.
+    # after 2,000 steps, 2.5 and 3.3 after 6 epochs, 1.8 and 1.9 after 20, where recall is 0.80 and 0.84; on 10,000 colour images 5.6 and
+    # 3.3 after 3,000 steps, `cgan` 3.4 and 1.0. 64 plain latents and 32 clusters: 2.4 and 2.0 after 6 and 20 epochs.
     latent_clusters: int = 0
     """Latents that enter the generator as a softmax, nearly one-hot: they choose among as many clusters of images, which one
     Gaussian alone would connect by images in between. At most half of the latents; 0: none."""

@@ -59,7 +59,7 @@ class Hparams(base.Hparams):
     the step before."""
     time_shift: float = 4.0
     """How much closer the solver's steps are near the noise than near the image (Esser et al. 2024); 1: all are equally
-    long."""
+    long. Above 0, to 100."""
     conditioning: Literal["none", "labels"] = "none"
     """labels: draw images by class."""
     label_dropout: float = 0.1
