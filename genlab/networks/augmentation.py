@@ -19,6 +19,8 @@ ZOOM = 0.1
 """Maximum relative change of size."""
 TONE = 0.2
 """Maximum change of brightness (in units of half the value range) and relative change of contrast."""
+AMOUNTS = {"color": 3, "translation": 2, "cutout": 2}
+"""Random numbers of each differentiable augmentation, for an image; one more decides whether it is applied."""
 
 
 def augmented(images: Tensor, seed: Tensor, names: Sequence[str], flip: bool = False) -> Tensor:
@@ -72,51 +74,40 @@ def differentiable(images: Tensor, seed: Tensor, names: Sequence[str], probabili
     (https://arxiv.org/abs/2006.10738), section 4, with the strengths of its code: brightness +-0.5, saturation x0 to x2,
     contrast x0.5 to x1.5; translation by up to 1/8; a square of half the size set to 0.
     """
-    changes = {"color": _coloured, "translation": _translated, "cutout": _with_hole}
-    seeds = tf.unstack(tf.random.split(seed, len(changes), alg="philox"))
-    for (name, change), own in zip(changes.items(), seeds, strict=True):
+    # One draw for everything, since every random operation with a seed makes the step take longer to trace.
+    draws = replicas.own_rows(
+        lambda rows: tf.random.stateless_uniform([10, rows], seed, alg="philox"), tf.shape(images)[0], axis=1
+    )
+    amounts = tf.unstack(draws)
+    for name, change in (("color", _coloured), ("translation", _translated), ("cutout", _with_hole)):
+        chance, *own = (amounts.pop() for _ in range(1 + AMOUNTS[name]))
         if name in names:
-            images = _with_probability(probability, change(images, own), images, own)
+            changed = change(images, *own)
+            always = isinstance(probability, float) and probability == 1.0
+            images = changed if always else tf.where(_per_image(chance) < probability, changed, images)
     return images
 
 
-def _with_probability(probability: Tensor | float, changed: Tensor, images: Tensor, seed: Tensor) -> Tensor:
-    """Return each image as changed with this probability, else as it is."""
-    if isinstance(probability, float) and probability == 1.0:
-        return changed
-    draws = replicas.own_rows(
-        lambda rows: tf.random.stateless_uniform(
-            [rows, 1, 1, 1], tf.random.fold_in(seed, 1, alg="philox"), alg="philox"
-        ),
-        tf.shape(images)[0],
-    )
-    return tf.where(draws < probability, changed, images)
+def _per_image(amounts: Tensor) -> Tensor:
+    """Return amounts [B] as [B, 1, 1, 1]."""
+    return amounts[:, None, None, None]
 
 
-def _coloured(images: Tensor, seed: Tensor) -> Tensor:
-    draws = replicas.own_rows(
-        lambda rows: tf.random.stateless_uniform([3, rows, 1, 1, 1], seed, alg="philox"), tf.shape(images)[0], axis=1
-    )
-    brightness, saturation, contrast = tf.unstack(draws)
-    images = images + (brightness - 0.5)
+def _coloured(images: Tensor, brightness: Tensor, saturation: Tensor, contrast: Tensor) -> Tensor:
+    images = images + (_per_image(brightness) - 0.5)
     if images.shape[-1] > 1:
         grey = tf.reduce_mean(images, axis=3, keepdims=True)
-        images = grey + (images - grey) * 2.0 * saturation
+        images = grey + (images - grey) * 2.0 * _per_image(saturation)
     mean = tf.reduce_mean(images, axis=[1, 2, 3], keepdims=True)
-    return mean + (images - mean) * (contrast + 0.5)
+    return mean + (images - mean) * (_per_image(contrast) + 0.5)
 
 
-def _translated(images: Tensor, seed: Tensor) -> Tensor:
+def _translated(images: Tensor, down: Tensor, right: Tensor) -> Tensor:
     count, height, width = tf.shape(images)[0], images.shape[1], images.shape[2]
     down_most, right_most = int(height * SHIFT + 0.5), int(width * SHIFT + 0.5)
-    down_seed, right_seed = tf.unstack(tf.random.split(seed, 2, alg="philox"))
-
-    def starts(most: int, seed: Tensor) -> Tensor:
-        return _places(count, 2 * most + 1, seed)
-
     padded = tf.pad(images, [[0, 0], [down_most, down_most], [right_most, right_most], [0, 0]])
-    rows = starts(down_most, down_seed) + tf.range(height)  # [B, H]
-    columns = starts(right_most, right_seed) + tf.range(width)  # [B, W]
+    rows = _places(down, 2 * down_most + 1) + tf.range(height)  # [B, H]
+    columns = _places(right, 2 * right_most + 1) + tf.range(width)  # [B, W]
     # Pixels by number, all images in one list: XLA cannot compile the second derivative of a gather with batch dimensions.
     tall, wide = padded.shape[1], padded.shape[2]
     first = tall * wide * tf.range(count)
@@ -124,23 +115,20 @@ def _translated(images: Tensor, seed: Tensor) -> Tensor:
     return tf.gather(tf.reshape(padded, [-1, images.shape[3]]), numbers)
 
 
-def _places(count: Tensor, most: int, seed: Tensor) -> Tensor:
-    """Draw an integer in [0, most) for each image: [count, 1]."""
-    return replicas.own_rows(
-        lambda rows: tf.random.stateless_uniform([rows, 1], seed, 0, most, tf.int32, alg="philox"), count
-    )
+def _places(amounts: Tensor, most: int) -> Tensor:
+    """Turn amounts [B] in [0, 1) into integers [B, 1] in [0, most)."""
+    return tf.cast(amounts[:, None] * most, tf.int32)
 
 
-def _with_hole(images: Tensor, seed: Tensor) -> Tensor:
-    count, height, width = tf.shape(images)[0], images.shape[1], images.shape[2]
-    row_seed, column_seed = tf.unstack(tf.random.split(seed, 2, alg="philox"))
+def _with_hole(images: Tensor, down: Tensor, right: Tensor) -> Tensor:
+    height, width = images.shape[1], images.shape[2]
 
-    def inside(size: int, seed: Tensor) -> Tensor:
+    def inside(size: int, amounts: Tensor) -> Tensor:
         """Return a mask [B, size] of the hole along one axis. Its centre is anywhere, so it may cross the edge."""
         half = int(size * 0.5 + 0.5)
-        start = _places(count, size + 1 - half % 2, seed) - half // 2
+        start = _places(amounts, size + 1 - half % 2) - half // 2
         places = tf.range(size)
         return tf.logical_and(places >= start, places < start + half)
 
-    hole = tf.logical_and(inside(height, row_seed)[:, :, None, None], inside(width, column_seed)[:, None, :, None])
+    hole = tf.logical_and(inside(height, down)[:, :, None, None], inside(width, right)[:, None, :, None])
     return images * tf.cast(tf.logical_not(hole), images.dtype)
