@@ -9,6 +9,13 @@ import os
 import pathlib
 import shutil
 
+# Each of pytest's processes gets a core of its own, before libraries count the cores: threads of one process that wait for
+# each other, on a core where another process computes, are slow.
+if (worker := os.environ.get("PYTEST_XDIST_WORKER")) and hasattr(os, "sched_setaffinity"):
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
+
+# ruff: noqa: E402
 import numpy as np
 import pytest
 
@@ -21,17 +28,10 @@ from genlab.data.spec import DataSpec
 PATIENCE = 600
 """Seconds after which a process counts as stuck: many, since a machine may be slow and busy."""
 TINY = {"batch_size": 16, "latent_size": 8, "generator_widths": (4,), "discriminator_widths": (4,)}
-TINY |= {"generator_units": 8, "discriminator_units": 8}
+TINY |= {"generator_units": 8, "discriminator_units": 8, "differentiable_augmentation": ()}
 TINY_FLAGS = ["--batch-size", "16", "--latent-size", "8", "--generator-widths", "4"]
 TINY_FLAGS += ["--discriminator-widths", "4", "--generator-units", "8", "--discriminator-units", "8"]
-
-
-def pytest_configure():
-    """Give each of pytest's processes a core of its own: threads that wait for those of another process are slow."""
-    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
-    if worker and hasattr(os, "sched_setaffinity"):
-        cores = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
+TINY_FLAGS += ["--differentiable-augmentation"]  # with no names: none
 
 
 @pytest.hookimpl(wrapper=True)
@@ -99,8 +99,8 @@ def small_settings(name: str) -> dict:
     chosen = {field: size for field, size in sizes.items() if known.get(field)}
     chosen |= {field: (4,) for field in known if field.endswith("widths")}
     chosen |= {field: 8 for field, value in known.items() if field.endswith("units") and value}
-    if "discriminator_updates" in known:
-        chosen["discriminator_updates"] = 2  # several batches a step
+    if "differentiable_augmentation" in known:
+        chosen["differentiable_augmentation"] = ()  # a third of the time that a step takes to trace
     return chosen
 
 

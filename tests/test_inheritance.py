@@ -108,9 +108,9 @@ def test_hyper_parameters_and_lineage_come_from_the_run(small_run):
 
 def test_a_preset_that_was_asked_for_comes_first(small_run):
     settings = small_settings("dcgan") | {"preset": "default", "steps": 1, "batch_size": 9}
-    del settings["discriminator_updates"]
+    del settings["differentiable_augmentation"]
     run = genlab.fit("dcgan", from_run=str(small_run("dcgan").path), **settings)
-    assert run.config.hparams.discriminator_updates == 1  # the other run has two
+    assert run.config.hparams.differentiable_augmentation == ("translation",)  # the other run has none
 
 
 def test_a_run_resumes_bit_for_bit_when_the_other_is_gone(own_run):

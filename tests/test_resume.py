@@ -22,10 +22,12 @@ def same(first, second):
     "settings",
     [
         # tests/test_models.py has the defaults of every model. Here is every source of randomness and of state: dropout in
-        # both networks, batch statistics, a lazy penalty, several updates a step, momentum.
+        # both networks, batch statistics, a lazy penalty, adaptive augmentation, several updates
+        # a step, momentum.
         {
             "generator_dropout": 0.2,
             "latent_clusters": 2,
+            "differentiable_augmentation": ("translation",),
             "discriminator_dropout": 0.2,
             "discriminator_normalization": "batch",
             "r1_interval": 3,
@@ -111,4 +113,4 @@ def test_resume_accepts_epochs_and_dry_run(own_run, capsys):
     train.main(["dcgan", "--resume", "--epochs", "0.04", "--dry-run"])
     assert genlab.load("latest").config.steps == 2
     train.main(["dcgan", "--resume", "--epochs", "0.04", "--batch-size", "8"])
-    assert genlab.load("latest").config.steps == 4  # 0.04 * 1,437 / (2 * 8), rounded up
+    assert genlab.load("latest").config.steps == 8  # 0.04 * 1,437 / 8, rounded up
