@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -88,34 +88,36 @@ def hparams(workload: Workload) -> Any:
     return kind(**chosen)
 
 
-def tutorial_generator(normalization: Any = None, to_image: Any = None) -> Any:
+def tutorial_generator(normalization: Any = None, to_image: Any = None, shape: Sequence[int] = (28, 28, 1)) -> Any:
+    """Return the tutorial's generator of images [B, H, W, C], whose sides are multiples of 4."""
     stock = keras.layers
+    height, width = shape[0] // 4, shape[1] // 4
     normalization, to_image = normalization or stock.BatchNormalization, to_image or stock.Conv2DTranspose
     return keras.Sequential(
         [
             keras.Input((LATENT,)),
-            stock.Dense(7 * 7 * 256, use_bias=False),
+            stock.Dense(height * width * 256, use_bias=False),
             normalization(),
             stock.LeakyReLU(),
-            stock.Reshape((7, 7, 256)),
+            stock.Reshape((height, width, 256)),
             stock.Conv2DTranspose(128, 5, padding="same", use_bias=False),
             normalization(),
             stock.LeakyReLU(),
             stock.Conv2DTranspose(64, 5, strides=2, padding="same", use_bias=False),
             normalization(),
             stock.LeakyReLU(),
-            to_image(1, 5, strides=2, padding="same", use_bias=False),
+            to_image(shape[2], 5, strides=2, padding="same", use_bias=False),
             stock.Activation("tanh", dtype="float32"),
         ]
     )
 
 
-def tutorial_discriminator(dropout: Any = None, of_image: Any = None) -> Any:
+def tutorial_discriminator(dropout: Any = None, of_image: Any = None, shape: Sequence[int] = (28, 28, 1)) -> Any:
     stock = keras.layers
     dropout, of_image = dropout or stock.Dropout, of_image or stock.Conv2D
     return keras.Sequential(
         [
-            keras.Input((28, 28, 1)),
+            keras.Input(tuple(shape)),
             of_image(64, 5, strides=2, padding="same"),
             stock.LeakyReLU(),
             dropout(0.3),

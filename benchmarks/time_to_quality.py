@@ -1,14 +1,15 @@
-"""Fréchet distance against wall time: genlab's dcgan, TensorFlow's DCGAN tutorial as published, and PyTorch's example.
+"""Fréchet distance against wall time: genlab, TensorFlow's DCGAN tutorial as published, and PyTorch's example.
 
     pip install -e ".[benchmarks]"
     python benchmarks/time_to_quality.py --data mnist [--seconds 300]
+    python benchmarks/time_to_quality.py --data photos --contenders genlab tutorial --model cgan --flags flip --steps 3000
 
 They train one after the other, each alone on the machine and for the same time, from the start of the process. genlab trains
-7,500 steps with its default settings, because its learning-rate schedule depends on the length of the run. The tutorial
-(tensorflow.org/tutorials/generative/dcgan) has batches of 256 and Adam with 1e-4. PyTorch's example
-(github.com/pytorch/examples, dcgan) has images of 64x64, batches of 64 and Adam with 2e-4 and beta1 0.5. Each draws 10,000
-samples at intervals, which does not count as time; images of 64x64 are resized to 28x28. Results go to
-benchmarks/results/time_to_quality.json and .png.
+--steps of --model, because its learning-rate schedule depends on the length of the run. The tutorial
+(tensorflow.org/tutorials/generative/dcgan) has batches of 256 and Adam with 1e-4, and for images of other sizes and colours the same
+layers. PyTorch's example (github.com/pytorch/examples, dcgan; grey images of 28x28 alone) has images of 64x64, batches of 64 and Adam
+with 2e-4 and beta1 0.5. Each draws 10,000 samples at intervals, which does not count as time; images of 64x64 are resized to 28x28.
+Results go to benchmarks/results/time_to_quality.json and, by data set, time_to_quality-DATA.png.
 """
 
 from __future__ import annotations
@@ -33,9 +34,11 @@ POINTS = 8
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="mnist", help="name or path of digits of 28x28 pixels")
+    parser.add_argument("--data", default="mnist", help="name or path, as in genlab.train; sides a multiple of 4")
     parser.add_argument("--seconds", type=float, default=300)
     parser.add_argument("--steps", type=int, default=7500, help="steps of genlab's run")
+    parser.add_argument("--model", default="dcgan", help="genlab's model")
+    parser.add_argument("--flags", default="", help="its flags, names without dashes, and values; as in quality.py")
     parser.add_argument("--contenders", nargs="*", default=["genlab", "tutorial", "torch"])
     parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -45,7 +48,7 @@ def main() -> None:
         train(arguments, pathlib.Path(folder))
         return
     (results.CACHE / KEPT).mkdir(parents=True, exist_ok=True)
-    np.save(results.CACHE / KEPT / "images.npy", genlab.data.load(arguments.data).images)
+    np.save(results.CACHE / KEPT / "images.npy", genlab.data.load(arguments.data).images[:])
     for contender in arguments.contenders:
         folder = results.CACHE / KEPT / contender
         folder.mkdir(parents=True, exist_ok=True)
@@ -53,7 +56,7 @@ def main() -> None:
             old.unlink()
         subprocess.run([sys.executable, __file__, *sys.argv[1:], "--worker", contender, str(folder)], check=True)
         score(contender, folder, arguments)
-    plot()
+    plot(genlab.data.load(arguments.data).name)
 
 
 def due(seconds: float) -> list[float]:
@@ -73,21 +76,33 @@ class Clock:
 
 
 def keep(folder: pathlib.Path, seconds: float, images: np.ndarray) -> None:
-    """Store samples [N, H, W, 1] in [-1, 1] drawn after some seconds."""
+    """Store samples [N, H, W, C] in [-1, 1] drawn after some seconds."""
     pixels = np.clip(np.rint((images + 1.0) * 127.5), 0, 255).astype(np.uint8)
     np.save(folder / f"{seconds:07.1f}.npy", pixels)
     print(f"{folder.name}: samples after {seconds:.0f} s", flush=True)
 
 
 def train_genlab(arguments: argparse.Namespace, folder: pathlib.Path) -> None:
-    from genlab.evaluate import evaluation
-
     clock = Clock()
+    import quality
+
+    from genlab import run as runs
+    from genlab.evaluate import evaluation
+    from genlab.train import __main__ as train
+
     every = arguments.steps // 30
     started = clock()
-    run = genlab.fit(
-        "dcgan", arguments.data, steps=arguments.steps, checkpoint_every=every, keep=1000, out=folder / "runs"
-    )
+    command = [
+        arguments.model,
+        "--data",
+        arguments.data,
+        "--steps",
+        str(arguments.steps),
+        "--out",
+        str(folder / "runs"),
+    ]
+    train.main([*command, "--checkpoint-every", str(every), "--keep", "1000", *quality.as_typed(arguments.flags)])
+    run = runs.open("latest", folder / "runs")
     print(f"genlab: {run.step:,} steps in {clock():.0f} s")
     # Times include loading TensorFlow and the data, drawing grids and saving, as for a user.
     moments = {line["step"]: started + line["seconds"] for line in run.metrics()}
@@ -98,7 +113,8 @@ def train_genlab(arguments: argparse.Namespace, folder: pathlib.Path) -> None:
         )
         if step:
             model = genlab.load(run.path, checkpoint=step).model
-            drawn = evaluation.draw(model, np.arange(SAMPLES)).images
+            seeds = np.arange(SAMPLES)
+            drawn = evaluation.draw(model, seeds, model.default_labels(seeds)).images
             keep(folder, moments[step] + step * overhead, drawn / 127.5 - 1.0)
 
 
@@ -108,8 +124,9 @@ def train_tutorial(arguments: argparse.Namespace, folder: pathlib.Path) -> None:
 
     from genlab.backend import keras, tf
 
-    images = genlab.data.load(arguments.data).images
-    generator, discriminator = rivals.tutorial_generator(), rivals.tutorial_discriminator()
+    images = genlab.data.load(arguments.data).images[:]
+    shape = images.shape[1:]
+    generator, discriminator = rivals.tutorial_generator(shape=shape), rivals.tutorial_discriminator(shape=shape)
     rates = [keras.optimizers.Adam(1e-4), keras.optimizers.Adam(1e-4)]
     scaled = (images.astype(np.float32) - 127.5) / 127.5
     stream = tf.data.Dataset.from_tensor_slices(scaled).shuffle(len(scaled)).batch(256)
@@ -203,13 +220,13 @@ def score(contender: str, folder: pathlib.Path, arguments: argparse.Namespace) -
     from genlab.evaluate.metrics import distances
 
     dataset = genlab.data.load(arguments.data)
-    extractor = extractors.load("digits", dataset)
+    extractor = extractors.load("auto", dataset)
     real = extractor(dataset.test_images[:SAMPLES])[0]
     rows = np.random.default_rng(0).permutation(len(dataset.images))[:SAMPLES]
-    floor = distances.frechet_distance(extractor(dataset.images[rows])[0], real)
+    floor = distances.frechet_distance(extractor(dataset.images[:][rows])[0], real)
     found = {float(path.stem): extractor(np.load(path))[0] for path in sorted(folder.glob("*.npy"))}
     entry = {
-        "contender": contender,
+        "contender": contender if contender != "genlab" else f"genlab {arguments.model} {arguments.flags}".rstrip(),
         "data": dataset.name,
         "seconds": list(found),
         "frechet_distance": [distances.frechet_distance(features, real) for features in found.values()],
@@ -221,13 +238,13 @@ def score(contender: str, folder: pathlib.Path, arguments: argparse.Namespace) -
     results.add(KEPT, entry)
 
 
-def plot() -> None:
+def plot(data: str) -> None:
     from matplotlib import ticker
 
     from genlab import plots
 
-    newest = {entry["contender"]: entry for entry in results.entries(KEPT)}
-    with plots.axes(results.FOLDER / f"{KEPT}.png", 6, 4) as axes:
+    newest = {entry["contender"]: entry for entry in results.entries(KEPT) if entry["data"] == data}
+    with plots.axes(results.FOLDER / f"{KEPT}-{data}.png", 6, 4) as axes:
         for contender, entry in newest.items():
             multiples = np.array(entry["frechet_distance"]) / entry["floor"]
             axes.loglog(entry["seconds"], multiples, "o-", label=contender)
