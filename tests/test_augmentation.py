@@ -179,7 +179,7 @@ def test_models_train_with_both(name, small_images, monkeypatch):
         )
     settings = {"augment": ("shift",), "flip": True, "differentiable_augmentation": ("color", "translation", "cutout")}
     settings["augmentation_target"] = 0.0
-    run = genlab.fit(name, *small_images, steps=3, **settings, **TINY)
+    run = genlab.fit(name, *small_images, steps=3, **TINY | settings)
     assert run.step == 3 and run.config.data_options.flip
     assert {("augmented", ("shift",), True), ("differentiable", ("color", "translation", "cutout"), 1.0)} <= set(seen)
 
@@ -202,7 +202,7 @@ def test_few_images_are_augmented_by_default(images, expected):
 
 
 def test_a_run_that_starts_from_another_looks_at_its_own_data():
-    ancestor = genlab.fit("dcgan", steps=1, limit=40, differentiable_augmentation=(), **TINY)
+    ancestor = genlab.fit("dcgan", steps=1, limit=40, **TINY)
     assert ancestor.config.hparams.differentiable_augmentation == ()
     run = genlab.fit("dcgan", from_run=ancestor.name, steps=1, limit=40)
     assert run.config.hparams.differentiable_augmentation == ("translation",)

@@ -6,6 +6,7 @@ TensorFlow must be told of two devices before it begins, so each of these runs i
 from __future__ import annotations
 
 import json
+import pathlib
 import subprocess
 import sys
 
@@ -14,8 +15,10 @@ from conftest import TINY_FLAGS, fails
 
 from genlab.train import __main__ as train
 
-BEGIN = """
+BEGIN = f"""
 import json, sys
+sys.path.insert(0, {str(pathlib.Path(__file__).parent)!r})
+import conftest
 import numpy as np
 import genlab
 from genlab import backend
@@ -23,11 +26,11 @@ backend.show_cpus(2)
 images = np.random.default_rng(0).integers(0, 256, (48, 12, 10, 1), np.uint8)
 labels = np.arange(48) % 3
 # In float32 one device and two differ in the last bits alone.
-SMALL = {"precision": "float32", "batch_size": 16, "latent_size": 8, "log_every": 1, "seed": 3, "checkpoint_every": 2}
-TWO = {"strategy": "mirrored", "replicas": 2}
+SMALL = {{"precision": "float32", "batch_size": 16, "log_every": 1, "seed": 3, "checkpoint_every": 2}}
+TWO = {{"strategy": "mirrored", "replicas": 2}}
 
 def fit(name, out, **settings):
-    return genlab.fit(name, images, labels, out=out, **SMALL | settings)
+    return genlab.fit(name, images, labels, out=out, **conftest.small_settings(name) | SMALL | settings)
 
 def distance(first, second):
     # The mean: a last bit can turn the sign of a gradient near 0, and Adam's step with it.
@@ -40,7 +43,12 @@ SETTINGS = {
     "began": {"pull_away": 0.0},
     "wgan": {"differentiable_augmentation": ("translation", "cutout")},
     "dcgan": {"discriminator_normalization": "batch", "r1_penalty": 0.0},
-    "cgan": {"spectral_normalization": True, "r1_interval": 2, "augmentation_target": 0.01},
+    "cgan": {
+        "spectral_normalization": True,
+        "r1_interval": 2,
+        "differentiable_augmentation": ("translation",),
+        "augmentation_target": 0.01,
+    },
     "vae": {"likelihood": "bernoulli"},
     # Dropout draws its masks for each replica.
     "semi_gan": {
@@ -113,8 +121,8 @@ print(json.dumps({"kept": [float((part > 0).mean()) for part in drawn], "values"
 def test_an_augmenter_works_in_distributed_pipelines_and_models():
     code = """
 from genlab.backend import tf
-drawing = fit("cgan", "runs", steps=1, generator_widths=(2,), discriminator_widths=(2,))
-coding = fit("vae", "runs", steps=1, encoder_widths=(2,), decoder_widths=(2,), hidden_units=4, components=1)
+drawing = fit("cgan", "runs", steps=1)
+coding = fit("vae", "runs", steps=1)
 augment = genlab.Augmenter.from_run(drawing, fraction=0.5, seed=0)
 dataset = tf.data.Dataset.from_tensor_slices((images, labels)).batch(16, drop_remainder=True)
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
