@@ -1,6 +1,6 @@
 """Compare moving averages of weights: one training with several averages side by side, each evaluated.
 
-    python benchmarks/averages.py --data mnist [--models dcgan wgan cgan vae] [--steps 500 1000 2000] [--seeds 2]
+    python benchmarks/averages.py --data mnist [--models dcgan wgan cgan vae] [--steps 500 1000 2000] [--seeds 2] [--schedule cosine]
 
 Averages do not influence training, so one run is enough. Learning-rate schedules span the largest number of steps; smaller
 numbers evaluate the same training before its end. Results go to benchmarks/results/averages.json, one entry per run, and
@@ -73,6 +73,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="*", default=["dcgan", "wgan", "cgan", "vae"])
     parser.add_argument("--steps", type=int, nargs="*", default=[500, 1000, 2000])
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--schedule", default="cosine", help="learning-rate schedule, as in genlab.train")
     arguments = parser.parse_args()
     base.WeightAverage = Several  # type: ignore[misc]
     dataset = genlab.data.load(arguments.data)
@@ -85,7 +86,7 @@ def main() -> None:
         for steps in arguments.steps:
             for name in arguments.models:
                 asked = {"data": dataset.name, "model": name, "steps": steps, "seed": seed}
-                asked["schedule_steps"] = max(arguments.steps)
+                asked |= {"schedule": arguments.schedule, "schedule_steps": max(arguments.steps)}
                 if results.is_known(KEPT, asked):
                     continue
                 run = genlab.fit(
@@ -93,6 +94,8 @@ def main() -> None:
                     dataset,
                     steps=steps,
                     schedule_steps=asked["schedule_steps"],
+                    schedule=arguments.schedule,
+                    precision="float32",
                     seed=seed,
                     out=results.CACHE / KEPT,
                     log_every=steps,
@@ -123,21 +126,25 @@ def measured(run: Any, dataset: Any, extractor: Any, real: np.ndarray) -> dict[s
 
 def write_table(data: str) -> None:
     chosen = [entry for entry in results.entries(KEPT) if entry["data"] == data]
-    columns = sorted({(entry["model"], entry["steps"]) for entry in chosen})
+    columns = sorted({(entry["model"], entry["steps"], entry["schedule"]) for entry in chosen})
     seeds = len({entry["seed"] for entry in chosen})
     lines = [
         f"# Averages of weights: {data}",
         "",
         "Fréchet distance as a multiple of that of real images, mean over seeds "
-        f"({seeds} at most), by model and training step; {results.machines(chosen)}.",
+        f"({seeds} at most), by model, training step and schedule; {results.machines(chosen)}.",
         "",
-        "| average | " + " | ".join(f"`{name}` {steps:,}" for name, steps in columns) + " |",
+        "| average | " + " | ".join(f"`{name}` {steps:,} {schedule}" for name, steps, schedule in columns) + " |",
         "|---" * (len(columns) + 1) + "|",
     ]
     for average in AVERAGES:
         cells = []
         for column in columns:
-            values = [each["multiples"][average] for each in chosen if (each["model"], each["steps"]) == column]
+            values = [
+                each["multiples"][average]
+                for each in chosen
+                if (each["model"], each["steps"], each["schedule"]) == column
+            ]
             cells.append(f"{np.mean(values):.3g}")
         lines.append(f"| {average} | " + " | ".join(cells) + " |")
     (results.FOLDER / f"{KEPT}-{data}.md").write_text("\n".join(lines) + "\n")
