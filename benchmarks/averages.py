@@ -37,10 +37,20 @@ def warmed_up(decay: float, least: float) -> Any:
     return lambda t: 1.0 - tf.minimum(decay, (1.0 + t) / (least + t))
 
 
+def shared(share: float) -> Any:
+    """Return the weight of the newest weights for a mean age of `share` of t (genlab's, without a largest decay)."""
+    return lambda t: 1.0 - tf.pow(1.0 - 1.0 / t, 1.0 / share - 1.0)
+
+
 AVERAGES = {
     "none": lambda t: tf.ones_like(t),
     "0.998, decay of (1 + t) / (10 + t) at first": warmed_up(0.998, 10.0),
     "0.998, decay of (1 + t) / (4 + t) at first": warmed_up(0.998, 4.0),
+    "share 0.03": shared(0.03),
+    "share 0.06": shared(0.06),
+    "share 0.1": shared(0.1),
+    "share 0.15": shared(0.15),
+    "share 0.2": shared(0.2),
     "0.99, corrected": corrected(0.99),
     "0.995, corrected": corrected(0.995),
     "0.998, corrected": corrected(0.998),
@@ -54,8 +64,8 @@ class Several(averaging.WeightAverage):
 
     newest: Several
 
-    def __init__(self, pairs: Any, decay: float, step: Any) -> None:
-        super().__init__(pairs, decay, step)
+    def __init__(self, pairs: Any, decay: float, share: float, step: Any) -> None:
+        super().__init__(pairs, decay, share, step)
         self.kept = {name: [tf.Variable(weight.value) for _, weight in self.variables] for name in AVERAGES}
         Several.newest = self
 
@@ -143,9 +153,9 @@ def write_table(data: str) -> None:
             values = [
                 each["multiples"][average]
                 for each in chosen
-                if (each["model"], each["steps"], each["schedule"]) == column
+                if (each["model"], each["steps"], each["schedule"]) == column and average in each["multiples"]
             ]
-            cells.append(f"{np.mean(values):.3g}")
+            cells.append(f"{np.mean(values):.3g}" if values else "")
         lines.append(f"| {average} | " + " | ".join(cells) + " |")
     (results.FOLDER / f"{KEPT}-{data}.md").write_text("\n".join(lines) + "\n")
 

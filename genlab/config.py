@@ -155,7 +155,7 @@ class Ancestor(TypedDict):
 class Config:
     """All resolved settings of a run, as stored in config.json."""
 
-    FORMAT: ClassVar[int] = 6
+    FORMAT: ClassVar[int] = 7
     """Version of config.json; see `upgraded`."""
 
     model: str
@@ -244,6 +244,8 @@ def upgraded(content: dict[str, Any]) -> dict[str, Any]:
         hparams = hparams | {"hidden_units": 0, "code_normalization": "none"}
     if version < 6 and content.get("model") == "flow":
         hparams = hparams | {"time_shift": 1.0}
+    if version < 7 and "average_decay" in hparams:
+        hparams = {"average_share": 0.5} | hparams  # a bias correction, which is nearly this, was not a setting
     return content | {"hparams": hparams}
 
 

@@ -119,6 +119,7 @@ class Flow(base.GenerativeModel):
             "schedule": "linear",
             "decay_start": 0.0,
             "average_decay": 0.999,
+            "average_share": 0.5,
             "widths": (256, 512, 512, 512),
             "residual_blocks": 2,
             "patch_size": 1,

@@ -31,6 +31,8 @@ class Hparams(_adversarial.ConvolutionalHparams):
 
     generator_learning_rate: float = 1e-3
     discriminator_learning_rate: float = 1e-3
+    schedule: Literal["constant", "linear", "cosine", "step"] = "cosine"
+    """Learning-rate schedule after --decay-start: constant, linear, cosine, or step (1/10, then 1/100 of the rate)."""
     beta1: float = 0.5
     minibatch_standard_deviation: bool = False
     """Not available: the discriminator classifies single images."""
@@ -43,7 +45,9 @@ class Hparams(_adversarial.ConvolutionalHparams):
     r1_penalty: float = 0.0
     discriminator_dropout: float = 0.3
     average_decay: float = 0.999
-    """Decay per step of the moving average of weights, of the decoder and of the classifier; 0: no average. 0 to 1."""
+    """Largest decay per step of the moving average of weights, of the decoder and of the classifier; 0: no average. 0 to 1."""
+    average_share: float = 0.5
+    """Mean age of the weights in that average, as a share of the steps so far, until --average-decay is reached. Above 0, to 0.5."""
     unlabelled_weight: float = 1.0
     """Weight of the losses of unlabelled and generated images, compared with that of labelled ones."""
     feature_matching: bool = True
