@@ -203,19 +203,35 @@ def test_what_is_exported_is_of_stock_layers():
             assert not own, f"{name}: {own}"
 
 
-def test_average_by_hand():
+@pytest.mark.parametrize(
+    ("decay", "share", "expected"),
+    [
+        (0.99, 0.5, [2, 3.5, 11 / 3]),  # (2 + 5) / 2, (2 + 5 + 4) / 3: a mean
+        # Squares of the steps, 1, 4 and 9, have the differences 1, 3 and 5: (2 + 3 * 5) / 4, (2 + 3 * 5 + 5 * 4) / 9.
+        (0.99, 1 / 3, [2, 4.25, 37 / 9]),
+        (0.5, 0.5, [2, 3.5, 3.75]),  # from the third step on, half of the newest: 3.5 / 2 + 4 / 2
+    ],
+)
+def test_average_by_hand(decay, share, expected):
     trained, averaged = (keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)]) for _ in range(2))
     step = tf.Variable(0, dtype=tf.int64)
-    average = WeightAverage([(averaged, trained)], 0.5, step)
-    for weight, expected in (
-        (2.0, 2.0),
-        (5.0, 4.0),
-        (4.0, 4.0),
-    ):  # (0.5 * 2 + 5) / 1.5, (0.25 * 2 + 0.5 * 5 + 4) / 1.75
+    average = WeightAverage([(averaged, trained)], decay, share, step)
+    for weight, value in zip((2.0, 5.0, 4.0), expected, strict=True):
         trained.set_weights([np.array([[weight]])])
         average.update()
         step.assign_add(1)
-        assert averaged.get_weights()[0][0, 0] == pytest.approx(expected)
+        assert averaged.get_weights()[0][0, 0] == pytest.approx(value)
+
+
+def test_the_mean_age_of_an_average_is_its_share_of_the_steps():
+    trained, averaged = (keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)]) for _ in range(2))
+    step = tf.Variable(0, dtype=tf.int64)
+    average = WeightAverage([(averaged, trained)], 0.9999, 0.1, step)
+    for number in range(1, 1001):  # each weight is the number of its step, so their average tells their mean age
+        trained.set_weights([np.array([[float(number)]])])
+        average.update()
+        step.assign_add(1)
+    assert 1000 - averaged.get_weights()[0][0, 0] == pytest.approx(100, rel=0.01)
 
 
 def test_an_average_of_another_network_is_refused():
@@ -223,12 +239,12 @@ def test_an_average_of_another_network_is_refused():
         keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, use_bias=bias)]) for bias in (False, True)
     )
     with pytest.raises(ValueError, match="argument 2 is longer"):
-        WeightAverage([(short, long)], 0.5, tf.Variable(0, dtype=tf.int64))
+        WeightAverage([(short, long)], 0.5, 0.5, tf.Variable(0, dtype=tf.int64))
 
 
 def test_average_without_decay_is_a_copy():
     trained, averaged = (keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]) for _ in range(2))
-    average = WeightAverage([(averaged, trained)], 0.0, tf.Variable(0, dtype=tf.int64))
+    average = WeightAverage([(averaged, trained)], 0.0, 0.5, tf.Variable(0, dtype=tf.int64))
     for change in range(2):
         trained.set_weights([weight + change for weight in trained.get_weights()])
         if change:

@@ -79,7 +79,7 @@ def test_lines_after_the_checkpoint_are_written_again(own_run, capsys):
 
 
 def test_rates_beyond_their_schedule_are_warned_of_and_can_be_laid_out_again(own_run, capsys):
-    run = own_run("dcgan")
+    run = own_run("vae")
     assert "learning rates stay" not in capsys.readouterr().out
     train.main(["--resume", "--steps", "4"])
     said = capsys.readouterr().out
@@ -90,10 +90,16 @@ def test_rates_beyond_their_schedule_are_warned_of_and_can_be_laid_out_again(own
     assert "schedule of 6 steps; it was 2" in said and "learning rates stay" not in said
     run = genlab.load(run.path)
     assert run.config.options.schedule_steps == 6
-    # The cosine from 1 at half of the schedule to 0.01 at its end.
-    assert float(run.build().generator_optimizer.learning_rate) == pytest.approx(2e-3)
+    # The cosine from 1 at the start of the schedule to 0.01 at its end.
+    assert float(run.build().optimizer.learning_rate) == pytest.approx(run.config.hparams.learning_rate)
     run.model.step.assign(6)
-    assert float(run.model.generator_optimizer.learning_rate) == pytest.approx(2e-5)
+    assert float(run.model.optimizer.learning_rate) == pytest.approx(0.01 * run.config.hparams.learning_rate)
+
+
+def test_constant_rates_have_no_schedule_to_end(own_run, capsys):
+    own_run("dcgan")
+    train.main(["--resume", "--steps", "3"])
+    assert "learning rates" not in capsys.readouterr().out
 
 
 def test_a_run_that_is_being_trained_is_not_resumed(own_run, capsys):

@@ -35,7 +35,7 @@ def stepped(model, steps):
 def test_rates_fall_by_training_steps(updates):
     """A cosine from the middle of ten steps on, to a hundredth."""
     discriminator, generator = updates
-    model = built(discriminator_updates=discriminator, generator_updates=generator, generator_learning_rate=1e-3)
+    model = built(schedule="cosine", discriminator_updates=discriminator, generator_updates=generator, generator_learning_rate=1e-3)
     for number in stepped(model, 10):
         share = max(0, number - 5) / 5
         expected = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share))
@@ -45,11 +45,11 @@ def test_rates_fall_by_training_steps(updates):
 
 @pytest.mark.parametrize("generator_updates", [1, 3])
 def test_the_average_is_the_weighted_mean_of_the_steps(generator_updates):
-    model = built(average_decay=0.9, generator_updates=generator_updates, generator_learning_rate=0.05)
+    model = built(average_share=1 / 3, generator_updates=generator_updates, generator_learning_rate=0.05)
     seen = []
     for _ in stepped(model, 5):
         seen.append([weight.numpy() for weight in model.generator.weights])
-    weights = np.array([0.9**4, 0.9**3, 0.9**2, 0.9, 1.0])
+    weights = np.array([1, 3, 5, 7, 9])  # differences of squares
     for average, values in zip(model.decoder.weights, zip(*seen, strict=True), strict=True):
         expected = np.average(np.stack(values), axis=0, weights=weights)
         np.testing.assert_allclose(average.numpy(), expected, rtol=1e-4, atol=1e-6)
@@ -65,8 +65,9 @@ def test_a_lazy_penalty_is_due_in_every_update_of_its_step():
     assert [value > 0 for value in due] == [True, True, False, False, False, False] * 2
 
 
-def test_the_decay_of_the_average_matters_in_a_short_run():
-    short, long = (genlab.fit("dcgan", steps=20, average_decay=decay, **TINY) for decay in (0.5, 0.998))
+@pytest.mark.parametrize("settings", [{"average_decay": 0.5}, {"average_share": 0.4}], ids=str)
+def test_the_average_matters_in_a_short_run(settings):
+    short, long = (genlab.fit("dcgan", steps=20, **changed, **TINY) for changed in (settings, {}))
     drawn = [run.model.sample(run.model.sample_latents(range(4))).numpy() for run in (short, long)]
     assert np.abs(drawn[0] - drawn[1]).max() > 1e-3
     for name in ("generator", "discriminator"):  # of training itself the average is no part
