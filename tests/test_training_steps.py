@@ -35,7 +35,12 @@ def stepped(model, steps):
 def test_rates_fall_by_training_steps(updates):
     """A cosine from the middle of ten steps on, to a hundredth."""
     discriminator, generator = updates
-    model = built(schedule="cosine", discriminator_updates=discriminator, generator_updates=generator, generator_learning_rate=1e-3)
+    model = built(
+        schedule="cosine",
+        discriminator_updates=discriminator,
+        generator_updates=generator,
+        generator_learning_rate=1e-3,
+    )
     for number in stepped(model, 10):
         share = max(0, number - 5) / 5
         expected = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share))

@@ -53,8 +53,8 @@ class Hparams(base.Hparams):
 
     beta1: float = 0.0
     # The average of weights does what a falling rate would do, and the networks go on learning. MNIST, one seed, as multiples of the
-    # Frechet distance of real images: `dcgan` 5.8 after 2,000 steps (cosine: 10.1), 2.1 after 6 epochs (3.3), 1.4 after 20 (2.1 with
-    # a shorter average); `gan` 31 after 6 epochs (54).
+    # Frechet distance of real images: `dcgan` 5.8 after 2,000 steps (cosine: 10.1), 2.1 after 6 epochs (3.3), 1.45
+    # after 20; `gan` 31 after 6 epochs (54).
     schedule: Literal["constant", "linear", "cosine", "step"] = "constant"
     """Learning-rate schedule after --decay-start: constant, linear, cosine, or step (1/10, then 1/100 of the rate)."""
     latent_size: int = 64

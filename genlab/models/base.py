@@ -53,12 +53,12 @@ class Hparams:
     final_rate: float = 0.01
     """Final rate of a linear or cosine schedule, as a fraction of the learning rate. 0 to 1."""
     # `dcgan` with a constant rate on MNIST, one seed, as multiples of the Frechet distance of real images: after 20 epochs, 18,750
-    # steps, 2.6, 1.8, 1.5 and 1.4 with decays of 0.99, 0.995, 0.998 and 0.999, 12 without an average; after 6 epochs 2.1 with 0.995 and
-    # 0.999. With a falling rate, 2,000 steps: 11.4, 10.5, 11.8 and 18.4, without 12.5 (benchmarks/results/averages-mnist.md). So the
-    # best average spans a share of the run.
+    # steps, 1.48, 1.45, 1.53 and 1.73 with shares of 0.03, 0.06, 0.1 and 0.2, and 2.6, 1.8, 1.49 and 1.45 with decays of 0.99, 0.995, 0.998
+    # and 0.999 instead; 12 without an average. With a falling rate, 2,000 steps: 11.4, 10.5, 11.8 and 18.4 with those decays, without
+    # 12.5 (benchmarks/results/averages-mnist.md). So the best average spans a share of the run.
     average_decay: float = 0.9999
     """Largest decay per step of the moving average of weights that samples are drawn with; 0: no average. 0 to 1."""
-    average_share: float = 0.1
+    average_share: float = 0.06
     """Mean age of the weights in that average, as a share of the steps so far, until --average-decay is reached. Above 0, to 0.5."""
 
     def __post_init__(self) -> None:
