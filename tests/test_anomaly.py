@@ -204,7 +204,8 @@ def test_a_detector_flags_by_its_threshold(small_run):
     np.testing.assert_allclose(detector.threshold.held_out, np.sort(detector.score(held_out)), rtol=1e-5)
     findings = detector(np.concatenate([held_out, WHITE]))
     assert findings.strange[-3:].all() and findings.strange[:-3].sum() <= 18  # 5% of 361
-    assert (findings.p_values[-3:] == 1 / 361).all()
+    above = [(detector.threshold.held_out >= score).sum() for score in findings.scores[-3:]]
+    np.testing.assert_allclose(findings.p_values[-3:], (np.array(above) + 1) / 361)
     assert detector(held_out[:0]).scores.shape == (0,)
 
 
@@ -309,7 +310,7 @@ def test_the_command_scores_a_folder(folder, small_run, capsys):
     rows = list(csv.DictReader(table.open()))
     assert len(rows) == 12 and {rows[0]["image"], rows[1]["image"]} == {"white/0.png", "white/1.png"}
     assert [row["flagged"] for row in rows[:2]] == ["1", "1"] and rows[0]["class"] == "white"
-    assert float(rows[0]["score"]) >= float(rows[1]["score"]) and rows[0]["p_value"] == f"{1 / 361:.6g}"
+    assert float(rows[0]["score"]) >= float(rows[1]["score"]) and 1 / 362 < float(rows[0]["p_value"]) < 0.02
     height, width, channels = genlab.grids.image_size(table.with_suffix(".png"))
     assert channels == 3 and height > 64 and width > 8 * 56
 

@@ -51,8 +51,8 @@ def test_layers_are_chosen_by_name_and_frozen_by_name(encoding):
     # 4x4 kernels from 1 channel to 4, with a bias each
     assert transfer.unfreeze(model, "down1_conv") == head + 4 * 4 * 4 + 4
     assert transfer.freeze(model, "class_*, nothing*") == 4 * 4 * 4 + 4
-    with pytest.raises(genlab.UsageError, match=r"no layer is named 'down3\*'; did you mean .*down1_conv"):
-        transfer.classifier(encoding, layers="down3*")
+    with pytest.raises(genlab.UsageError, match=r"no layer is named 'down9\*'; did you mean .*down1_conv"):
+        transfer.classifier(encoding, layers="down9*")
     with pytest.raises(genlab.UsageError, match="no layer is named"):
         transfer.freeze(model, "up*")
 
@@ -98,11 +98,11 @@ def test_a_good_trunk_helps_and_conditions_are_paired(encoding):
 def test_the_command_writes_metrics_and_plot(encoding, capsys):
     main([str(encoding.path), "--labels", "20", "--seeds", "2", "--steps", "4"])
     text = capsys.readouterr().out
-    assert "up to down2_act" in text and "trained    3,930 weights with the backbone frozen" in text
+    assert "up to down3_act" in text and "trained    1,290 weights with the backbone frozen" in text
     assert "fine-tuned - scratch" in text and "No verdict from 2 seeds: 3 are needed" in text
     kept = json.loads((encoding.path / "transfer.json").read_text())
     assert [each["images"] for each in kept["settings"]] == [20] and kept["tested_on"] == 360
-    assert kept["trained_weights"]["frozen"] == 7 * 7 * 8 * 10 + 10
+    assert kept["trained_weights"]["frozen"] == 4 * 4 * 8 * 10 + 10
     assert (encoding.path / "transfer.png").stat().st_size > 5000
 
 
