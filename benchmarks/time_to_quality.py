@@ -105,17 +105,18 @@ def train_genlab(arguments: argparse.Namespace, folder: pathlib.Path) -> None:
     run = runs.open("latest", folder / "runs")
     print(f"genlab: {run.step:,} steps in {clock():.0f} s")
     # Times include loading TensorFlow and the data, drawing grids and saving, as for a user.
-    moments = {line["step"]: started + line["seconds"] for line in run.metrics()}
-    overhead = (clock() - moments[run.step]) / run.step
-    for moment in due(clock()):
-        step = max(
-            (step for step in moments if moments[step] + step * overhead <= moment and step % every == 0), default=0
-        )
-        if step:
-            model = genlab.load(run.path, checkpoint=step).model
+    total, metrics = clock(), run.metrics()
+    overhead = (total - started - metrics[-1]["seconds"]) / run.step
+    steps = np.array([*range(every, run.step, every), run.step])
+    training = np.interp(steps, [line["step"] for line in metrics], [line["seconds"] for line in metrics])
+    moments = started + training + steps * overhead
+    for moment in due(total):
+        reached = np.flatnonzero(moments <= moment + 1e-6)
+        if reached.size:
+            model = genlab.load(run.path, checkpoint=int(steps[reached[-1]])).model
             seeds = np.arange(SAMPLES)
             drawn = evaluation.draw(model, seeds, model.default_labels(seeds)).images
-            keep(folder, moments[step] + step * overhead, drawn / 127.5 - 1.0)
+            keep(folder, moments[reached[-1]], drawn / 127.5 - 1.0)
 
 
 def train_tutorial(arguments: argparse.Namespace, folder: pathlib.Path) -> None:
@@ -249,9 +250,10 @@ def plot(data: str) -> None:
             multiples = np.array(entry["frechet_distance"]) / entry["floor"]
             axes.loglog(entry["seconds"], multiples, "o-", label=contender)
         axes.set(xlabel="seconds since the start", ylabel="Fréchet distance, multiples of real images'")
-        axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_major_formatter("{x:g}")
-        axes.xaxis.set_minor_formatter(ticker.NullFormatter())
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter("{x:g}")
+            axis.set_minor_formatter(ticker.NullFormatter())
         axes.legend()
 
 
