@@ -22,8 +22,8 @@ def same(first, second):
     "settings",
     [
         # tests/test_models.py has the defaults of every model. Here is every source of randomness and of state: dropout in
-        # both networks, batch statistics, a lazy penalty, adaptive augmentation, several updates
-        # a step, momentum.
+        # both networks, batch statistics, a lazy penalty, adaptive augmentation, several
+        # updates a step, momentum.
         {
             "generator_dropout": 0.2,
             "latent_clusters": 2,

@@ -55,8 +55,7 @@ class Hparams(base.Hparams):
     # The average of weights does what a falling rate would do, and the networks go on learning. MNIST, one seed, as multiples of the
     # Frechet distance of real images: `dcgan` 5.8 after 2,000 steps (cosine: 10.1), 2.1 after 6 epochs (3.3), 1.45
     # after 20; `gan` 31 after 6 epochs (54).
-    schedule: Literal["constant", "linear", "cosine", "step"] = "constant"
-    """Learning-rate schedule after --decay-start: constant, linear, cosine, or step (1/10, then 1/100 of the rate)."""
+    schedule: base.Schedule = "constant"
     latent_size: int = 64
     """Dimensions of the latent space."""
     prior: Literal["normal", "uniform"] = "normal"

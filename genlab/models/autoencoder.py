@@ -19,7 +19,6 @@ class Hparams(_encoder_decoder.Hparams):
     # MNIST, 3 epochs, one seed: a test error of 0.0038 with 4, 0.0036 with channels half as many again, at twice the time, 0.0042
     # without normalization, 0.0039 at twice the learning rate. Residual blocks learned more slowly, at three times the time.
     coarsest_size: int = 4
-    """Convolutions halve height and width until the smaller is at most this, in pixels."""
     loss: Literal["mse", "l1", "bce", "discriminator"] = "mse"
     """Reconstruction loss: squared error, absolute error, binary cross-entropy, or distance of discriminator features."""
     output: Literal["tanh", "linear"] = "tanh"

@@ -25,6 +25,9 @@ SAMPLE_BATCH = 64
 """Fixed batch size in which samples are decoded."""
 
 
+Schedule: TypeAlias = Literal["constant", "linear", "cosine", "step"]
+
+
 @dataclasses.dataclass(frozen=True)
 class Hparams:
     """Hyper-parameters shared by all models. A model's own dataclass adds to them; each field is a flag.
@@ -46,7 +49,7 @@ class Hparams:
     """beta1 of Adam; momentum of rmsprop and sgd. 0 to 1."""
     beta2: float = 0.99
     """beta2 of Adam; rho of rmsprop. 0 to 1."""
-    schedule: Literal["constant", "linear", "cosine", "step"] = "cosine"
+    schedule: Schedule = "cosine"
     """Learning-rate schedule after --decay-start: constant, linear, cosine, or step (1/10, then 1/100 of the rate)."""
     decay_start: float = 0.5
     """When the learning rates start to decay, as a fraction of --schedule-steps. 0 to 1."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar, Literal, TypeAlias
 
-from genlab.models import _adversarial, dcgan, gan
+from genlab.models import _adversarial, base, dcgan, gan
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,8 +15,7 @@ class Hparams(dcgan.Hparams):
     conditioning: Literal["none", "concatenate", "projection"] = "projection"
     # A falling rate, other than for `dcgan`: 2,500 steps on 10,000 colour images gave 1.2 and with a constant rate 3.5 times the Frechet
     # distance of real images, the digits 1.3 and 1.5 times, one seed each.
-    schedule: Literal["constant", "linear", "cosine", "step"] = "cosine"
-    """Learning-rate schedule after --decay-start: constant, linear, cosine, or step (1/10, then 1/100 of the rate)."""
+    schedule: base.Schedule = "cosine"
 
 
 class CGAN(gan.GAN):

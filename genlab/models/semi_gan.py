@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 from genlab.backend import Network, Tensor, keras, tf
 from genlab.data.spec import DataSpec
 from genlab.errors import UsageError
-from genlab.models import _adversarial
+from genlab.models import _adversarial, base
 from genlab.networks import augmentation, blocks, features, losses, precision, replicas
 
 UNSUITED = {
@@ -31,8 +31,7 @@ class Hparams(_adversarial.ConvolutionalHparams):
 
     generator_learning_rate: float = 1e-3
     discriminator_learning_rate: float = 1e-3
-    schedule: Literal["constant", "linear", "cosine", "step"] = "cosine"
-    """Learning-rate schedule after --decay-start: constant, linear, cosine, or step (1/10, then 1/100 of the rate)."""
+    schedule: base.Schedule = "cosine"
     beta1: float = 0.5
     minibatch_standard_deviation: bool = False
     """Not available: the discriminator classifies single images."""
@@ -47,7 +46,6 @@ class Hparams(_adversarial.ConvolutionalHparams):
     average_decay: float = 0.999
     """Largest decay per step of the moving average of weights, of the decoder and of the classifier; 0: no average. 0 to 1."""
     average_share: float = 0.5
-    """Mean age of the weights in that average, as a share of the steps so far, until --average-decay is reached. Above 0, to 0.5."""
     unlabelled_weight: float = 1.0
     """Weight of the losses of unlabelled and generated images, compared with that of labelled ones."""
     feature_matching: bool = True

@@ -75,8 +75,9 @@ def differentiable(images: Tensor, seed: Tensor, names: Sequence[str], probabili
     contrast x0.5 to x1.5; translation by up to 1/8; a square of half the size set to 0.
     """
     # One draw for everything, since every random operation with a seed makes the step take longer to trace.
+    count = sum(AMOUNTS.values()) + len(AMOUNTS)
     draws = replicas.own_rows(
-        lambda rows: tf.random.stateless_uniform([10, rows], seed, alg="philox"), tf.shape(images)[0], axis=1
+        lambda rows: tf.random.stateless_uniform([count, rows], seed, alg="philox"), tf.shape(images)[0], axis=1
     )
     amounts = tf.unstack(draws)
     for name, change in (("color", _coloured), ("translation", _translated), ("cutout", _with_hole)):
