@@ -197,7 +197,7 @@ def test_few_images_are_augmented_by_default(images, expected):
     spec = DataSpec((28, 28, 1), 10)
     assert kind().for_data(spec, images).differentiable_augmentation == expected
     assert kind().for_data(DataSpec((2,), 8), images).differentiable_augmentation == ()
-    chosen = kind(differentiable_augmentation=("color",))
+    chosen = kind(differentiable_augmentation=("color",), schedule="linear")
     assert chosen.for_data(spec, images) is chosen
 
 

@@ -48,6 +48,23 @@ def test_rates_fall_by_training_steps(updates):
         assert float(model.discriminator_optimizer.learning_rate) == pytest.approx(2e-3 * expected, rel=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("model", "shape", "expected"),
+    [
+        ("dcgan", (28, 28, 1), "constant"),
+        ("dcgan", (32, 32, 3), "cosine"),
+        ("gan", (2,), "constant"),
+        ("cgan", (28, 28, 1), "cosine"),
+        ("vae", (28, 28, 1), "cosine"),
+    ],
+)
+def test_the_schedule_that_suits_the_images(model, shape, expected):
+    kind = models.load(model).Hparams
+    assert kind().for_data(DataSpec(shape), 100).schedule == expected
+    assert kind(schedule="step").for_data(DataSpec(shape), 100).schedule == "step"
+    assert kind(schedule="auto").for_data(DataSpec(shape), 100).schedule in ("constant", "cosine")
+
+
 @pytest.mark.parametrize("generator_updates", [1, 3])
 def test_the_average_is_the_weighted_mean_of_the_steps(generator_updates):
     model = built(average_share=1 / 3, generator_updates=generator_updates, generator_learning_rate=0.05)

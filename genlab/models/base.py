@@ -25,7 +25,7 @@ SAMPLE_BATCH = 64
 """Fixed batch size in which samples are decoded."""
 
 
-Schedule: TypeAlias = Literal["constant", "linear", "cosine", "step"]
+Schedule: TypeAlias = Literal["auto", "constant", "linear", "cosine", "step"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +50,8 @@ class Hparams:
     beta2: float = 0.99
     """beta2 of Adam; rho of rmsprop. 0 to 1."""
     schedule: Schedule = "cosine"
-    """Learning-rate schedule after --decay-start: constant, linear, cosine, or step (1/10, then 1/100 of the rate)."""
+    """Learning-rate schedule after --decay-start: constant, linear, cosine, or step (1/10, then 1/100 of the rate). auto: constant
+    for a GAN, unless its images are in colour, else cosine."""
     decay_start: float = 0.5
     """When the learning rates start to decay, as a fraction of --schedule-steps. 0 to 1."""
     final_rate: float = 0.01
@@ -95,7 +96,11 @@ class Hparams:
 
     def for_data(self, spec: DataSpec, images: int) -> Self:
         """Return the settings for so many training images: values like `auto`, which depend on the data, are resolved."""
-        return self
+        return dataclasses.replace(self, schedule=self.schedule_for(spec)) if self.schedule == "auto" else self
+
+    def schedule_for(self, spec: DataSpec) -> Schedule:
+        """Return the schedule that `auto` stands for."""
+        return "cosine"
 
     @property
     def needs_ancestor(self) -> str:
