@@ -62,7 +62,12 @@ def test_the_schedule_that_suits_the_images(model, shape, expected):
     kind = models.load(model).Hparams
     assert kind().for_data(DataSpec(shape), 100).schedule == expected
     assert kind(schedule="step").for_data(DataSpec(shape), 100).schedule == "step"
-    assert kind(schedule="auto").for_data(DataSpec(shape), 100).schedule in ("constant", "cosine")
+
+
+def test_a_model_that_no_run_resolved_has_that_schedule_too():
+    model = built(schedule="auto")
+    model.step.assign(10)
+    assert float(model.generator_optimizer.learning_rate) == pytest.approx(model.hparams.generator_learning_rate)
 
 
 @pytest.mark.parametrize("generator_updates", [1, 3])

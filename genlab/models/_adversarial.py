@@ -162,7 +162,7 @@ class Hparams(base.Hparams):
 
     def schedule_for(self, spec: DataSpec) -> base.Schedule:
         in_colour = spec.is_image and spec.shape[-1] > 1
-        return "cosine" if in_colour else "constant"
+        return "constant" if self.schedule == "auto" and not in_colour else super().schedule_for(spec)
 
     @property
     def needs_ancestor(self) -> str:

@@ -96,11 +96,11 @@ class Hparams:
 
     def for_data(self, spec: DataSpec, images: int) -> Self:
         """Return the settings for so many training images: values like `auto`, which depend on the data, are resolved."""
-        return dataclasses.replace(self, schedule=self.schedule_for(spec)) if self.schedule == "auto" else self
+        return dataclasses.replace(self, schedule=self.schedule_for(spec))
 
     def schedule_for(self, spec: DataSpec) -> Schedule:
-        """Return the schedule that `auto` stands for."""
-        return "cosine"
+        """Return the learning-rate schedule for such data: never `auto`."""
+        return "cosine" if self.schedule == "auto" else self.schedule
 
     @property
     def needs_ancestor(self) -> str:
@@ -436,7 +436,7 @@ class GenerativeModel(abc.ABC):
         schedules = keras.optimizers.schedules
         start = int(self.hparams.decay_start * self.schedule_steps)
         rest = max(1, self.schedule_steps - start)
-        match self.hparams.schedule:
+        match self.hparams.schedule_for(self.spec):
             case "constant":
                 return lambda step: tf.constant(rate)
             case "step":
