@@ -1,7 +1,7 @@
 """Write a folder of photographs, 64x64, in two classes: random crops of the pictures that scikit-learn brings along.
 
     python benchmarks/crops.py crops
-    python -m genlab.train dcgan --data crops --generator-learning-rate 1e-3 --discriminator-learning-rate 5e-4 --r1-penalty 10
+    python -m genlab.train dcgan --data crops
 
 Crops are squares of 96 to 199 pixels, resized. Nobody needs to download anything to train on colour images of this size.
 """

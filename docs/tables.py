@@ -126,10 +126,17 @@ def _flag(name: str, hint: Any) -> str:
     """Return a flag as it is typed, with its choices."""
     several = typing.get_origin(hint) is tuple
     each = typing.get_args(hint)[0] if several else hint
-    choices = typing.get_args(each) if typing.get_origin(each) is Literal else ()
-    value = "|".join(choices) or {int: "N", float: "X", str: "NAME", bool: ""}[each]
-    words = [f"--{name.replace('_', '-')}", value, "..." if several else ""]
+    words = [f"--{name.replace('_', '-')}", _values(each), "..." if several else ""]
     return f"`{' '.join(filter(None, words))}`"
+
+
+def _values(hint: Any) -> str:
+    """Return what may be typed for a type."""
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        return "|".join(_values(each) for each in typing.get_args(hint))
+    if typing.get_origin(hint) is Literal:
+        return "|".join(typing.get_args(hint))
+    return {int: "N", float: "X", str: "NAME", bool: ""}[hint]
 
 
 def _value(value: Any) -> str:

@@ -64,6 +64,26 @@ def test_the_schedule_that_suits_the_images(model, shape, expected):
     assert kind(schedule="step").for_data(DataSpec(shape), 100).schedule == "step"
 
 
+@pytest.mark.parametrize(
+    ("model", "shape", "rate", "penalty"),
+    [
+        ("dcgan", (28, 28, 1), 2e-3, 1),
+        ("cgan", (32, 32, 3), 2e-3, 1),
+        ("minibatch_gan", (64, 64, 3), 1e-3, 4),
+        ("dcgan", (32, 128, 3), 1e-3, 4),
+        ("dcgan", (128, 128, 3), 5e-4, 16),
+        ("gan", (64, 64, 1), 5e-4, 4),
+        ("gan", (2,), 1e-3, 1),
+    ],
+)
+def test_the_rates_and_the_penalty_that_suit_the_size_of_the_images(model, shape, rate, penalty):
+    hparams = models.load(model).Hparams().for_data(DataSpec(shape), 100)
+    assert hparams.generator_learning_rate == hparams.discriminator_learning_rate == pytest.approx(rate)
+    assert hparams.r1_penalty == pytest.approx(penalty)
+    chosen = models.load(model).Hparams(generator_learning_rate=0.5, r1_penalty=0.0).for_data(DataSpec(shape), 100)
+    assert (chosen.generator_learning_rate, chosen.r1_penalty) == (0.5, 0)
+
+
 def test_a_model_that_no_run_resolved_has_that_schedule_too():
     model = built(schedule="auto")
     model.step.assign(10)

@@ -210,6 +210,8 @@ TRAIN = [
     ("dcgan --generator-learning-rate 0", 2, "generator_learning_rate is 0.0; it must be above 0"),
     ("dcgan --generator-learning-rate nan", 2, "generator_learning_rate is nan; it must be finite"),
     ("dcgan --r1-penalty inf", 2, "r1_penalty is inf; it must be finite"),
+    ("dcgan --r1-penalty -1", 2, "r1_penalty is -1.0; it must be at least 0"),
+    ("wgan --generator-learning-rate auto", 2, "FLOAT"),
     ("dcgan --epochs inf", 2, "epochs is inf; it must be finite"),
     ("dcgan --epochs 1e300", 2, "a run has at most 2,147,483,647"),
     ("dcgan --steps 999999999999", 2, "steps is too large"),

@@ -26,6 +26,8 @@ SAMPLE_BATCH = 64
 
 
 Schedule: TypeAlias = Literal["auto", "constant", "linear", "cosine", "step"]
+Following: TypeAlias = float | Literal["auto"]
+"""A number, or one that follows the data."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +84,7 @@ class Hparams:
                 raise ValueError(f"{field.name} is {value}; it must be at least 1")
             if field.name.endswith("units") and value < 0:
                 raise ValueError(f"{field.name} is {value}; it must be at least 0")
-            if field.name.endswith("learning_rate") and not value > 0:
+            if field.name.endswith("learning_rate") and value != "auto" and not value > 0:
                 raise ValueError(f"{field.name} is {value}; it must be above 0")
             if field.name.endswith("widths") and (not value or min(value) < 1):
                 raise ValueError(f"{field.name} is {value}; it must hold at least one number, each at least 1")
@@ -95,12 +97,12 @@ class Hparams:
         return 1
 
     def for_data(self, spec: DataSpec, images: int) -> Self:
-        """Return the settings for so many training images: values like `auto`, which depend on the data, are resolved."""
-        return dataclasses.replace(self, schedule=self.schedule_for(spec))
+        """Return the settings for so many training images: no value is `auto`."""
+        return self.for_spec(spec)
 
-    def schedule_for(self, spec: DataSpec) -> Schedule:
-        """Return the learning-rate schedule for such data: never `auto`."""
-        return "cosine" if self.schedule == "auto" else self.schedule
+    def for_spec(self, spec: DataSpec) -> Self:
+        """Return the settings for data of such a shape: every `auto` is resolved that does not depend on the number of images."""
+        return dataclasses.replace(self, schedule="cosine") if self.schedule == "auto" else self
 
     @property
     def needs_ancestor(self) -> str:
@@ -177,7 +179,7 @@ class GenerativeModel(abc.ABC):
 
     def __init__(self, hparams: Hparams, spec: DataSpec, *, seed: int = 0, schedule_steps: int | None = None) -> None:
         """Build the networks: `seed` sets the initial weights, `schedule_steps` the length of learning-rate schedules."""
-        self.hparams = hparams
+        self.hparams = hparams.for_spec(spec)
         self.spec = spec
         self.seed = seed
         self.schedule_steps = schedule_steps or self.default_steps
@@ -436,7 +438,7 @@ class GenerativeModel(abc.ABC):
         schedules = keras.optimizers.schedules
         start = int(self.hparams.decay_start * self.schedule_steps)
         rest = max(1, self.schedule_steps - start)
-        match self.hparams.schedule_for(self.spec):
+        match self.hparams.schedule:
             case "constant":
                 return lambda step: tf.constant(rate)
             case "step":

@@ -34,7 +34,14 @@ class CGAN(gan.GAN):
     Hparams: TypeAlias = Hparams
     hparams: Hparams
     presets: ClassVar[dict[str, dict[str, Any]]] = {
-        "book": gan.GAN.presets["book"] | {"network": "mlp", "conditioning": "concatenate", "beta1": 0.5},
+        "book": gan.GAN.presets["book"]
+        | {
+            "network": "mlp",
+            "conditioning": "concatenate",
+            "beta1": 0.5,
+            "generator_learning_rate": 2e-3,
+            "discriminator_learning_rate": 2e-3,
+        },
         # Section 4.1 of the paper: 100 dimensions of uniform noise, minibatches of 100, momentum 0.5, dropout 0.5 and
         # learning rate 0.1; dense layers instead of maxout.
         "paper": gan.GAN.presets["paper"] | {"network": "mlp", "conditioning": "concatenate"},

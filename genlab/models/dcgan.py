@@ -23,8 +23,8 @@ class DCGAN(gan.GAN):
 
     The default is not the paper's recipe; it reaches the same quality in a fraction of the steps. The discriminator has
     the R1 penalty (Mescheder, Geiger & Nowozin 2018, https://arxiv.org/abs/1801.04406) and minibatch standard deviation
-    instead of batch normalization. Both networks have an extra dense layer and a higher learning rate (2e-3, beta1 0),
-    which decays over the second half. Samples are drawn with averaged weights. `--preset paper` selects the paper's settings.
+    instead of batch normalization. Both networks have an extra dense layer and a higher learning rate (2e-3 up
+    to 32x32 pixels, beta1 0). Samples are drawn with averaged weights. `--preset paper` selects the paper's settings.
     """
 
     Hparams: TypeAlias = Hparams

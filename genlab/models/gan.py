@@ -57,6 +57,8 @@ class GAN(_adversarial.Adversarial):
             "generator_widths": (1024, 1024),
             "discriminator_widths": (256, 256),
             "generator_normalization": "none",
+            "generator_learning_rate": 1e-3,
+            "discriminator_learning_rate": 1e-3,
             "r1_penalty": 0.0,
             "minibatch_standard_deviation": False,
         },

@@ -53,7 +53,13 @@ class MinibatchGAN(gan.GAN):
             "minibatch_discrimination": 100,
         },
         "book": gan.GAN.presets["book"]
-        | {"network": "mlp", "minibatch_discrimination": 5, "minibatch_discrimination_size": 3},
+        | {
+            "network": "mlp",
+            "minibatch_discrimination": 5,
+            "minibatch_discrimination_size": 3,
+            "generator_learning_rate": 2e-3,
+            "discriminator_learning_rate": 2e-3,
+        },
         "points": _adversarial.POINTS | {"minibatch_discrimination": 8, "minibatch_discrimination_size": 3},
     }
     default_steps = 2000

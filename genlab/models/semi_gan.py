@@ -30,7 +30,9 @@ class Hparams(_adversarial.ConvolutionalHparams):
     """Hyper-parameters of `semi_gan`."""
 
     generator_learning_rate: float = 1e-3
+    """The generator's learning rate, per update."""
     discriminator_learning_rate: float = 1e-3
+    """The discriminator's learning rate, per update."""
     schedule: base.Schedule = "cosine"
     beta1: float = 0.5
     minibatch_standard_deviation: bool = False
@@ -42,6 +44,7 @@ class Hparams(_adversarial.ConvolutionalHparams):
     # MNIST, 100 labels of one draw, 3 epochs: an accuracy of 94.1% without alignment and dropout, 95.1% with alignment, 96.2%
     # with both (on 10,000 training images set aside); 66% with an R1 penalty of 1 and neither.
     r1_penalty: float = 0.0
+    """Weight gamma of the R1 penalty gamma/2 |grad D|^2 on real images (Mescheder et al. 2018); 0: none."""
     discriminator_dropout: float = 0.3
     average_decay: float = 0.999
     """Largest decay per step of the moving average of weights, of the decoder and of the classifier; 0: no average. 0 to 1."""

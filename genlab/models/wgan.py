@@ -26,12 +26,15 @@ class Hparams(_adversarial.ConvolutionalHparams):
     # 13.1, and at 55.5 with both rates 3e-4 (benchmarks/results/critic_updates-mnist.md).
     beta2: float = 0.99
     generator_learning_rate: float = 1e-3
+    """The generator's learning rate, per update."""
     discriminator_learning_rate: float = 2e-3
+    """The discriminator's learning rate, per update."""
     minibatch_standard_deviation: bool = False
     # A critic's sign does not show how well it knows the training images, so its augmentation cannot adapt.
     differentiable_augmentation: tuple[Literal["auto", "color", "translation", "cutout"], ...] = ()
     augmentation_target: float = 0.0
     r1_penalty: float = 0.0
+    """Not available: see --penalty."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
