@@ -94,6 +94,15 @@ def remove(folder: pathlib.Path, chosen: set[int]) -> None:
                 path.unlink(missing_ok=True)
 
 
+def parts(path: pathlib.Path) -> set[str]:
+    """Return the names of the objects in a checkpoint. Raises ValueError with one line if it cannot be read."""
+    try:
+        with _literally(path) as readable:
+            return {key.split("/")[0] for key, _ in tf.train.list_variables(readable)}
+    except (OSError, ValueError, tf.errors.OpError) as error:
+        raise ValueError(reason(error)) from error
+
+
 def restore(checkpoint: tf.train.Checkpoint, path: pathlib.Path) -> None:
     """Restore a tf.train.Checkpoint completely. Raises ValueError with one line if its objects are not those of the file."""
     from google.protobuf.message import DecodeError

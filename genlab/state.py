@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pathlib
+from typing import Any
 
 from genlab import checkpoints
 from genlab.backend import tf
 from genlab.errors import GenlabError
-from genlab.models.base import GenerativeModel
+from genlab.models.base import RANDOM_STATES, GenerativeModel
+from genlab.networks.averaging import WeightAverage
 
 
 class State:
@@ -21,7 +23,11 @@ class State:
         self.batches = tf.Variable(0, dtype=tf.int64, name="batches")
         self.rollbacks = tf.Variable(0, name="rollbacks")
         self._parts = model.state()
-        self._checkpoint = tf.train.Checkpoint(batches=self.batches, rollbacks=self.rollbacks, **self._parts)
+        self._averages = model.averages
+        self._checkpoint = self._checkpoint_of(self._parts)
+
+    def _checkpoint_of(self, parts: dict[str, Any]) -> tf.train.Checkpoint:
+        return tf.train.Checkpoint(batches=self.batches, rollbacks=self.rollbacks, **parts)
 
     def save(self, folder: pathlib.Path, keep: int) -> None:
         """Save a checkpoint in a folder and delete the oldest beyond `keep`. An interrupted save leaves the others intact."""
@@ -38,11 +44,30 @@ class State:
         checkpoints.remove(folder, set(checkpoints.steps(folder)) - {step})
 
     def restore(self, path: pathlib.Path) -> None:
-        """Restore a checkpoint completely. Raises GenlabError if it does not fit."""
+        """Restore a checkpoint completely. Raises GenlabError if it does not fit.
+
+        An average that an earlier version did not keep begins with the weights that it is of.
+        """
         try:
-            checkpoints.restore(self._checkpoint, path)
+            held = checkpoints.parts(path)
+            of_average = [(average, self._names(average)) for average in self._averages]
+            new = [(average, names) for average, names in of_average if not names & held]
+            left_out = {name for _, names in new for name in names}
+            parts = {
+                name: part for name, part in self._parts.items() if name.removesuffix(RANDOM_STATES) not in left_out
+            }
+            checkpoints.restore(self._checkpoint_of(parts) if new else self._checkpoint, path)
         except ValueError as error:
             raise GenlabError(f"the checkpoint {path} is from another version or another model: {error}.") from error
+
+        for average, _ in new:
+            average.reset()
+
+    def _names(self, average: WeightAverage) -> set[str]:
+        """Return the names of the networks whose weights are those of an average."""
+        own = {id(weight) for weight, _ in average.variables}
+        weights = {name: getattr(part, "weights", []) for name, part in self._parts.items()}
+        return {name for name, each in weights.items() if each and own.issuperset(map(id, each))}
 
     def not_finite(self) -> str | None:
         """Return the name of a weight, or of another variable of training, that is not finite; None if all are."""

@@ -37,6 +37,13 @@ def test_a_stored_run_samples_and_goes_on(model, expected, capsys):
     assert [line["step"] for line in genlab.load(run.path).metrics()] == [1, 2, 3]
 
 
+def test_the_discriminator_of_a_run_without_an_average_of_it_is_the_average():
+    shutil.copytree(STORED / "runs", "runs")
+    model = genlab.load(model="cgan").model
+    for average, weight in zip(model.averaged_discriminator.weights, model.discriminator.weights, strict=True):
+        np.testing.assert_array_equal(average.numpy(), weight.numpy())
+
+
 def test_a_stored_export_augments():
     augment = genlab.Augmenter.from_export(STORED / "exported", seed=0)
     images, labels = augment.generate(4, labels=[7, 9])

@@ -91,15 +91,17 @@ def test_a_model_that_no_run_resolved_has_that_schedule_too():
 
 
 @pytest.mark.parametrize("generator_updates", [1, 3])
-def test_the_average_is_the_weighted_mean_of_the_steps(generator_updates):
+def test_the_averages_are_the_weighted_means_of_the_steps(generator_updates):
     model = built(average_share=1 / 3, generator_updates=generator_updates, generator_learning_rate=0.05)
-    seen = []
-    for _ in stepped(model, 5):
-        seen.append([weight.numpy() for weight in model.generator.weights])
+    pairs = ((model.decoder, model.generator), (model.averaged_discriminator, model.discriminator))
+    seen = [[[weight.numpy() for weight in trained.weights] for _, trained in pairs] for _ in stepped(model, 5)]
     weights = np.array([1, 3, 5, 7, 9])  # differences of squares
-    for average, values in zip(model.decoder.weights, zip(*seen, strict=True), strict=True):
-        expected = np.average(np.stack(values), axis=0, weights=weights)
-        np.testing.assert_allclose(average.numpy(), expected, rtol=1e-4, atol=1e-6)
+    for number, (averaged, _) in enumerate(pairs):
+        by_weight = zip(*(each[number] for each in seen), strict=True)
+        for average, values in zip(averaged.weights, by_weight, strict=True):
+            expected = np.average(np.stack(values), axis=0, weights=weights)
+            np.testing.assert_allclose(average.numpy(), expected, rtol=1e-4, atol=1e-6)
+    assert model.feature_network is model.averaged_discriminator
 
 
 def test_a_lazy_penalty_is_due_in_every_update_of_its_step():

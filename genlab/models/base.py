@@ -23,6 +23,8 @@ optimizers = LazyModule("genlab.networks.optimizers")
 
 SAMPLE_BATCH = 64
 """Fixed batch size in which samples are decoded."""
+RANDOM_STATES = "_random_states"
+"""What follows a network's name in the state of a model, for its seed generators."""
 
 
 Schedule: TypeAlias = Literal["auto", "constant", "linear", "cosine", "step"]
@@ -468,7 +470,7 @@ class GenerativeModel(abc.ABC):
             weights = {id(weight) for weight in network.weights}
             random_states = [variable.value for variable in network.variables if id(variable) not in weights]
             if random_states:
-                found[f"{name}_random_states"] = random_states
+                found[f"{name}{RANDOM_STATES}"] = random_states
         return found
 
     @property

@@ -10,7 +10,7 @@ from genlab.backend import Network, Tensor, keras, tf
 from genlab.data.spec import DataSpec
 from genlab.errors import UsageError
 from genlab.models import _adversarial, base
-from genlab.networks import augmentation, blocks, features, losses, precision, replicas
+from genlab.networks import augmentation, blocks, features, losses, replicas
 
 UNSUITED = {
     "conditioning": "none",
@@ -165,9 +165,8 @@ class SemiGAN(_adversarial.Adversarial):
 
     def __init__(self, hparams: Hparams, spec: DataSpec, *, seed: int = 0, schedule_steps: int | None = None):
         super().__init__(hparams, spec, seed=seed, schedule_steps=schedule_steps)
-        with precision.scope("float32"):
-            self.classifier = self._build_discriminator(averaged=True)
-        self.classifier_average = self.average((self.classifier, self.discriminator))
+        self.classifier = self.averaged_discriminator
+        del self.averaged_discriminator  # checkpoints have it under one name
         self._features = self._hidden()
         equal = [1 / spec.num_classes] * spec.num_classes
         self.predicted = tf.Variable(equal, name="predicted")
@@ -178,10 +177,9 @@ class SemiGAN(_adversarial.Adversarial):
     def _build_discriminator(self, *, averaged: bool = False) -> Network:
         hparams = self.hparams
         style = dataclasses.replace(
-            self._discriminator_style(),
+            self._discriminator_style(averaged=averaged),
             residual_blocks=hparams.discriminator_residual_blocks,
             noise=hparams.discriminator_noise,
-            fused=not averaged,
         )
         return blocks.discriminator(
             self.spec.shape,
@@ -193,6 +191,10 @@ class SemiGAN(_adversarial.Adversarial):
             num_logits=self.spec.num_classes,
             name="classifier" if averaged else "discriminator",
         )
+
+    @property
+    def feature_network(self) -> Network:
+        return self.classifier
 
     def _hidden(self) -> Callable[[Tensor], list[Tensor]]:
         """Return a function of images [B, H, W, C]: D's hidden layers in training mode, [B, ...] each, before dropout and noise."""
@@ -243,7 +245,7 @@ class SemiGAN(_adversarial.Adversarial):
         for _ in range(hparams.generator_updates):
             metrics |= self.match_features(images, seeds.pop())
         self.generator_average.update()
-        self.classifier_average.update()
+        self.discriminator_average.update()
         return metrics
 
     def update_classifier(self, images: Tensor, labelled: Tensor, labels: Tensor, seed: Tensor) -> dict[str, Tensor]:
