@@ -198,7 +198,8 @@ def test_few_images_are_augmented_by_default(images, expected):
     assert kind().for_data(spec, images).differentiable_augmentation == expected
     assert kind().for_data(DataSpec((2,), 8), images).differentiable_augmentation == ()
     chosen = kind(differentiable_augmentation=("color",), schedule="linear")
-    assert chosen.for_data(spec, images) == chosen
+    assert chosen.for_data(spec, images) == chosen.for_spec(spec)
+    assert chosen.for_spec(spec).differentiable_augmentation == ("color",)
 
 
 def test_a_run_that_starts_from_another_looks_at_its_own_data():

@@ -209,7 +209,11 @@ def test_every_part_of_the_interface_is_described():
     spec = DataSpec((8, 8, 1), 2)
     # Attributes that the constructor sets are part of it, those that a subclass adds are not.
     kind = type("Plain", (base.GenerativeModel,), {"train_step": None})
-    parts = {*vars(base.GenerativeModel), *inspect.get_annotations(base.GenerativeModel), *vars(kind(base.Hparams(), spec))}
+    parts = {
+        *vars(base.GenerativeModel),
+        *inspect.get_annotations(base.GenerativeModel),
+        *vars(kind(base.Hparams(), spec)),
+    }
     page = (DOCS / "adding-a-model.md").read_text()
     missing = [
         name for name in sorted(parts) if not name.startswith("_") and not re.search(rf"`(\w+\.)?{name}\b", page)
