@@ -155,7 +155,7 @@ class Ancestor(TypedDict):
 class Config:
     """All resolved settings of a run, as stored in config.json."""
 
-    FORMAT: ClassVar[int] = 7
+    FORMAT: ClassVar[int] = 8
     """Version of config.json; see `upgraded`."""
 
     model: str
@@ -246,6 +246,8 @@ def upgraded(content: dict[str, Any]) -> dict[str, Any]:
         hparams = hparams | {"time_shift": 1.0}
     if version < 7 and "average_decay" in hparams:
         hparams = {"average_share": 0.5} | hparams  # a bias correction, which is nearly this, was not a setting
+    if version < 8 and "differentiable_augmentation" in hparams:
+        hparams = hparams | {"auxiliary_classifier": 0.0}  # GANs had none
     return content | {"hparams": hparams}
 
 

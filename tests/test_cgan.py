@@ -49,3 +49,62 @@ def test_label_option_by_name_and_number(small_images, capsys):
     assert imread(f"samples/{run.name}-seed0.png").shape == (8 * 58 + 2, 10 * 58 + 2)  # a column a class
     status, message = fails(lambda: sample.main(["--label", "eleven"]), capsys)
     assert status == 2 and "the classes of" in message
+
+
+def test_the_auxiliary_classifier_learns_from_real_images_and_teaches_the_generator():
+    model = build("cgan", auxiliary_classifier=0.5, r1_penalty=0.0)
+    plain = build("cgan", auxiliary_classifier=0.0, r1_penalty=0.0)
+    images, labels = batches(model)[0]
+    fake, seed = tf.zeros_like(images), tf.constant([0, 1])
+    total, judged, metrics = model.discriminator_objective(images, fake, labels, seed)
+    assert float(plain.discriminator_objective(images, fake, labels, seed)[0]) == pytest.approx(
+        float(metrics["discriminator_loss"]), rel=1e-5
+    )
+
+    def surprise(logits):
+        logits = logits.numpy().astype(np.float64)
+        return np.mean(np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(logits)), labels])
+
+    of_real, of_fake = surprise(model.judge(images, labels)[1]), surprise(judged[1])
+    assert float(metrics["class_loss"]) == pytest.approx(of_real, rel=1e-5)
+    assert float(total) == pytest.approx(float(metrics["discriminator_loss"]) + 0.5 * of_real, rel=1e-5)
+    total, metrics = model.generator_objective(judged, labels)
+    assert float(total) == pytest.approx(float(metrics["generator_loss"]) + 0.5 * of_fake, rel=1e-5)
+
+
+@pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
+def test_the_auxiliary_classifier_recognizes_classes_after_some_steps(updates):
+    model = build(
+        "cgan", auxiliary_classifier=1.0, updates=updates, discriminator_updates=1, discriminator_learning_rate=0.01
+    )
+    images, labels = batches(model)[0]
+    metrics = [model.train_step([(images, labels)], tf.constant([0, step])) for step in range(30)]
+    assert float(metrics[-1]["class_loss"]) < 0.5 * float(metrics[0]["class_loss"])
+    assert model.discriminator(  # what the augmenter and the evaluation use: a single logit
+        [images, labels]
+    ).shape == (len(images), 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "shape", "expected"),
+    [
+        ("cgan", {}, (12, 10, 1), True),
+        ("cgan", {"conditioning": "concatenate"}, (12, 10, 1), False),
+        ("cgan", {}, (2,), False),
+        ("dcgan", {}, (12, 10, 1), False),
+        ("dcgan", {"conditioning": "projection"}, (12, 10, 1), True),
+        ("wgan", {"conditioning": "projection"}, (12, 10, 1), False),
+    ],
+)
+def test_an_auxiliary_classifier_is_there_by_default_where_the_discriminator_does_not_see_the_class(
+    name, changes, shape, expected
+):
+    assert (build(name, shape, **changes).class_head is not None) == expected
+
+
+def test_the_auxiliary_classifier_is_normalized_like_the_discriminator():
+    model = build("cgan", auxiliary_classifier=1.0, spectral_normalization=True)
+    model.train_step(batches(model), tf.constant([0, 1]))
+    (layer,) = (layer for layer in model.class_head.layers if layer.name == "class_logits")
+    kernel = layer.normalized_weights()[0]
+    assert 0.2 < np.linalg.svd(kernel, compute_uv=False)[0] < 5

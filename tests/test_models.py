@@ -61,6 +61,7 @@ def test_an_update_lowers_its_own_loss(name, optimizer):
     # Penalties and what steers the balance are no part of the losses that are logged.
     apart = {
         "r1_penalty": 0.0,
+        "auxiliary_classifier": 0.0,
         "gradient_penalty": 0.0,
         "pull_away": 0.0,
         "lambda_k": 1e-12,

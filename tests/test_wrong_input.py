@@ -212,6 +212,8 @@ TRAIN = [
     ("dcgan --r1-penalty inf", 2, "r1_penalty is inf; it must be finite"),
     ("dcgan --r1-penalty -1", 2, "r1_penalty is -1.0; it must be at least 0"),
     ("wgan --generator-learning-rate auto", 2, "FLOAT"),
+    ("cgan --auxiliary-classifier -1", 2, "auxiliary_classifier is -1.0; it must be at least 0"),
+    ("cgan --conditioning concatenate --auxiliary-classifier 1", 2, "0 unless conditioning is projection"),
     ("dcgan --epochs inf", 2, "epochs is inf; it must be finite"),
     ("dcgan --epochs 1e300", 2, "a run has at most 2,147,483,647"),
     ("dcgan --steps 999999999999", 2, "steps is too large"),

@@ -6,12 +6,12 @@ import abc
 import dataclasses
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
-from genlab.backend import Network, Tensor, Variable, tf
+from genlab.backend import Network, Tensor, Variable, keras, tf
 from genlab.data.spec import DataSpec
 from genlab.errors import UsageError
 from genlab.models import base
@@ -47,6 +47,8 @@ RATES = {"mlp": 1e-3, "conv": 2e-3}
 """Learning rates of images up to SIDE x SIDE pixels, by the kind of network."""
 SIDE = 32
 """Height and width of the largest images, in pixels, that the rates and R1 penalty of small ones fit."""
+CLASS_WEIGHT = 0.2
+"""Weight of the auxiliary classifier of conditional models of images."""
 COMPANIONS = 7
 """Generated images that a discriminator which compares images sees with each that it scores."""
 POINTS_STEPS = 25_000
@@ -79,6 +81,11 @@ class Hparams(base.Hparams):
     conditioning: Literal["none", "concatenate", "projection"] = "none"
     """How the networks receive labels: not at all, by concatenation (Mirza & Osindero 2014), or with a projection
     discriminator (Miyato & Koyama 2018)."""
+    # `cgan` on MNIST, one seed, 2,000 steps: 98.4% of samples are of the class asked for without, 99.4% with 0.2 and 99.5% with 0.5, at 2.3,
+    # 2.5 and 2.6 times the Frechet distance of real images. With 2K classes (ADC-GAN, Hou et al. 2022), 0.5 and 1: 99.1% and 98.9%, 2.5 and 2.6.
+    auxiliary_classifier: base.Following = "auto"
+    """With --conditioning projection: weight of a classifier on the discriminator's features, which learns from real images and
+    teaches the generator (Odena et al. 2017); 0: none. auto: 0.2 for images."""
     generator_widths: tuple[int, ...] = (512, 512)
     """Channels of the generator per resolution (units per layer of an MLP), nearest the image first; conv: the last
     width is repeated for larger images."""
@@ -155,7 +162,18 @@ class Hparams(base.Hparams):
             )
         if not 0 <= self.augmentation_target < 1:
             raise ValueError(f"augmentation_target is {self.augmentation_target}; it must be at least 0 and below 1")
-        for name in ("r1_penalty", "minibatch_discrimination", "latent_clusters", "freeze_discriminator"):
+        if self.conditioning != "projection" and self.auxiliary_classifier not in ("auto", 0):
+            raise ValueError(
+                f"auxiliary_classifier is {self.auxiliary_classifier}; it must be 0 unless conditioning is projection, since a "
+                "discriminator that is given the class has nothing to recognize"
+            )
+        for name in (
+            "r1_penalty",
+            "auxiliary_classifier",
+            "minibatch_discrimination",
+            "latent_clusters",
+            "freeze_discriminator",
+        ):
             value = getattr(self, name)
             if value != "auto" and value < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
@@ -180,6 +198,7 @@ class Hparams(base.Hparams):
             "generator_learning_rate": rate,
             "discriminator_learning_rate": rate,
             "r1_penalty": side**2,
+            "auxiliary_classifier": CLASS_WEIGHT if self.conditioning == "projection" and spec.is_image else 0.0,
         }
         return dataclasses.replace(
             self, **{name: each for name, each in values.items() if getattr(self, name) == "auto"}
@@ -246,12 +265,19 @@ class Adversarial(base.GenerativeModel):
         with precision.scope("float32"):
             self.averaged_discriminator = self._build_discriminator(averaged=True)
         self.discriminator_average = self.average((self.averaged_discriminator, self.discriminator))
+        self.class_head: Network | None = None
+        """D's features -> logits [B, K] of its auxiliary classifier; None if there is none."""
+        if hparams.auxiliary_classifier:
+            self.class_head = blocks.class_head(
+                self.discriminator, self.num_classes, self._discriminator_style(averaged=False)
+            )
+        self._judging = self._build_judging()
         blocks.freeze(self.discriminator, hparams.freeze_discriminator)
         self.generator_optimizer = self.make_optimizer(
             float(hparams.generator_learning_rate), self.generator.trainable_variables
         )
         self.discriminator_optimizer = self.make_optimizer(
-            float(hparams.discriminator_learning_rate), self.discriminator.trainable_variables
+            float(hparams.discriminator_learning_rate), self.discriminator_variables
         )
 
     def _build_generator(self, *, averaged: bool) -> Network:
@@ -305,6 +331,20 @@ class Adversarial(base.GenerativeModel):
             minibatch_standard_deviation=hparams.minibatch_standard_deviation,
             minibatch_discrimination=(hparams.minibatch_discrimination, hparams.minibatch_discrimination_size),
         )
+
+    def _build_judging(self) -> Callable[[Any], tuple[Tensor, Tensor | None]]:
+        """Return a function of D's inputs: its logits [B, 1], and those of its auxiliary classifier [B, K] or None, in training mode."""
+        if self.class_head is None:
+            return lambda inputs: (self.discriminator(inputs, training=True), None)
+        features = self.discriminator.get_layer("logit_dense").input
+        both = keras.Model(self.discriminator.inputs, [self.discriminator.output, self.class_head(features)])
+        return lambda inputs: tuple(both(inputs, training=True))
+
+    @property
+    def discriminator_variables(self) -> list[Variable]:
+        """What D's optimizer trains."""
+        own = self.discriminator.trainable_variables
+        return own if self.class_head is None else [*own, *self.class_head.trainable_variables]
 
     @property
     def feature_network(self) -> Network:
@@ -383,14 +423,19 @@ class Adversarial(base.GenerativeModel):
         return self.generator([latents, labels] if self.conditional else latents, training=True)
 
     def discriminate(self, images: Tensor, labels: Tensor, seed: Tensor | None = None) -> Tensor:
-        """Return D's logits [B, 1] in training mode; `labels` are used if the model is conditional.
+        """Return D's logits [B, 1] in training mode, see `judge`."""
+        return self.judge(images, labels, seed)[0]
 
-        With a seed, --differentiable-augmentation is applied to the images first; without one it is not.
+    def judge(self, images: Tensor, labels: Tensor, seed: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Return D's logits [B, 1], and those of its auxiliary classifier [B, K] or None, in training mode.
+
+        `labels` are used if the model is conditional. With a seed, --differentiable-augmentation is applied to the images first;
+        without one it is not.
         """
         if self.augmentations and seed is not None:
             probability = 1.0 if self.augmentation_probability is None else self.augmentation_probability
             images = augmentation.differentiable(images, seed, self.augmentations, probability)
-        return self.discriminator([images, labels] if self.conditional else images, training=True)
+        return self._judging([images, labels] if self.conditional else images)
 
     def judged(self, images: Tensor, labels: Tensor) -> Tensor:
         """Return D's logits of "real" [B, 1] outside training; `labels` are used if the model is conditional."""
@@ -424,8 +469,8 @@ class Adversarial(base.GenerativeModel):
         """Update D once, on a real batch and as many generated images with the same labels."""
         latent_seed, objective_seed = tf.unstack(tf.random.split(seed, 2, alg="philox"))
         fake = self.generate(self.draw_latents(tf.shape(images)[0], latent_seed), labels)  # no gradient into G
-        variables = self.discriminator.trainable_variables
-        blocks.iterate_spectral_norms(self.discriminator)
+        variables = self.discriminator_variables
+        self._iterate_spectral_norms()
         with tf.GradientTape() as tape:
             total, _, metrics = self.discriminator_objective(images, fake, labels, objective_seed)
             scaled = self.scaled(self.discriminator_optimizer, total)
@@ -439,43 +484,64 @@ class Adversarial(base.GenerativeModel):
         variables = self.generator.trainable_variables
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch([variable.value for variable in variables])
-            loss = self.generator_loss(self.discriminate(self.generate(latents, labels), labels, image_seed))
-            scaled = self.scaled(self.generator_optimizer, loss)
+            judged = self.judge(self.generate(latents, labels), labels, image_seed)
+            total, metrics = self.generator_objective(judged, labels)
+            scaled = self.scaled(self.generator_optimizer, total)
         self.generator_optimizer.apply(tape.gradient(scaled, variables), variables)
-        return {"generator_loss": loss}
+        return metrics
 
     def update_both(self, images: Tensor, labels: Tensor, seed: Tensor) -> dict[str, Tensor]:
         """Update D and G once, both from the old D's logits for the same generated images."""
         latent_seed, objective_seed = tf.unstack(tf.random.split(seed, 2, alg="philox"))
         latents = self.draw_latents(tf.shape(images)[0], latent_seed)
         variables = self.generator.trainable_variables
-        blocks.iterate_spectral_norms(self.discriminator)
+        self._iterate_spectral_norms()
         with tf.GradientTape(watch_accessed_variables=False) as generator_tape:
             generator_tape.watch([variable.value for variable in variables])
             fake = self.generate(latents, labels)
             with tf.GradientTape() as discriminator_tape:
-                total, fake_logits, metrics = self.discriminator_objective(images, fake, labels, objective_seed)
+                total, judged, metrics = self.discriminator_objective(images, fake, labels, objective_seed)
                 scaled = self.scaled(self.discriminator_optimizer, total)
-            loss = self.generator_loss(fake_logits)
-            generator_scaled = self.scaled(self.generator_optimizer, loss)
+            generator_total, generator_metrics = self.generator_objective(judged, labels)
+            generator_scaled = self.scaled(self.generator_optimizer, generator_total)
         gradients = generator_tape.gradient(generator_scaled, variables)
-        self.apply_to_discriminator(discriminator_tape.gradient(scaled, self.discriminator.trainable_variables))
+        self.apply_to_discriminator(discriminator_tape.gradient(scaled, self.discriminator_variables))
         self.generator_optimizer.apply(gradients, variables)
-        return metrics | {"generator_loss": loss}
+        return metrics | generator_metrics
 
     def discriminator_objective(
         self, images: Tensor, fake: Tensor, labels: Tensor, seed: Tensor
-    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Return D's loss with its penalty, its logits [B, 1] for the generated images, and its metrics for the log."""
+    ) -> tuple[Tensor, tuple[Tensor, Tensor | None], dict[str, Tensor]]:
+        """Return D's loss with what is added to it, what it says of the generated images (see `judge`), and metrics for the log."""
         real_seed, fake_seed = tf.unstack(tf.random.split(seed, 2, alg="philox"))
         # Real and generated images go through D separately, so that batch statistics never mix them.
-        real_logits = self.discriminate(images, labels, real_seed)
-        fake_logits = self.discriminate(fake, labels, fake_seed)
-        loss = self.discriminator_loss(real_logits, fake_logits)
-        metrics = {"discriminator_loss": loss} | self.scores(loss, real_logits, fake_logits)
+        real_logits, class_logits = self.judge(images, labels, real_seed)
+        judged = self.judge(fake, labels, fake_seed)
+        loss = self.discriminator_loss(real_logits, judged[0])
+        metrics = {"discriminator_loss": loss} | self.scores(loss, real_logits, judged[0])
         if self.augmentation_probability is not None:
             metrics["overfitting"] = tf.reduce_mean(tf.sign(real_logits))
-        return loss + self.penalty(images, fake, labels, seed), fake_logits, metrics
+        total = loss + self.penalty(images, fake, labels, seed)
+        if class_logits is not None:  # of real images alone: D should not learn classes from a generator's mistakes
+            metrics["class_loss"] = losses.cross_entropy(class_logits, labels)
+            total += self.hparams.auxiliary_classifier * metrics["class_loss"]
+        return total, judged, metrics
+
+    def generator_objective(
+        self, judged: tuple[Tensor, Tensor | None], labels: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return G's loss with what is added to it, from what D says of its images (see `judge`), and metrics for the log."""
+        logits, class_logits = judged
+        loss = self.generator_loss(logits)
+        metrics = {"generator_loss": loss}
+        if class_logits is None:
+            return loss, metrics
+        metrics["generator_class_loss"] = losses.cross_entropy(class_logits, labels)
+        return loss + self.hparams.auxiliary_classifier * metrics["generator_class_loss"], metrics
+
+    def _iterate_spectral_norms(self) -> None:
+        for network in filter(None, (self.discriminator, self.class_head)):
+            blocks.iterate_spectral_norms(network)
 
     def adapt_augmentation(self, probability: Variable, overfitting: Tensor) -> Tensor:
         """Move the probability of the augmentation by E sign D(x) of a batch of real images, and return it.
@@ -490,7 +556,7 @@ class Adversarial(base.GenerativeModel):
 
     def apply_to_discriminator(self, gradients: Sequence[Tensor]) -> None:
         """Take one step of D's optimizer, then enforce any constraint on D's weights."""
-        self.discriminator_optimizer.apply(gradients, self.discriminator.trainable_variables)
+        self.discriminator_optimizer.apply(gradients, self.discriminator_variables)
 
     def scores(self, loss: Tensor, real_logits: Tensor, fake_logits: Tensor) -> dict[str, Tensor]:
         """Return scalars by name to log along with D's loss."""

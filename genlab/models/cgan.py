@@ -28,7 +28,9 @@ class CGAN(gan.GAN):
     Generated images use the labels of the real batch. Differs from the paper: convolutions instead of maxout layers, the
     recipe of `dcgan`, and by default the projection discriminator (Miyato & Koyama 2018,
     https://arxiv.org/abs/1802.05637), which adds embed(y) . features(x) to the logit. `--conditioning concatenate` gives
-    D the label's embedding as an extra channel. In both, G receives the label's embedding concatenated to z.
+    D the label's embedding as an extra channel. In both, G receives the label's embedding concatenated to z. With the
+    projection, D has an auxiliary classifier of weight w on its features (Odena, Olah & Shlens 2017,
+    https://arxiv.org/abs/1610.09585), which learns from real images alone: L_D has -w E log p(y|x) added, L_G -w E log p(y|G(z|y)).
     """
 
     Hparams: TypeAlias = Hparams

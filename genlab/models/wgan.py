@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from genlab.backend import Tensor, tf
-from genlab.models import _adversarial
+from genlab.models import _adversarial, base
 from genlab.networks import losses
 
 
@@ -29,6 +29,7 @@ class Hparams(_adversarial.ConvolutionalHparams):
     """The generator's learning rate, per update."""
     discriminator_learning_rate: float = 2e-3
     """The discriminator's learning rate, per update."""
+    auxiliary_classifier: base.Following = 0.0
     minibatch_standard_deviation: bool = False
     # A critic's sign does not show how well it knows the training images, so its augmentation cannot adapt.
     differentiable_augmentation: tuple[Literal["auto", "color", "translation", "cutout"], ...] = ()
