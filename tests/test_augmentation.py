@@ -229,7 +229,7 @@ def test_the_probability_follows_the_share_of_training_images_found_real():
 
 def test_overfitting_is_the_mean_sign_of_the_logits():
     model = adaptive(r1_penalty=0.0)
-    model.discriminate = lambda images, labels, seed=None: tf.constant([[1.0], [2.0], [3.0], [-0.1]])
+    model.judge = lambda images, labels, seed=None: (tf.constant([[1.0], [2.0], [3.0], [-0.1]]), None)
     images, labels = batches(model)[0]
     _, _, metrics = model.discriminator_objective(images, images, labels, tf.constant(SEED))
     assert float(metrics["overfitting"]) == 0.5
