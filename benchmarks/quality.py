@@ -26,7 +26,16 @@ from genlab.evaluate import evaluation
 from genlab.train import __main__ as train
 
 KEPT = "quality"
-AVERAGED = ("encoder", "averaged_encoder", "decoder", "averaged_velocity", "renoiser", "features", "classifier")
+AVERAGED = (
+    "encoder",
+    "averaged_encoder",
+    "averaged_discriminator",
+    "decoder",
+    "averaged_velocity",
+    "renoiser",
+    "features",
+    "classifier",
+)
 """Networks that are copies of trained ones."""
 ROWS = {
     "parameters": "parameters",

@@ -51,7 +51,7 @@ class State:
         try:
             held = checkpoints.parts(path)
             of_average = [(average, self._names(average)) for average in self._averages]
-            new = [(average, names) for average, names in of_average if not names & held]
+            new = [(average, names) for average, names in of_average if names and not names & held]
             left_out = {name for _, names in new for name in names}
             parts = {
                 name: part for name, part in self._parts.items() if name.removesuffix(RANDOM_STATES) not in left_out

@@ -176,7 +176,7 @@ class Hparams(base.Hparams):
         ):
             value = getattr(self, name)
             if value != "auto" and value < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
+                raise ValueError(f"{name} is {value}; it must be at least 0")
 
     @property
     def batches_per_step(self) -> int:
@@ -261,7 +261,7 @@ class Adversarial(base.GenerativeModel):
         self.generator_average = self.average((self.decoder, self.generator))
         self.discriminator = self._build_discriminator()
         # Its features fine-tuned on 100 and 1,000 labels of MNIST, three draws: 87.8% and 95.6% after 6 epochs (D itself 85.9% and 95.1%),
-        # 84.2% and 93.5% after 22 epochs (81.0% and 92.0%).
+        # 84.2% and 93.5% after 22 epochs, with a decay of 0.998 over the last 2,000 steps (81.0% and 92.0%).
         with precision.scope("float32"):
             self.averaged_discriminator = self._build_discriminator(averaged=True)
         self.discriminator_average = self.average((self.averaged_discriminator, self.discriminator))
