@@ -25,14 +25,14 @@ import typing
 from typing import Any, Literal
 
 from genlab import files, models
-from genlab.models import _adversarial, _encoder_decoder, base
+from genlab.models import _encoder_decoder, _gan_hparams, base
 
 PAGES = pathlib.Path(__file__).parent / "models"
 BENCHMARKS = pathlib.Path(__file__).parent.parent / "benchmarks"
 RESULTS = BENCHMARKS / "results"
 TABLE = re.compile(r"(<!-- table: (\w+) (\w+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 MEASURED = re.compile(r"<!-- results: (\w+) -->")
-GROUPS = {"all": base.Hparams, "gans": _adversarial.Hparams, "autoencoders": _encoder_decoder.Hparams}
+GROUPS = {"all": base.Hparams, "gans": _gan_hparams.Hparams, "autoencoders": _encoder_decoder.Hparams}
 """Hyper-parameters that several models share."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar, Literal, TypeAlias
 
-from genlab.models import _adversarial, base, dcgan, gan
+from genlab.models import _gan_hparams, base, dcgan, gan
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +47,7 @@ class CGAN(gan.GAN):
         # Section 4.1 of the paper: 100 dimensions of uniform noise, minibatches of 100, momentum 0.5, dropout 0.5 and
         # learning rate 0.1; dense layers instead of maxout.
         "paper": gan.GAN.presets["paper"] | {"network": "mlp", "conditioning": "concatenate"},
-        "points": _adversarial.POINTS,
+        "points": _gan_hparams.POINTS,
     }
     default_steps = 2000
-    preset_steps: ClassVar[dict[str, int]] = {"points": _adversarial.POINTS_STEPS}
+    preset_steps: ClassVar[dict[str, int]] = {"points": _gan_hparams.POINTS_STEPS}

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar, TypeAlias
 
-from genlab.models import _adversarial, gan
+from genlab.models import _gan_hparams, gan
 
 
 @dataclasses.dataclass(frozen=True)
-class Hparams(_adversarial.ConvolutionalHparams, gan.Hparams):
+class Hparams(_gan_hparams.ConvolutionalHparams, gan.Hparams):
     """Hyper-parameters of `dcgan`."""
 
 
@@ -51,7 +51,7 @@ class DCGAN(gan.GAN):
             "minibatch_standard_deviation": False,
             "discriminator_normalization": "batch",
         },
-        "points": _adversarial.POINTS,
+        "points": _gan_hparams.POINTS,
     }
     default_steps = 2000
-    preset_steps: ClassVar[dict[str, int]] = {"points": _adversarial.POINTS_STEPS}
+    preset_steps: ClassVar[dict[str, int]] = {"points": _gan_hparams.POINTS_STEPS}

@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from genlab.backend import Tensor, tf
-from genlab.models import _adversarial
+from genlab.models import _adversarial, _gan_hparams
 from genlab.networks import losses
 
 DISCRIMINATOR_LOSSES = {
@@ -22,7 +22,7 @@ GENERATOR_LOSSES = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Hparams(_adversarial.Hparams):
+class Hparams(_gan_hparams.Hparams):
     """Hyper-parameters of `gan`."""
 
     loss: Literal["non_saturating", "minimax", "hinge"] = "non_saturating"
@@ -83,10 +83,10 @@ class GAN(_adversarial.Adversarial):
             "r1_penalty": 0.0,
             "minibatch_standard_deviation": False,
         },
-        "points": _adversarial.POINTS,
+        "points": _gan_hparams.POINTS,
     }
     default_steps = 4000
-    preset_steps: ClassVar[dict[str, int]] = {"points": _adversarial.POINTS_STEPS}
+    preset_steps: ClassVar[dict[str, int]] = {"points": _gan_hparams.POINTS_STEPS}
 
     def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         return DISCRIMINATOR_LOSSES[self.hparams.loss](real_logits, fake_logits)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar, TypeAlias
 
-from genlab.models import _adversarial, dcgan, gan
+from genlab.models import _gan_hparams, dcgan, gan
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +60,7 @@ class MinibatchGAN(gan.GAN):
             "generator_learning_rate": 2e-3,
             "discriminator_learning_rate": 2e-3,
         },
-        "points": _adversarial.POINTS | {"minibatch_discrimination": 8, "minibatch_discrimination_size": 3},
+        "points": _gan_hparams.POINTS | {"minibatch_discrimination": 8, "minibatch_discrimination_size": 3},
     }
     default_steps = 2000
-    preset_steps: ClassVar[dict[str, int]] = {"points": _adversarial.POINTS_STEPS}
+    preset_steps: ClassVar[dict[str, int]] = {"points": _gan_hparams.POINTS_STEPS}

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 from genlab.backend import Network, Tensor, keras, tf
 from genlab.data.spec import DataSpec
 from genlab.errors import UsageError
-from genlab.models import _adversarial, base
+from genlab.models import _adversarial, _gan_hparams, base
 from genlab.networks import augmentation, blocks, features, losses, replicas
 
 UNSUITED = {
@@ -26,7 +26,7 @@ generator matches means."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Hparams(_adversarial.ConvolutionalHparams):
+class Hparams(_gan_hparams.ConvolutionalHparams):
     """Hyper-parameters of `semi_gan`."""
 
     generator_learning_rate: float = 1e-3
@@ -150,7 +150,7 @@ class SemiGAN(_adversarial.Adversarial):
             "consistency_weight": 0.0,
         },
         # Those of the other GANs, which are not for matching features.
-        "points": _adversarial.POINTS
+        "points": _gan_hparams.POINTS
         | {
             "beta1": 0.0,
             "average_decay": 0.995,
@@ -161,7 +161,7 @@ class SemiGAN(_adversarial.Adversarial):
         },
     }
     default_steps = 2000
-    preset_steps: ClassVar[dict[str, int]] = {"points": _adversarial.POINTS_STEPS}
+    preset_steps: ClassVar[dict[str, int]] = {"points": _gan_hparams.POINTS_STEPS}
 
     def __init__(self, hparams: Hparams, spec: DataSpec, *, seed: int = 0, schedule_steps: int | None = None):
         super().__init__(hparams, spec, seed=seed, schedule_steps=schedule_steps)

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from genlab.backend import Tensor, tf
-from genlab.models import _adversarial, base
+from genlab.models import _adversarial, _gan_hparams, base
 from genlab.networks import losses
 
 
 @dataclasses.dataclass(frozen=True)
-class Hparams(_adversarial.ConvolutionalHparams):
+class Hparams(_gan_hparams.ConvolutionalHparams):
     """Hyper-parameters of `wgan`; the papers call the discriminator a critic."""
 
     penalty: Literal["clip", "gradient"] = "gradient"
