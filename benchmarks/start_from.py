@@ -1,10 +1,10 @@
-"""Train a dcgan on few images, from nothing and from a run on another data set: Fréchet distance to held-out images.
+"""Train a dcgan on few images, from nothing and from a run on another data set: Fréchet distance to held-out images by steps.
 
     python benchmarks/start_from.py --data mnist [--images 500] [--ancestor digits] [--steps 2000] [--seeds 3]
 
 The ancestor is a dcgan with default settings on all training images of `--ancestor`. Every condition takes the same number of steps with
-`--differentiable-augmentation translation`. Results go to benchmarks/results/start_from.json, one entry per condition and
-seed, and the table to benchmarks/results/start_from-DATA.md. Existing entries are not measured again.
+`--differentiable-augmentation translation`, and is measured along the way. Results go to benchmarks/results/start_from.json, one
+entry per condition and seed, and the table to benchmarks/results/start_from-DATA.md. Existing entries are not measured again.
 """
 
 from __future__ import annotations
@@ -20,6 +20,10 @@ from genlab import run as runs
 from genlab.evaluate import evaluation
 
 KEPT = "start_from"
+EVERY = 250
+"""Steps between measurements."""
+SHOWN = (250, 500, 1000, 2000)
+"""Steps in the table."""
 CONDITIONS: dict[str, dict[str, Any]] = {
     "from nothing": {},
     "from the run": {"from_run": "ANCESTOR"},
@@ -58,16 +62,19 @@ def measure(dataset: Any, condition: str, settings: dict[str, Any], seed: int, a
         seed=seed,
         differentiable_augmentation=("translation",),
         precision="float32",
+        checkpoint_every=EVERY,
+        keep=arguments.steps // EVERY + 1,
         out=str(results.CACHE / KEPT),
         description=f"{condition.replace(' ', '-').replace(',', '')}-seed{seed}",
         **settings,
     )
+    quick = evaluation.QuickEvaluation(run.data(), 10_000, seed=0)
+    steps = range(EVERY, arguments.steps + 1, EVERY)
+    distances = [quick(genlab.load(run.path, checkpoint=step).model)["frechet_distance"] for step in steps]
     found = evaluation.evaluate(run, samples=10_000)
-    distance, copies = found.metrics["frechet_distance"], found.metrics["memorization"]
-    assert distance.floor is not None
-    entry |= {"frechet_distance": distance.value, "multiple": distance.value / distance.floor}
-    entry |= {"memorization": copies.value, "protocol": found.protocol, "seconds": run.metrics()[-1]["seconds"]}
-    results.add(KEPT, entry)
+    entry |= {"at": list(steps), "multiples": [distance / quick.floor for distance in distances]}
+    entry |= {"memorization": found.metrics["memorization"].value, "protocol": found.protocol}
+    results.add(KEPT, entry | {"seconds": run.metrics()[-1]["seconds"]})
 
 
 def ancestor(data: str) -> runs.Run:
@@ -86,16 +93,18 @@ def write_table(data: str) -> None:
     lines = [
         f"# `dcgan` on {first['images']} images of {data}, from a run on {first['ancestor']}",
         "",
-        f"After {first['steps']:,} steps with `--differentiable-augmentation translation`; mean ± standard deviation over seeds. "
+        "Fréchet distance, relative to real images, after some steps with `--differentiable-augmentation translation`; last, the share of "
+        "samples that are closer to training images than 99% of real ones. Mean ± standard deviation over seeds. "
         f"{results.machines(entries)}.",
         "",
-        "| | seeds | Fréchet distance, relative to real images | closer to training images than 99% of real ones |",
-        "|---|---|---|---|",
+        f"| | seeds | {' | '.join(f'{step:,} steps' for step in SHOWN)} | close to training images |",
+        "|---" * (len(SHOWN) + 3) + "|",
     ]
     for condition in CONDITIONS:
         chosen = [entry for entry in entries if entry["condition"] == condition]
         if chosen:
-            columns = [spread([entry[key] for entry in chosen]) for key in ("multiple", "memorization")]
+            columns = [spread([each["multiples"][each["at"].index(step)] for each in chosen]) for step in SHOWN]
+            columns.append(spread([each["memorization"] for each in chosen]))
             lines.append(f"| {condition} | {len(chosen)} | {' | '.join(columns)} |")
     (results.FOLDER / f"{KEPT}-{data}.md").write_text("\n".join(lines) + "\n")
 
