@@ -1,15 +1,18 @@
 """Gain of a trained backbone for a classifier with few labels, compared with training from scratch and a linear probe.
 
     python benchmarks/encoder_transfer.py --data mnist [--models vae autoencoder dcgan] [--labels 100 1000 all] [--seeds 5]
+    python benchmarks/encoder_transfer.py --data mnist --models dcgan --labels 100 --steps 3000 --augment shift rotate zoom
 
 The runs are those of quality.py (20 epochs, seed 0), trained if they are missing. Results go to
-benchmarks/results/encoder_transfer.json, one entry per model and count. Existing entries are not measured again.
+benchmarks/results/encoder_transfer.json, one entry per model, count, steps and changes of the images. Existing entries are not
+measured again.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+from typing import Any
 
 import quality
 import results
@@ -29,6 +32,9 @@ def main() -> None:
     parser.add_argument("--labels", nargs="*", default=["100", "1000", "all"])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument(
+        "--augment", nargs="*", default=[], help="changes of the labelled images, as in genlab.transfer"
+    )
     parser.add_argument("--epochs", type=int, default=20, help="epochs of the run that provides the backbone")
     parser.add_argument("--out", default=str(results.CACHE / "quality"), help="folder of the runs")
     arguments = parser.parse_args()
@@ -41,6 +47,7 @@ def main() -> None:
 
 def measure(name: str, labels: str, dataset, arguments) -> None:
     entry = {"data": dataset.name, "model": name, "labels": labels, "seeds": arguments.seeds, "steps": arguments.steps}
+    entry |= {"augment": arguments.augment}
     if results.is_known(KEPT, entry):
         return
     run = quality.trained(name, 0, arguments.data, arguments.epochs, arguments.out)
@@ -52,8 +59,14 @@ def measure(name: str, labels: str, dataset, arguments) -> None:
         counts=[None if labels == "all" else int(labels)],
         seeds=arguments.seeds,
         steps=arguments.steps,
+        views=arguments.augment,
     )
     results.add(KEPT, entry | dataclasses.asdict(setting))
+
+
+def compared(entry: dict[str, Any]) -> tuple[Any, ...]:
+    """Return what entries have in common that are corrected together."""
+    return entry["model"], entry["steps"], *entry["augment"]
 
 
 def write_table(data: str) -> None:
@@ -65,21 +78,21 @@ def write_table(data: str) -> None:
         "Accuracy on the test images, mean ± standard deviation over seeds, and the p-value of fine-tuned against scratch, with "
         f"Holm's correction over the numbers of labels. {results.test(entries)} {results.machines(entries)}.",
         "",
-        f"| labels | backbone of | seeds | steps of 64 images | {' | '.join(conditions)} | fine-tuned - scratch, points | p |",
-        "|---" * (len(conditions) + 6) + "|",
+        f"| labels | backbone of | seeds | steps of 64 images | changed by | {' | '.join(conditions)} | fine-tuned - scratch, points | p |",
+        "|---" * (len(conditions) + 7) + "|",
     ]
-    by_model: dict[str, list[comparison.Setting]] = {}
+    by_model: dict[tuple[Any, ...], list[comparison.Setting]] = {}
     for entry in entries:
         fields = ("images", "accuracy", "tested", "right")
         setting = comparison.Setting(**{name: entry[name] for name in fields if name in entry})
-        by_model.setdefault(entry["model"], []).append(setting)
+        by_model.setdefault(compared(entry), []).append(setting)
     found = {name: iter(comparison.differences(settings, *transfer.PAIR)) for name, settings in by_model.items()}
     for entry in entries:
         cells = [comparison.spread(entry["accuracy"][each]) for each in conditions]
-        each = next(found[entry["model"]])
+        each = next(found[compared(entry)])
         lines.append(
-            f"| {entry['labels']} | `{entry['model']}` | {entry['seeds']} | {entry['steps']} "
-            f"| {' | '.join(cells)} | {100 * each.gain:+.1f} | {comparison.shown(each.p_holm)} |"
+            f"| {entry['labels']} | `{entry['model']}` | {entry['seeds']} | {entry['steps']:,} "
+            f"| {', '.join(entry['augment'])} | {' | '.join(cells)} | {100 * each.gain:+.1f} | {comparison.shown(each.p_holm)} |"
         )
     (results.FOLDER / f"{KEPT}-{data}.md").write_text("\n".join(lines) + "\n")
 

@@ -1,4 +1,4 @@
-"""A trained trunk in a classifier: what is taken, what is trained, and what the command says."""
+"""A trained backbone in a classifier: what is taken, what is trained, and what the command says."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from conftest import TINY, fails
 
 import genlab
 from genlab import transfer
+from genlab.evaluate import classifier
 from genlab.transfer import study as few_labels
 from genlab.transfer.__main__ import main
 
@@ -27,7 +28,7 @@ def conditional(tmp_path_factory):
     return genlab.fit("cgan", steps=2, out=tmp_path_factory.mktemp("runs"), **TINY)
 
 
-def test_the_trunk_has_the_runs_weights_and_the_run_keeps_its_own(encoding):
+def test_the_backbone_has_the_runs_weights_and_the_run_keeps_its_own(encoding):
     before = encoding.model.encoder.get_weights()
     model = transfer.classifier(encoding)
     assert isinstance(model, keras.Model) and model.output_shape == (None, 10)
@@ -77,7 +78,7 @@ def test_a_discriminator_is_cut_before_batch_and_label(conditional):
         transfer.classifier(conditional, layers="projection")
 
 
-def test_a_good_trunk_helps_and_conditions_are_paired(encoding):
+def test_a_good_backbone_helps_and_conditions_are_paired(encoding):
     """Each condition sees the same few images; accuracies are shares of the test images."""
     random = np.random.default_rng(0)
     labels = np.arange(60) % 3
@@ -96,14 +97,34 @@ def test_a_good_trunk_helps_and_conditions_are_paired(encoding):
 
 
 def test_the_command_writes_metrics_and_plot(encoding, capsys):
-    main([str(encoding.path), "--labels", "20", "--seeds", "2", "--steps", "4"])
+    main([str(encoding.path), "--labels", "20", "--seeds", "2", "--steps", "4", "--augment", "shift"])
     text = capsys.readouterr().out
     assert "up to down3_act" in text and "trained    1,290 weights with the backbone frozen" in text
     assert "fine-tuned - scratch" in text and "No verdict from 2 seeds: 3 are needed" in text
     kept = json.loads((encoding.path / "transfer.json").read_text())
     assert [each["images"] for each in kept["settings"]] == [20] and kept["tested_on"] == 360
+    assert kept["arguments"]["augment"] == ["shift"]
     assert kept["trained_weights"]["frozen"] == 4 * 4 * 8 * 10 + 10
     assert (encoding.path / "transfer.png").stat().st_size > 5000
+
+
+def test_every_network_but_the_probe_learns_from_changed_images(encoding, monkeypatch):
+    random = np.random.default_rng(0)
+    images, labels = random.integers(0, 256, (30, 28, 28, 1), np.uint8), np.arange(30) % 3
+    seen = []
+
+    def noted(model, stream, *rest):
+        seen.append([batch.numpy() for batch, _ in stream.take(2)])
+
+    monkeypatch.setattr(classifier, "fit", noted)
+    settings = {"counts": [None], "seeds": 1, "steps": 2}
+    few_labels.study(encoding, (images, labels), (images, labels), 3, **settings)
+    few_labels.study(encoding, (images, labels), (images, labels), 3, views=("brightness",), **settings)
+    plain, changed = seen[:4], seen[4:]
+    assert len(changed) == 4  # from scratch, the head, the head for longer, and everything
+    for before, after in zip(np.array(plain), np.array(changed), strict=True):
+        brighter = np.unique(np.round((after - before)[np.abs(after) < 1], 4))
+        assert 10 < len(brighter) <= before.shape[0] * before.shape[1] and np.abs(brighter).max() <= 0.2
 
 
 def test_points_have_no_backbone(small_run, capsys):

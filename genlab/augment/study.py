@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 import scipy.special
 
-from genlab.backend import Network, Tensor, in_parts, keras, tf
+from genlab.backend import Network, in_parts, keras
 from genlab.data.spec import to_model_range
 from genlab.errors import UsageError
 from genlab.evaluate import classifier, comparison
 from genlab.evaluate.comparison import Setting
-from genlab.networks import augmentation
 
 if TYPE_CHECKING:
     from genlab.augment.augmenter import Augmenter
@@ -167,14 +166,9 @@ def trained(
     if generated is not None and made:
         parts.append(classifier.batches(*generated, made, seed + 1))
 
-    def changed(number: Tensor, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        images, labels = batch
-        seeds = tf.stack([tf.cast(number, tf.int32), seed])
-        return augmentation.augmented(images, seeds, classifier.VIEWS), labels
-
     stream = classifier.mixed(*parts).map(lambda images, labels: (to_model_range(images), labels))
     if classical:
-        stream = stream.enumerate().map(changed)
+        stream = classifier.changing(stream, classifier.VIEWS, seed)
     model = untrained(real[0].shape[1:], num_classes)
     classifier.fit(model, stream.prefetch(4), steps, LEARNING_RATE)
     return model

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 import tyro
 
 from genlab import settings
 from genlab.bounds import shown
 
+View: TypeAlias = Literal["shift", "rotate", "zoom", "brightness", "contrast"]
+"""Name of a random change of images that keeps the class of most."""
 LARGEST_NUMBER = 1e30
 """Maximum size of numbers in `value_range`, and the inverse of their smallest difference: float32 holds the ratio."""
 
@@ -48,7 +50,7 @@ class DataOptions:
     as the largest; weight samples with replacement, all classes equally often."""
     flip: bool = False
     """Mirror training images horizontally, each with probability 1/2 each time it is used."""
-    augment: tuple[Literal["shift", "rotate", "zoom", "brightness", "contrast"], ...] = ()
+    augment: tuple[View, ...] = ()
     """Augment training images at random each time they are used: shift by up to 1/8, rotate by up to 10 degrees, zoom by up
     to 10%, brightness and contrast by up to 20%."""
     skip_bad: bool = False

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 import numpy as np
 
 from genlab.backend import LazyModule, Network, Stream, Tensor, in_parts, keras, tf
 from genlab.data.dataset import Images
+from genlab.data.options import View
 from genlab.data.spec import to_model_range
 from genlab.networks import augmentation, blocks
 
@@ -15,7 +17,7 @@ optimizers = LazyModule("genlab.networks.optimizers")
 
 FEATURES = 64
 """Size of the last hidden layer, whose activations are the features."""
-VIEWS = ("shift", "rotate", "zoom")
+VIEWS: tuple[View, ...] = ("shift", "rotate", "zoom")
 """Changes of training images that keep the class of most."""
 
 
@@ -56,14 +58,8 @@ def trained_on_views(
     """Train on uint8 images that change at random at each use. Return a Keras model, images in [-1, 1] -> logits [B, K]."""
     keras.utils.set_random_seed(seed)
     network = build(images.shape[1:], num_classes)
-    random = tf.random.Generator.from_seed(seed)
-
-    def changed(batch: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
-        change = random.uniform_full_int([2], tf.int32)
-        return augmentation.augmented(batch, change, VIEWS, flip), classes
-
     trained = keras.Model(network.inputs[0], network.outputs[1])
-    fit(trained, stream(images, labels, 64, seed).map(changed), steps, 1e-3)
+    fit(trained, changing(stream(images, labels, 64, seed), VIEWS, seed, flip=flip), steps, 1e-3)
     # Without the optimizer, which is genlab's: a saved classifier must load without it.
     return keras.Model(network.inputs[0], network.outputs[1], name="classifier")
 
@@ -87,6 +83,16 @@ def batches(images: np.ndarray, labels: np.ndarray, size: int, seed: int) -> Str
 def stream(images: np.ndarray, labels: np.ndarray, size: int, seed: int) -> Stream:
     """Return the same stream with images in [-1, 1], for training."""
     return batches(images, labels, size, seed).map(lambda batch, classes: (to_model_range(batch), classes)).prefetch(4)
+
+
+def changing(stream: Stream, views: Sequence[View], seed: int, *, flip: bool = False) -> Stream:
+    """Change the images of a stream of batches in [-1, 1] at random, differently in each batch; see `augmentation.augmented`."""
+
+    def changed(number: Tensor, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        images, labels = batch
+        return augmentation.augmented(images, tf.stack([tf.cast(number, tf.int32), seed]), views, flip), labels
+
+    return stream.enumerate().map(changed)
 
 
 def mixed(*streams: Stream) -> Stream:

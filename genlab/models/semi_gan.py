@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from genlab.backend import Network, Tensor, keras, tf
+from genlab.data.options import View
 from genlab.data.spec import DataSpec
 from genlab.errors import UsageError
 from genlab.models import _adversarial, _gan_hparams, base
@@ -59,7 +60,7 @@ class Hparams(_gan_hparams.ConvolutionalHparams):
     """Standard deviation of Gaussian noise after each hidden layer of the discriminator in training."""
     discriminator_residual_blocks: int = 0
     """Residual blocks of two convolutions at each resolution of the discriminator below the image's."""
-    views: tuple[Literal["shift", "rotate", "zoom", "brightness", "contrast"], ...] = ("shift", "rotate", "zoom")
+    views: tuple[View, ...] = ("shift", "rotate", "zoom")
     """Change the images that the discriminator sees, as --augment does. The classifier, from unchanged images, gives the
     targets of consistency."""
     consistency_weight: float = 1.0

@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 
 from genlab.backend import Tensor, tf
+from genlab.data.options import View
 from genlab.networks import replicas
 
 SHIFT = 1 / 8
@@ -23,8 +24,8 @@ AMOUNTS = {"color": 3, "translation": 2, "cutout": 2}
 """Random numbers of each differentiable augmentation, for an image; one more decides whether it is applied."""
 
 
-def augmented(images: Tensor, seed: Tensor, names: Sequence[str], flip: bool = False) -> Tensor:
-    """Return augmented training images. `names`: shift, rotate, zoom, brightness, contrast; `flip` mirrors half of them."""
+def augmented(images: Tensor, seed: Tensor, names: Sequence[View], flip: bool = False) -> Tensor:
+    """Return training images with the changes of these names; `flip` mirrors half of them."""
     if not names and not flip:
         return images
     count, height, width = tf.shape(images)[0], images.shape[1], images.shape[2]

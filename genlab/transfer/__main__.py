@@ -6,6 +6,7 @@ import dataclasses
 
 from genlab import bounds, command_line
 from genlab.console import console_log, reported, say
+from genlab.data.options import View
 from genlab.run import RunOptions
 from genlab.transfer.backbone import classifier, feature_network, unfreeze, weights_trained
 
@@ -32,6 +33,8 @@ class Arguments(command_line.JsonOption, RunOptions):
     """Trainings per condition, at least 3 for a p-value. Each seed draws its own labelled images and initial weights."""
     steps: int = 500
     """Training steps of each classifier."""
+    augment: tuple[View, ...] = ()
+    """Change the labelled images at random, differently at each use, from scratch too."""
     layers: str = ""
     """Cut the backbone after the last layer whose name matches (comma-separated patterns). By default the last convolution's
     activation."""
@@ -70,6 +73,7 @@ def _compare(arguments: Arguments, counts: list[int | None]) -> None:
         seeds=arguments.seeds,
         steps=arguments.steps,
         layers=arguments.layers,
+        views=arguments.augment,
         own=not arguments.data,
     )
     comparison.report(

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from genlab import run as runs
-from genlab.backend import keras
+from genlab.backend import Stream, keras
+from genlab.data.options import View
 from genlab.encode import codec
 from genlab.errors import UsageError
 from genlab.evaluate import classifier, comparison
@@ -37,14 +38,16 @@ def study(
     seeds: int = 5,
     steps: int = 500,
     layers: str = "",
+    views: Sequence[View] = (),
     own: bool = False,
 ) -> list[Setting]:
     """Train under each of CONDITIONS, with each number of labelled images (in total; None: all) and each seed.
 
     All images are uint8 [N, H, W, C] with integer labels [N]. Every network is trained for the same number of steps on
-    batches of 64. Fine-tuning trains only the head in the first half. A seed selects the labelled images, equally many per
-    class, the initial weights and the order, so differences are paired. `own` says that the run was trained on these images: with
-    all of their labels, its own classifier, if it has one, is compared too. Raises UsageError if a class has too few images.
+    batches of 64, with the random changes `views`; the probe sees the images as they are. Fine-tuning trains only the head in
+    the first half. A seed selects the labelled images, equally many per class, the initial weights and the order, so
+    differences are paired. `own` says that the run was trained on these images: with all of their labels, its own classifier, if
+    it has one, is compared too. Raises UsageError if a class has too few images.
     """
     smallest = np.bincount(real[1], minlength=num_classes).min()
     for count in counts:
@@ -60,7 +63,7 @@ def study(
         for seed in range(seeds):
             rows = comparison.chosen_rows(real[1], per_class, seed)
             few = real[0][rows], real[1][rows]
-            found = _trained_predictions(run, few, test[0], num_classes, steps, layers, seed)
+            found = _trained_predictions(run, few, test[0], num_classes, steps, layers, views, seed)
             found["probe"] = _probe(_codes(run, few[0], layers), few[1], codes)
             chosen = {condition: found[condition] for condition in CONDITIONS}
             if own and run.model.classifier is not None and list(counts) == [None]:
@@ -78,22 +81,28 @@ def _trained_predictions(
     num_classes: int,
     steps: int,
     layers: str,
+    views: Sequence[View],
     seed: int,
 ) -> dict[str, np.ndarray]:
     """Train the networks and return their predicted classes of the test images, by condition."""
     keras.utils.set_random_seed(seed)
     predictions = {}
+
+    def stream(seed: int) -> Stream:
+        batches = classifier.stream(*real, BATCH, seed)
+        return classifier.changing(batches, views, seed) if views else batches
+
     scratch = backbone.classifier(run, num_classes, layers=layers, pretrained=False, seed=seed)
-    classifier.fit(scratch, classifier.stream(*real, BATCH, seed), steps, LEARNING_RATE)
+    classifier.fit(scratch, stream(seed), steps, LEARNING_RATE)
     predictions["scratch"] = classifier.predicted(scratch, test)
     tuned = backbone.classifier(run, num_classes, layers=layers, trainable="", seed=seed)
-    classifier.fit(tuned, classifier.stream(*real, BATCH, seed), steps // 2, LEARNING_RATE)
+    classifier.fit(tuned, stream(seed), steps // 2, LEARNING_RATE)
     half = tuned.get_weights()
-    classifier.fit(tuned, classifier.stream(*real, BATCH, seed + 1), steps - steps // 2, LEARNING_RATE)
+    classifier.fit(tuned, stream(seed + 1), steps - steps // 2, LEARNING_RATE)
     predictions["frozen"] = classifier.predicted(tuned, test)
     tuned.set_weights(half)
     backbone.unfreeze(tuned)
-    classifier.fit(tuned, classifier.stream(*real, BATCH, seed + 1), steps - steps // 2, FINE_TUNING_RATE)
+    classifier.fit(tuned, stream(seed + 1), steps - steps // 2, FINE_TUNING_RATE)
     predictions["fine-tuned"] = classifier.predicted(tuned, test)
     return predictions
 
