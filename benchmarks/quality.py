@@ -184,6 +184,7 @@ def write_table(data: str, epochs: int, flags: str) -> None:
         "",
         f"Mean ± standard deviation over seeds; {', '.join(sorted({entry['precision'] for entry in chosen}))}; {results.machines(chosen)}.",
         f"{protocol(chosen)}",
+        *where(chosen),
         "",
         "| | " + " | ".join(f"`{name}`" for name in names) + " | real images |",
         "|---" * (len(names) + 2) + "|",
@@ -200,6 +201,15 @@ def write_table(data: str, epochs: int, flags: str) -> None:
         lines += [f"- `{name}`: {PUBLISHED[name]}" for name in names if name in PUBLISHED]
         lines += ["", SOURCES]
     (results.FOLDER / f"{KEPT}-{data}-{epochs}{slug(flags)}.md").write_text("\n".join(lines) + "\n")
+
+
+def where(chosen: list[dict[str, Any]]) -> list[str]:
+    """Return a sentence that says which model was measured on which machine, if there are several: times do not compare."""
+    by_machine: dict[str, list[str]] = {}
+    for entry in chosen:
+        by_machine.setdefault(entry["machine"], []).append(f"`{entry['model']}`")
+    parts = [f"{', '.join(sorted(set(names)))} on {machine}" for machine, names in by_machine.items()]
+    return [f"Times compare on the same machine only: {'; '.join(parts)}."] if len(parts) > 1 else []
 
 
 def values(key: str, chosen: list[dict[str, Any]]) -> list[float]:

@@ -18,6 +18,9 @@ FOLDER = pathlib.Path(__file__).parent / "results"
 CACHE = pathlib.Path(__file__).parent / "cache"
 """Runs and data that scripts can resume from; not part of the repository."""
 
+INSTRUCTIONS = {"amx_bf16": "AMX", "avx512_bf16": "AVX512-BF16", "avx512f": "AVX-512", "avx2": "AVX2"}
+"""Instructions for matrix products by their flag in /proc/cpuinfo, the fastest first. Measurements before 2026-11-29 do not name them."""
+
 
 def entries(name: str) -> list[dict[str, Any]]:
     """Return the stored entries of that name, oldest first."""
@@ -53,10 +56,12 @@ def of_predictions(
 
 
 def machine() -> str:
-    """Return the name of the CPU and its number of cores, and how many of them this process may use, if not all."""
+    """Return the name of the CPU, its fastest instructions and its cores, and how many of them this process may use, if not all."""
     information = pathlib.Path("/proc/cpuinfo")
     lines = information.read_text().splitlines() if information.exists() else []
-    cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    facts = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    cpu, flags = facts.get("model name", platform.processor()), facts.get("flags", "").split()
+    cpu += next((f" with {name}" for flag, name in INSTRUCTIONS.items() if flag in flags), "")
     total = os.cpu_count() or 1
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else total
     return f"{cpu}, {f'{usable} of {total}' if usable < total else total} cores"
