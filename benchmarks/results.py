@@ -17,9 +17,8 @@ from genlab.evaluate import comparison
 FOLDER = pathlib.Path(__file__).parent / "results"
 CACHE = pathlib.Path(__file__).parent / "cache"
 """Runs and data that scripts can resume from; not part of the repository."""
-
 INSTRUCTIONS = {"amx_bf16": "AMX", "avx512_bf16": "AVX512-BF16", "avx512f": "AVX-512", "avx2": "AVX2"}
-"""Instructions for matrix products by their flag in /proc/cpuinfo, the fastest first. Measurements before 2026-11-29 do not name them."""
+"""Instructions for matrix products by their flag in /proc/cpuinfo, the fastest first. Older measurements do not name them."""
 
 
 def entries(name: str) -> list[dict[str, Any]]:
@@ -89,4 +88,4 @@ def setting(chosen: list[dict[str, Any]], metrics: list[dict[str, float]]) -> co
 def machines(chosen: list[dict[str, Any]]) -> str:
     """Describe the machines and dates of entries."""
     dates = sorted({entry["date"] for entry in chosen})
-    return f"{', '.join(sorted({entry['machine'] for entry in chosen}))}; {dates[0]} to {dates[-1]}"
+    return f"{' and '.join(sorted({entry['machine'] for entry in chosen}))}; {dates[0]} to {dates[-1]}"

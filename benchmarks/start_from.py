@@ -49,7 +49,7 @@ def main() -> None:
 def measure(dataset: Any, condition: str, settings: dict[str, Any], seed: int, arguments: argparse.Namespace) -> None:
     """Train and evaluate one condition, unless its entry exists."""
     entry = {"data": dataset.name, "images": arguments.images, "steps": arguments.steps, "seed": seed}
-    entry |= {"ancestor": arguments.ancestor, "condition": condition}
+    entry |= {"ancestor": arguments.ancestor, "condition": condition, "every": EVERY}
     if results.is_known(KEPT, entry):
         return
     if "from_run" in settings:
@@ -88,8 +88,10 @@ def ancestor(data: str) -> runs.Run:
 
 def write_table(data: str) -> None:
     """Write the distances by condition, as multiples of that of real images."""
-    entries = [entry for entry in results.entries(KEPT) if entry["data"] == data]
+    # Entries without "every" were measured at the end alone.
+    entries = [entry for entry in results.entries(KEPT) if entry["data"] == data and "every" in entry]
     first = entries[0]
+    shown = [step for step in SHOWN if step <= first["steps"]]
     lines = [
         f"# `dcgan` on {first['images']} images of {data}, from a run on {first['ancestor']}",
         "",
@@ -97,13 +99,13 @@ def write_table(data: str) -> None:
         "samples that are closer to training images than 99% of real ones. Mean ± standard deviation over seeds. "
         f"{results.machines(entries)}.",
         "",
-        f"| | seeds | {' | '.join(f'{step:,} steps' for step in SHOWN)} | close to training images |",
-        "|---" * (len(SHOWN) + 3) + "|",
+        f"| | seeds | {' | '.join(f'{step:,} steps' for step in shown)} | close to training images |",
+        "|---" * (len(shown) + 3) + "|",
     ]
     for condition in CONDITIONS:
         chosen = [entry for entry in entries if entry["condition"] == condition]
         if chosen:
-            columns = [spread([each["multiples"][each["at"].index(step)] for each in chosen]) for step in SHOWN]
+            columns = [spread([each["multiples"][each["at"].index(step)] for each in chosen]) for step in shown]
             columns.append(spread([each["memorization"] for each in chosen]))
             lines.append(f"| {condition} | {len(chosen)} | {' | '.join(columns)} |")
     (results.FOLDER / f"{KEPT}-{data}.md").write_text("\n".join(lines) + "\n")

@@ -414,6 +414,7 @@ EXPLORE = [
     ("9", 2, "no run '9'"),
 ]
 TRANSFER = [
+    ("1 --augment shft", 2, "invalid choice 'shft'"),
     ("1 --labels few", 2, "must be numbers or all"),
     ("1 --labels 5", 2, "from 10 to"),
     ("1 --labels 0", 2, "at least 1"),

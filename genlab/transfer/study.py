@@ -89,8 +89,7 @@ def _trained_predictions(
     predictions = {}
 
     def stream(seed: int) -> Stream:
-        batches = classifier.stream(*real, BATCH, seed)
-        return classifier.changing(batches, views, seed) if views else batches
+        return classifier.changing(classifier.stream(*real, BATCH, seed), views, seed)
 
     scratch = backbone.classifier(run, num_classes, layers=layers, pretrained=False, seed=seed)
     classifier.fit(scratch, stream(seed), steps, LEARNING_RATE)
