@@ -9,6 +9,7 @@ import pathlib
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 
@@ -19,6 +20,7 @@ import genlab
 from genlab.config import Options
 from genlab.train import __main__ as train
 from genlab.train import distribution
+from genlab.train import fit as training
 
 COMMAND = ["gan", "--log-every", "2", "--checkpoint-every", "4", "--seed", "5", *TINY_FLAGS]
 
@@ -61,13 +63,30 @@ def metrics(path: pathlib.Path) -> list[list[float]]:
 def test_two_workers_train_and_resume_as_one_process_does():
     for arguments in ([*COMMAND, "--steps", "6", "--schedule-steps", "10"], ["--resume", "--steps", "10"]):
         with workers(arguments) as processes:
-            for process in processes:
-                _, errors = process.communicate(timeout=PATIENCE)
-                assert process.returncode == 0, errors
+            errors = [process.communicate(timeout=PATIENCE)[1] for process in processes]
+            assert [process.returncode for process in processes] == [0, 0], "\n\n".join(errors)
     assert [path.name for path in pathlib.Path("runs").glob("0*")] == ["00000-gan-digits"]  # the chief's alone
     alone = genlab.fit("gan", steps=10, seed=5, log_every=2, checkpoint_every=4, out="alone", **TINY)
     for both, single in zip(metrics(pathlib.Path("runs/00000-gan-digits")), metrics(alone.path), strict=True):
         assert both == pytest.approx(single, rel=1e-3, abs=1e-3)
+
+
+def test_a_worker_has_the_chiefs_folder_before_it_connects(monkeypatch):
+    """The chief changes its folder once all workers are connected, and a file may vanish under a copy."""
+    run = genlab.fit("gan", steps=1, **TINY)
+    copies = []
+
+    def connected(options: Options) -> None:
+        copies.extend(path.name for path in pathlib.Path(folder).iterdir())
+        raise genlab.GenlabError("connected")
+
+    with tempfile.TemporaryDirectory() as folder:
+        monkeypatch.setattr(distribution, "is_chief", lambda options: False)
+        monkeypatch.setattr(distribution, "prepare", connected)
+        monkeypatch.setattr(training, "_folder", lambda options: contextlib.nullcontext(folder))
+        with pytest.raises(genlab.GenlabError, match="connected"):
+            training.resume(run, run.config.options)
+    assert copies == [run.name]
 
 
 def test_a_lost_worker_ends_the_other_with_a_message_and_a_checkpoint():

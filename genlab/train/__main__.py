@@ -179,7 +179,6 @@ def _resume(early: argparse.Namespace, rest: list[str]) -> None:
     if command.dry_run:
         say(json.dumps(dataclasses.replace(stored, options=options).to_json(), indent=2))
         return
-    distribution.prepare(options)
     run = training.resume(run, options, debug=command.debug)
     if distribution.is_chief(options):
         _farewell(run, quiet=command.quiet)

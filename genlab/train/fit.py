@@ -144,24 +144,31 @@ def _folder(options: Options) -> Iterator[str]:
 
 def resume(run: runs.Run, options: Options, *, debug: bool = False) -> runs.Run:
     """Resume a run. `options` may differ from the stored ones only in config.MAY_CHANGE."""
-    dataset = run.data()
-    stored = run.config
-    steps = _steps(stored.model, stored.preset, stored.hparams, options, dataset.epoch_size)
-    if steps < stored.steps:
-        raise UsageError(f"--steps {steps:,} is less than the {stored.steps:,} of {run.name}: a run can only grow.")
-    if options.profile != stored.options.profile:
-        _check_profile(options, 0 if run.never_began else run.step, steps)
-    options = dataclasses.replace(options, steps=steps, epochs=None, out=stored.options.out)
-    distribution.Distribution(options, stored.hparams.batch_size)
+    stored, given = run.config, run
     with _folder(options) as out:
-        if not distribution.is_chief(options):  # it resumes from a copy of the chief's folder
-            shutil.copytree(
-                run.path, pathlib.Path(out) / run.name, ignore=shutil.ignore_patterns("samples", "tensorboard")
+        if not distribution.is_chief(options):
+            run = _copied(given, out)
+        # Waits for all workers, so the chief changes no file before the others have copied its folder.
+        distribution.prepare(options)
+        dataset = given.data()
+        run.use_data(dataset)
+        steps = _steps(stored.model, stored.preset, stored.hparams, options, dataset.epoch_size)
+        if steps < stored.steps:
+            raise UsageError(
+                f"--steps {steps:,} is less than the {stored.steps:,} of {run.name}: a run can only grow."
             )
-            run = runs.open(run.name, out)
-            run.use_data(dataset)
+        if options.profile != stored.options.profile:
+            _check_profile(options, 0 if run.never_began else run.step, steps)
+        options = dataclasses.replace(options, steps=steps, epochs=None, out=stored.options.out)
+        distribution.Distribution(options, stored.hparams.batch_size)
         _resume(run, dataset, stored, options, debug)
     return run
+
+
+def _copied(run: runs.Run, out: str) -> runs.Run:
+    """Return a copy of the chief's run in the folder `out`, for a worker to resume from."""
+    ignored = shutil.ignore_patterns("samples", "tensorboard")
+    return runs.open(shutil.copytree(run.path, pathlib.Path(out) / run.name, ignore=ignored))
 
 
 def _resume(run: runs.Run, dataset: Dataset, stored: Config, options: Options, debug: bool) -> None:

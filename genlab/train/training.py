@@ -38,7 +38,7 @@ class Training:
         self.dataset = dataset
         self.debug = debug
         self.distribution = distribution.Distribution(self.options, run.config.hparams.batch_size)
-        with self.distribution.scope():
+        with self.distribution.watched(run.path), self.distribution.scope():
             self.model = run.build()
             self.state = State(self.model)
         self.step = 0
