@@ -89,6 +89,13 @@ def test_metrics_of_other_protocols_are_not_compared(metrics):
     results.comparable([metrics, metrics])
 
 
+def test_runs_on_different_data_are_refused_before_any_is_evaluated(conditional, small_images, monkeypatch, capsys):
+    other = genlab.fit("gan", small_images[0], steps=1, **TINY)
+    monkeypatch.setattr(evaluation, "evaluate", lambda *_, **__: pytest.fail("evaluated"))
+    status, message = fails(lambda: evaluate.main([str(conditional.path), str(other.path)]), capsys)
+    assert status == 2 and f"{other.name} on array, so their metrics cannot be compared" in message
+
+
 def test_a_vae_is_measured_by_its_likelihood_and_reconstructions(small_images):
     images = np.concatenate([small_images[0]] * 4)[..., np.newaxis]
     run = genlab.fit("vae", images, steps=3, batch_size=8, latent_size=3, encoder_widths=(4,), decoder_widths=(4,))

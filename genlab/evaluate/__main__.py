@@ -46,6 +46,7 @@ def main(argv: list[str] | None = None) -> None:
 
         evaluation.check_numbers(arguments.samples, arguments.seed, arguments.importance_samples)
         opened = [arguments.opened(each) for each in arguments.run or ("latest",)]
+        results.check_same_data(opened)
         with console_log(quiet=arguments.json, to_stderr=arguments.json):
             done = [
                 evaluation.evaluate(

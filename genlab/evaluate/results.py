@@ -132,6 +132,20 @@ def read(run: runs.Run) -> Evaluation:
 # -- several runs ------------------------------------------------------------------------------------------------------
 
 
+def check_same_data(opened: Sequence[runs.Run]) -> None:
+    """Raise UsageError if runs were trained on different data. It takes no time, and `comparable` needs evaluations."""
+    first, *others = opened
+    for other in others:
+        data, others_data = first.config.dataset, other.config.dataset
+        if data["sha256"] != others_data["sha256"]:
+            name, others_name = data["name"], others_data["name"]
+            raise UsageError(
+                f"{first.name} was trained on {name}, {other.name} on "
+                f"{others_name if others_name != name else 'other images of that name'}, so their metrics cannot be compared. "
+                "Evaluate each alone."
+            )
+
+
 def comparable(evaluations: list[Evaluation]) -> None:
     """Raise UsageError, naming the differences, if the protocols of evaluations differ."""
     first, *others = evaluations

@@ -154,9 +154,7 @@ def resume(run: runs.Run, options: Options, *, debug: bool = False) -> runs.Run:
         run.use_data(dataset)
         steps = _steps(stored.model, stored.preset, stored.hparams, options, dataset.epoch_size)
         if steps < stored.steps:
-            raise UsageError(
-                f"--steps {steps:,} is less than the {stored.steps:,} of {run.name}: a run can only grow."
-            )
+            raise UsageError(f"--steps {steps:,} is less than the {stored.steps:,} of {run.name}: a run can only grow.")
         if options.profile != stored.options.profile:
             _check_profile(options, 0 if run.never_began else run.step, steps)
         options = dataclasses.replace(options, steps=steps, epochs=None, out=stored.options.out)
