@@ -50,7 +50,7 @@ def filled(text: str) -> str:
 
 
 def with_results(text: str) -> str:
-    """Return a page with the tables of results in the place of their comments."""
+    """Return a page with the tables of results in place of their comments."""
     return MEASURED.sub(lambda found: results(found[1]), text)
 
 

@@ -60,7 +60,7 @@ def label(
     Images with a label keep it. The classifier is the run's or, after `rounds` of self-training, one that learned from the
     labels so far (Lee 2013, "Pseudo-Label: The Simple and Efficient Semi-Supervised Learning Method for Deep Neural
     Networks"): in each round a new one is trained for `steps` steps on all images with a label, shifted, turned and zoomed at
-    random (and mirrored, if the run's training images were), and labels the others anew. Raises UsageError if the run has no
+    random (and mirrored, if the run's training images were), and labels the others again. Raises UsageError if the run has no
     classifier, if the data has other classes or no image without a label, and if a classifier is sure of none.
     """
     labelling = _labelled(dataset, _classifier_of(run, dataset), threshold, f"the classifier of {run.name}")

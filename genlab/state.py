@@ -38,7 +38,7 @@ class State:
         checkpoints.remove(folder, set(earlier[:-keep]))
 
     def save_alone(self, folder: pathlib.Path) -> None:
-        """Save a checkpoint in a folder in the place of all others there."""
+        """Save a checkpoint in a folder in place of all others there."""
         step = int(self.step.numpy())
         checkpoints.write(self._checkpoint, folder, step)
         checkpoints.remove(folder, set(checkpoints.steps(folder)) - {step})

@@ -58,7 +58,7 @@ def test_a_training_shows_its_bar_and_its_newest_grid(widgets, tmp_path):
         "run",
         "genlab.grids.show(run.model.sample(run.model.sample_latents([0, 1])), columns=2)",
     )
-    (live,) = pictures(trained)  # five grids were drawn, each in the place of the one before
+    (live,) = pictures(trained)  # five grids were drawn, each in place of the one before
     last = imageio.imread(tmp_path / "runs/00000-dcgan-digits/samples/step-000004.png")
     np.testing.assert_array_equal(live, last)
     if widgets:

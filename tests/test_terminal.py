@@ -38,7 +38,7 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def terminal(monkeypatch):
-    """A function that puts terminals of a width in the place of stdout and stderr, and returns them."""
+    """A function that puts terminals of a width in place of stdout and stderr, and returns them."""
     for name in ("NO_COLOR", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TERM", "xterm")

@@ -44,7 +44,7 @@ class Chosen:
     kinds: np.ndarray
     """For each image: 1 if it counts as strange, 0 if as normal, -1 if neither."""
     stated: bool
-    """Whether the user said which classes are strange; else all images count as strange."""
+    """Whether the user named the strange classes; else all images count as strange."""
 
     def __len__(self) -> int:
         return len(self.kinds)

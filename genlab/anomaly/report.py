@@ -44,7 +44,7 @@ class Report:
 
     @property
     def groups(self) -> list[Group]:
-        """All images; and those that count as normal and as strange, if the user said which."""
+        """All images; and those that count as normal and as strange, if the user named them."""
         kinds, flagged = self.chosen.kinds, self.findings.strange
         found = [Group(self.chosen.name, len(kinds), int(flagged.sum()))]
         if self.chosen.stated:

@@ -88,7 +88,7 @@ class Label(command_line.JsonOption):
     threshold: float = 0.9
     """Least probability of a class at which an image gets it as its label. 0 to 1."""
     rounds: int = 0
-    """Rounds of self-training: a new classifier learns from the labels so far, and labels the other images anew. The last one
+    """Rounds of self-training: a new classifier learns from the labels so far, and labels the other images again. The last one
     becomes OUT/classifier.keras; 0: the run's classifier labels alone."""
     steps: int = 4000
     """Training steps of each round."""

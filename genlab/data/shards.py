@@ -254,7 +254,7 @@ class Planned:
 
 
 def planned(counts: Mapping[str, int], images_per_shard: int, part: Part | None = None) -> list[Planned]:
-    """Return the shards of splits with so many images, or those of one part: each shard is the same in any number of parts.
+    """Return the shards of splits with these numbers of images, or those of one part: each shard is the same in any number of parts.
 
     Raises UsageError if there are fewer shards than parts.
     """

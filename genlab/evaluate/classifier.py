@@ -34,7 +34,7 @@ def train(
 ) -> Network:
     """Train on uint8 images. Return a Keras model, images [B, H, W, C] in [-1, 1] -> (features [B, 64], logits [B, K]).
 
-    `shift` moves each batch as a whole by up to so many pixels, see `shifted`. Small data sets get more passes: 12 epochs are
+    `shift` moves each batch as a whole by at most this many pixels, see `shifted`. Small data sets get more passes: 12 epochs are
     at least 1,000 steps, and other numbers of epochs in proportion.
     """
     keras.utils.set_random_seed(seed)

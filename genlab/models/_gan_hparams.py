@@ -31,7 +31,7 @@ POINTS = {
 POINTS_STEPS = 25_000
 """Training steps of that preset."""
 FEW_IMAGES = 20_000
-"""Up to so many training images, a discriminator may learn them by heart within an ordinary run."""
+"""Up to this many training images, a discriminator may learn them by heart within an ordinary run."""
 # `dcgan` on 10,000 colour images enlarged to 64x64, 400 steps, one run each, as multiples of the Frechet distance of real images, both at
 # 32x32: 54 with rates of 1e-3 and an R1 penalty of 5 (D at 5e-4: 54), 67 with 10, 89 with rates of 2e-3 and 5. With 2e-3 and 1 the losses
 # jump, and with 5e-4 and 1 D wins.

@@ -99,7 +99,7 @@ class Hparams:
         return 1
 
     def for_data(self, spec: DataSpec, images: int) -> Self:
-        """Return the settings for so many training images: no value is `auto`."""
+        """Return the settings for this many training images: no value is `auto`."""
         return self.for_spec(spec)
 
     def for_spec(self, spec: DataSpec) -> Self:
@@ -311,7 +311,7 @@ class GenerativeModel(abc.ABC):
     ) -> inversion.Inversion:
         """Search latents whose samples come close to images [N, H, W, C] in [-1, 1]: see `genlab.networks.inversion`.
 
-        It starts from the closest of so many `candidates`, drawn with consecutive seeds from `seed`. `labels` [N] are classes
+        It starts from the closest of `candidates` latents, drawn with consecutive seeds from `seed`. `labels` [N] are classes
         for a conditional model; without, each image gets the class of its closest candidate. Raises UsageError for images of
         another shape, and for a model of vectors.
         """

@@ -104,7 +104,7 @@ def _pictures(run: Run) -> Iterator[tuple[str, Picture]]:
 
 
 def _frames(run: Run, most_bytes: int) -> list[Picture]:
-    """Return evenly spaced grids, with the first and the last, that take at most so many bytes."""
+    """Return evenly spaced grids, with the first and the last, that take at most this many bytes."""
     files = grids_of(run.samples)
     if not files:
         return []

@@ -1,4 +1,4 @@
-"""Periodic actions of training, run every so many steps: evaluate, log, draw, save, trace."""
+"""Periodic actions of training, run at fixed intervals: evaluate, log, draw, save, trace."""
 
 from __future__ import annotations
 
