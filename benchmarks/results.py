@@ -88,4 +88,4 @@ def setting(chosen: list[dict[str, Any]], metrics: list[dict[str, float]]) -> co
 def machines(chosen: list[dict[str, Any]]) -> str:
     """Describe the machines and dates of entries."""
     dates = sorted({entry["date"] for entry in chosen})
-    return f"{' and '.join(sorted({entry['machine'] for entry in chosen}))}; {dates[0]} to {dates[-1]}"
+    return f"{' and '.join(sorted({entry['machine'] for entry in chosen}))}; {' to '.join(dates[:1] + dates[1:][-1:])}"

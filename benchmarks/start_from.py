@@ -88,8 +88,7 @@ def ancestor(data: str) -> runs.Run:
 
 def write_table(data: str) -> None:
     """Write the distances by condition, as multiples of that of real images."""
-    # Entries without "every" were measured at the end alone.
-    entries = [entry for entry in results.entries(KEPT) if entry["data"] == data and "every" in entry]
+    entries = [entry for entry in results.entries(KEPT) if entry["data"] == data]
     first = entries[0]
     shown = [step for step in SHOWN if step <= first["steps"]]
     lines = [
