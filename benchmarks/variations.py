@@ -82,6 +82,12 @@ def measure(dataset: Any, setting: str, chosen: np.ndarray, seed: int, arguments
         steps=arguments.steps,
         seed=seed,
     )
+    # The classical baseline once more, which the sources share.
+    scorer = functools.cache(
+        lambda: study.trained(
+            real, None, dataset.spec.num_classes, classical=True, fraction=SHARE, steps=arguments.steps, seed=seed
+        )
+    )
     baselines = entry | {"source": "none", "pool": "none"}
     if not results.is_known(KEPT, baselines):
         keep(dataset, baselines, train(real, conditions=BASELINES))
@@ -95,7 +101,7 @@ def measure(dataset: Any, setting: str, chosen: np.ndarray, seed: int, arguments
             run = generator(name, dataset, real if pool == "own" else None, f"{setting} {seed}", arguments)
             augment = genlab.Augmenter.from_run(run, mode=mode, amount=float(amount), fraction=1.0, seed=seed)
             count = min(study.POOL // 2, arguments.steps * study.BATCH)
-            varied = lambda few, scorer: study.variations(augment, few, count, scorer, arguments.confidence)  # noqa: B023, E731
+            varied = study.variations(augment, real, count, scorer, arguments.confidence)
             found = train(varied, conditions=["both"])
             keep(dataset, described, {f"{source}, {pool}": found["both"]})
 

@@ -95,26 +95,19 @@ def predictions_by_condition(
 
     `generated` may be a function of the real images; a classifier that it selects by is trained only on those.
     """
+    train = functools.partial(trained, real, num_classes=num_classes, fraction=fraction, steps=steps, seed=seed)
+    classical = functools.cache(lambda: train(None, classical=True))
     if callable(generated):
         # A classifier trained on all labels, such as the extractor's, would leak the labels that were left out through the
         # images that it selects, and the gain would come from those labels.
-        scorer = functools.cache(
-            lambda: trained(real, None, num_classes, classical=True, fraction=0.0, steps=steps, seed=seed)
-        )
-        generated = generated(real, scorer)
-    predictions = {}
-    for condition in conditions:
-        network = trained(
-            real,
-            generated if condition in ("generated", "both") else None,
-            num_classes,
-            classical=condition in ("classical", "both"),
-            fraction=fraction,
-            steps=steps,
-            seed=seed,
-        )
-        predictions[condition] = classifier.predicted(network, test)
-    return predictions
+        generated = generated(real, classical)
+    networks: dict[str, Callable[[], Network]] = {
+        "real": lambda: train(None, classical=False),
+        "classical": classical,
+        "generated": lambda: train(generated, classical=False),
+        "both": lambda: train(generated, classical=True),
+    }
+    return {condition: classifier.predicted(networks[condition](), test) for condition in conditions}
 
 
 def variations(
