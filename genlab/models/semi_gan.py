@@ -42,14 +42,16 @@ class Hparams(_gan_hparams.ConvolutionalHparams):
     """Not available: see --views."""
     augmentation_target: float = 0.0
     """Not available."""
-    # MNIST, 100 labels of one draw, 3 epochs: an accuracy of 94.1% without alignment and dropout, 95.1% with alignment, 96.2%
-    # with both (on 10,000 training images set aside); 66% with an R1 penalty of 1 and neither.
+    # MNIST, 100 labels of one draw, 2,344 steps with --consistency-alignment, accuracy on 10,000 training images set aside:
+    # 98.3%. With a dropout of 0.3 97.9%, and further without losses of unlabelled and generated images 97.6%, with an average
+    # share of 0.5 96.8%, and without normalization besides 95.8%. An R1 penalty cost a third of the accuracy.
     r1_penalty: float = 0.0
     """Weight gamma of the R1 penalty gamma/2 |grad D|^2 on real images (Mescheder et al. 2018); 0: none."""
-    discriminator_dropout: float = 0.3
+    discriminator_normalization: Literal["batch", "none"] = "batch"
+    discriminator_dropout: float = 0.1
     average_decay: float = 0.999
     """Largest decay per step of the moving average of weights, of the decoder and of the classifier; 0: no average. 0 to 1."""
-    average_share: float = 0.5
+    average_share: float = 0.1
     unlabelled_weight: float = 1.0
     """Weight of the losses of unlabelled and generated images, compared with that of labelled ones."""
     feature_matching: bool = True
@@ -137,6 +139,8 @@ class SemiGAN(_adversarial.Adversarial):
             "beta2": 0.999,
             "schedule": "constant",
             "average_decay": 0.9999,
+            "average_share": 0.5,
+            "discriminator_normalization": "none",
             "network": "mlp",
             "generator_widths": (500, 500),
             "discriminator_widths": (1000, 500, 250, 250, 250),
@@ -156,6 +160,7 @@ class SemiGAN(_adversarial.Adversarial):
             "beta1": 0.0,
             "average_decay": 0.995,
             "feature_matching": False,
+            "discriminator_normalization": "none",
             "discriminator_dropout": 0.0,
             "views": (),
             "consistency_weight": 0.0,
