@@ -9,7 +9,6 @@ import pathlib
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 
@@ -71,21 +70,22 @@ def test_two_workers_train_and_resume_as_one_process_does():
         assert both == pytest.approx(single, rel=1e-3, abs=1e-3)
 
 
-def test_a_worker_has_the_chiefs_folder_before_it_connects(monkeypatch):
+def test_a_worker_has_the_chiefs_folder_before_it_connects(tmp_path, monkeypatch):
     """The chief changes its folder once all workers are connected, and a file may vanish under a copy."""
     run = genlab.fit("gan", steps=1, **TINY)
     copies = []
 
     def connected(options: Options) -> None:
-        copies.extend(path.name for path in pathlib.Path(folder).iterdir())
+        copies.extend(path.name for path in folder.iterdir())
         raise genlab.GenlabError("connected")
 
-    with tempfile.TemporaryDirectory() as folder:
-        monkeypatch.setattr(distribution, "is_chief", lambda options: False)
-        monkeypatch.setattr(distribution, "prepare", connected)
-        monkeypatch.setattr(training, "_folder", lambda options: contextlib.nullcontext(folder))
-        with pytest.raises(genlab.GenlabError, match="connected"):
-            training.resume(run, run.config.options)
+    folder = tmp_path / "copies"
+    folder.mkdir()
+    monkeypatch.setattr(distribution, "is_chief", lambda options: False)
+    monkeypatch.setattr(distribution, "prepare", connected)
+    monkeypatch.setattr(training, "_folder", lambda options: contextlib.nullcontext(str(folder)))
+    with pytest.raises(genlab.GenlabError, match="connected"):
+        training.resume(run, run.config.options)
     assert copies == [run.name]
 
 
