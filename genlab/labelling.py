@@ -1,9 +1,8 @@
-"""Label images with a run's classifier, or with one that learns from its labels: those that it is sure of, written as shards."""
+"""Label images with a run's classifier, or with a new one that learns from the same labels: those that it is sure of, as shards."""
 
 from __future__ import annotations
 
 import dataclasses
-import logging
 import os
 import pathlib
 from collections.abc import Callable
@@ -19,18 +18,15 @@ from genlab.data.dataset import Images
 from genlab.data.labels import UNLABELLED
 from genlab.data.spec import to_model_range
 from genlab.errors import UsageError, listed
-from genlab.evaluate import classifier
-
-log = logging.getLogger("genlab")
+from genlab.evaluate import consistency
+from genlab.models import semi_gan
 
 THRESHOLD = 0.9
 """Least probability of a class at which an image gets it as its label, by default."""
-STEPS = 4000
-"""Training steps of each round of self-training, by default."""
 PART = 500
 """Images that are classified at a time."""
 CLASSIFIER = "classifier.keras"
-"""File of the last classifier of self-training, next to the shards."""
+"""File of the new classifier, if there is one, next to the shards."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,54 +49,32 @@ class Labelling:
 
 
 def label(
-    run: runs.Run, dataset: Dataset, threshold: float = THRESHOLD, *, rounds: int = 0, steps: int = STEPS, seed: int = 0
+    run: runs.Run,
+    dataset: Dataset,
+    threshold: float = THRESHOLD,
+    *,
+    steps: int = 0,
+    seed: int = 0,
+    progress: Callable[[int], None] = lambda steps: None,
 ) -> Labelling:
     """Give the unlabelled training images the class to which a classifier gives a probability of at least `threshold`.
 
-    Images with a label keep it. The classifier is the run's or, after `rounds` of self-training, one that learned from the
-    labels so far (Lee 2013, "Pseudo-Label: The Simple and Efficient Semi-Supervised Learning Method for Deep Neural
-    Networks"): in each round a new one is trained for `steps` steps on all images with a label, shifted, turned and zoomed at
-    random (and mirrored, if the run's training images were), and labels the others again. Raises UsageError if the run has no
-    classifier, if the data has other classes or no image without a label, and if a classifier is sure of none.
+    Images with a label keep it. The classifier is the run's or, with `steps`, a new one that is trained for as many, without a
+    generator: see `consistency.train`. It learns from the labels of the data or, if there is none, of the run's data, with the
+    run's settings of consistency. Raises UsageError if the run has no classifier, if the data has other classes or no image without a
+    label, and if the classifier is sure of none.
     """
-    labelling = _labelled(dataset, _classifier_of(run, dataset), threshold, f"the classifier of {run.name}")
-    for number in range(1, rounds + 1):
-        rows = labelling.rows
-        log.info("round %d of %d: %s labelled images, %s steps", number, rounds, f"{len(rows):,}", f"{steps:,}")
-        network = classifier.trained_on_views(
-            dataset.images[rows],
-            labelling.labels,
-            len(labelling.own),
-            flip=run.config.data_options.flip,
-            steps=steps,
-            seed=seed + number,
-        )
-        labelling = _labelled(dataset, network, threshold, f"the classifier of round {number}")
-    return labelling
-
-
-def _classifier_of(run: runs.Run, dataset: Dataset) -> Network:
-    """Return the run's classifier. Raises UsageError if there is none, or if it does not fit the data."""
-    if run.model.classifier is None:
-        raise UsageError(
-            f"{run.name} has no classifier. Train a model that has one: python -m genlab.train semi_gan --labelled 100"
-        )
-    names = tuple(run.config.dataset["class_names"])
-    if dataset.class_names and dataset.class_names != names:
-        raise UsageError(
-            f"{dataset.name} has the classes {listed(dataset.class_names)}, and the classifier of {run.name} knows "
-            f"{listed(names)}. Use images of the same classes, or without labels."
-        )
-    return run.model.classifier
-
-
-def _labelled(dataset: Dataset, network: Network, threshold: float, title: str) -> Labelling:
     threshold = bounds.real("--threshold", threshold, 0, 1)
+    network = _classifier_of(run, dataset)
     known = dataset.parts()["train"][1]
     labels = np.full(len(dataset.images), UNLABELLED, np.int32) if known is None else known.copy()
     unlabelled = np.flatnonzero(labels == UNLABELLED)
     if not len(unlabelled):
         raise UsageError(f"every training image of {dataset.name} has a label already.")
+    title = f"the classifier of {run.name}"
+    if steps:
+        title = f"the classifier of {steps:,} steps"
+        network = _trained(run, dataset, steps, seed, progress)
 
     def probabilities(rows: np.ndarray) -> np.ndarray:
         logits = network(to_model_range(dataset.images[rows]), training=False)
@@ -122,8 +96,41 @@ def _labelled(dataset: Dataset, network: Network, threshold: float, title: str) 
     return Labelling(dataset, rows, labels[rows], own, kept, unsure, network)
 
 
+def _classifier_of(run: runs.Run, dataset: Dataset) -> Network:
+    """Return the run's classifier. Raises UsageError if there is none, or if it does not fit the data."""
+    if run.model.classifier is None:
+        raise UsageError(
+            f"{run.name} has no classifier. Train a model that has one: python -m genlab.train semi_gan --labelled 100"
+        )
+    names = tuple(run.config.dataset["class_names"])
+    if dataset.class_names and dataset.class_names != names:
+        raise UsageError(
+            f"{dataset.name} has the classes {listed(dataset.class_names)}, and the classifier of {run.name} knows "
+            f"{listed(names)}. Use images of the same classes, or without labels."
+        )
+    return run.model.classifier
+
+
+def _trained(run: runs.Run, dataset: Dataset, steps: int, seed: int, progress: Callable[[int], None]) -> Network:
+    """Train a new classifier with the run's settings. Raises UsageError if the run has none of these."""
+    hparams = run.model.hparams
+    if not isinstance(hparams, semi_gan.Hparams) or not run.model.spec.is_image:
+        raise UsageError(f"--steps needs a run of semi_gan on images; {run.name} is none. Leave it out.")
+    return consistency.train(
+        dataset if dataset.class_names else run.data(),
+        dataset,
+        hparams.views,
+        flip=run.config.data_options.flip,
+        align=hparams.consistency_alignment,
+        threshold=hparams.consistency_threshold,
+        steps=steps,
+        seed=seed,
+        progress=progress,
+    )
+
+
 def checked_facts(
-    folder: str | os.PathLike[str], run: runs.Run, dataset: Dataset, threshold: float, rounds: int, steps: int
+    folder: str | os.PathLike[str], run: runs.Run, dataset: Dataset, threshold: float, steps: int
 ) -> dict[str, Any]:
     """Return what the index of the shards says of the labels. Raises UsageError if the folder has other content."""
     found: dict[str, Any] = {
@@ -135,7 +142,7 @@ def checked_facts(
         "step": run.step,
         "threshold": threshold,
     }
-    found |= {"rounds": rounds, "round_steps": steps} if rounds else {}
+    found |= {"classifier_steps": steps} if steps else {}
     shards.check_folder(pathlib.Path(folder), found, images_per_shard=shards.fitting(dataset.spec.shape))
     return found
 
@@ -148,7 +155,7 @@ def write(
 ) -> shard_index.Index:
     """Write labelled images as TFRecord shards that `--data` opens; held-out images as they are, with their own labels.
 
-    The classifier of self-training is written next to them. Raises UsageError if the folder has other content.
+    A new classifier is written next to them. Raises UsageError if the folder has other content.
     """
     dataset = labelling.dataset
 
@@ -165,6 +172,6 @@ def write(
     )
     size = shards.fitting(dataset.spec.shape)
     index = shards.write(pathlib.Path(folder), facts, parts, images_per_shard=size, progress=progress)
-    if "rounds" in facts:
+    if "classifier_steps" in facts:
         files.replace(pathlib.Path(folder) / CLASSIFIER, labelling.classifier.save)
     return index

@@ -12,7 +12,7 @@ from conftest import fails
 import genlab
 from genlab.augment import __main__ as augment
 from genlab.augment import study as benefit
-from genlab.evaluate import comparison, extractors
+from genlab.evaluate import classifier, comparison, extractors
 
 
 def test_accuracy_and_recall_are_counted_by_hand():
@@ -52,7 +52,7 @@ def test_the_selecting_classifier_has_seen_the_settings_labels_alone(monkeypatch
     trained_on, selections = [], []
 
     def spied(images, generated, num_classes, **settings):
-        network = benefit.untrained(images[0].shape[1:], num_classes)
+        network = classifier.untrained(images[0].shape[1:], num_classes)
         trained_on.append((network, len(images[0]), generated))
         return network
 
@@ -109,7 +109,7 @@ def test_variations_that_a_classifier_doubts_are_left_out(caplog):
 
 def test_the_command_compares_variations_with_the_usual_changes(own_run, capsys, monkeypatch):
     run = own_run("vae")
-    untrained = lambda real, *_, **settings: benefit.untrained(real[0].shape[1:], 10)  # noqa: E731  as good as two steps'
+    untrained = lambda real, *_, **settings: classifier.untrained(real[0].shape[1:], 10)  # noqa: E731  as good as two steps'
     monkeypatch.setattr(benefit, "trained", untrained)
     augment.main([str(run.path), "--vary", "perturb", "--per-class", "2", "--seeds", "1", "--steps", "1"])
     assert "With 2 per class, variations on top of classical augmentation" in capsys.readouterr().out
@@ -119,7 +119,7 @@ def test_the_command_compares_variations_with_the_usual_changes(own_run, capsys,
 
 def test_the_command_writes_metrics_plot_and_verdict(own_run, capsys, monkeypatch):
     own_run("cgan")
-    untrained = lambda real, *_, **settings: benefit.untrained(real[0].shape[1:], 10)  # noqa: E731  as good as two steps'
+    untrained = lambda real, *_, **settings: classifier.untrained(real[0].shape[1:], 10)  # noqa: E731  as good as two steps'
     monkeypatch.setattr(benefit, "trained", untrained)
     arguments = ["--per-class", "5", "--seeds", "2", "--steps", "12"]
     augment.main(arguments)  # two seeds: however bad, no verdict

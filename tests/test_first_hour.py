@@ -17,7 +17,7 @@ from genlab.augment import study
 from genlab.evaluate import evaluation
 # Classifiers that other tests train.
 evaluation._label_metrics = lambda *_: {{}}
-study.trained = lambda real, *_, **__: study.untrained(real[0].shape[1:], 10)
+study.trained = lambda real, *_, **__: study.classifier.untrained(real[0].shape[1:], 10)
 """
 """Runs in the notebook's kernel before its cells."""
 SMALLER = {"SEEDS = 5": "SEEDS = 1", "EPOCHS = 60": "EPOCHS = 1"}

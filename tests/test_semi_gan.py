@@ -15,7 +15,7 @@ import genlab
 from genlab import labelling
 from genlab.data import __main__ as data
 from genlab.data.spec import to_model_range
-from genlab.evaluate import classifier, evaluation
+from genlab.evaluate import classifier, consistency, evaluation
 from genlab.export import formats
 from genlab.models import semi_gan
 from genlab.networks import losses
@@ -256,55 +256,73 @@ def test_the_command_writes_data_that_a_conditional_model_trains_on(sure, capsys
     genlab.fit("cgan", "labelled", steps=1, **TINY)
 
 
-@pytest.fixture
-def halves(run, monkeypatch):
-    """200 images, bright above (3) or below (5), and the run with a classifier that sees their mean alone, which tells most apart."""
+@pytest.fixture(scope="module")
+def halves():
+    """200 images [16, 16, 1], bright above (0) or below (1), of which two have a label, and the classes of all."""
     random = np.random.default_rng(0)
-    truth = random.permutation(np.repeat([3, 5], 100))
-    images = random.integers(0, 40, (200, 28, 28, 1))
-    images[truth == 3, :14] += 120
-    images[truth == 5, 14:] += 120
-    # Class 3 is brighter, by so much that a fifth of the images are between the two.
-    images += (np.where(truth == 3, 1, -1) * random.uniform(0, 40, 200)).astype(int)[:, None, None, None] + 40
-    inputs = keras.Input((28, 28, 1))
-    logits = keras.layers.Dense(10)(keras.layers.GlobalAveragePooling2D()(inputs))
-    network = keras.Model(inputs, logits)
-    middle = to_model_range(images.clip(0, 255).astype(np.uint8)).numpy().mean()
-    kernel, bias = np.zeros((1, 10), np.float32), np.full(10, -100, np.float32)
-    kernel[0, 3], kernel[0, 5], bias[3], bias[5] = 40, -40, -40 * middle, 40 * middle
-    network.set_weights([kernel, bias])
-    monkeypatch.setattr(run.model, "classifier", network)
-    return genlab.data.from_arrays(images.clip(0, 255).astype(np.uint8)), truth
+    truth = random.permutation(np.repeat([0, 1], 100))
+    images = random.integers(0, 80, (200, 16, 16, 1)).astype(np.uint8)
+    images[truth == 0, :8] += 80
+    images[truth == 1, 8:] += 80
+    labels = np.full(200, -1)
+    for each in (0, 1):
+        labels[np.flatnonzero(truth == each)[0]] = each
+    return genlab.data.from_arrays(images, labels), truth
 
 
-def test_a_round_of_self_training_labels_what_the_first_classifier_was_not_sure_of(run, halves):
+def test_consistency_learns_what_two_labels_mean(halves):
     dataset, truth = halves
-    first, second = (labelling.label(run, dataset, 0.9, rounds=rounds, steps=40) for rounds in (0, 1))
-    assert 140 < len(first.rows) < 190
-    np.testing.assert_array_equal(first.labels, truth[first.rows])
-    assert len(second.rows) > 195
-    np.testing.assert_array_equal(second.labels, truth[second.rows])
-    assert first.classifier is run.model.classifier and second.classifier is not first.classifier
+    seen: list[int] = []
+    network = consistency.train(dataset, dataset, threshold=0.8, steps=60, progress=seen.append)
+    assert sum(seen) == 60
+    assert (classifier.predicted(network, dataset.images) == truth).mean() > 0.97
+    weights = network.get_weights()
+    # Labels of the images that it learns from without labels have no effect, and the seed decides the rest.
+    every = genlab.data.from_arrays(dataset.images, truth)
+    again = consistency.train(dataset, every, threshold=0.8, steps=60).get_weights()
+    assert all(np.array_equal(*pair) for pair in zip(weights, again, strict=True))
+    other = consistency.train(dataset, dataset, threshold=0.8, steps=1, seed=1)
+    assert not np.array_equal(other.get_weights()[0], weights[0])
 
 
-def test_the_command_keeps_the_classifier_of_self_training(run, halves, monkeypatch, capsys):
-    dataset, _ = halves
-    np.save("images.npy", dataset.images[:])
-    command = ["label", str(run.path), "labelled", "--data", "images.npy", "--rounds", "1", "--steps", "40"]
-    with monkeypatch.context() as patch:
-        patch.setattr("genlab.run.open", lambda *_, **__: run)
-        data.main(command)
-        assert "round 1 of 1: " in capsys.readouterr().out
-        data.main([*command, "--json"])  # typed again, it finds the whole of it
-        # Nothing is trained before the folder is refused.
-        monkeypatch.setattr(classifier, "trained_on_views", None)
-        for other in (["--rounds", "2"], ["--steps", "41"], ["--threshold", "0.8"]):
-            status, message = fails(lambda other=other: data.main([*command, *other]), capsys)
-            assert status == 2 and "holds other shards" in message
+def test_a_new_classifier_has_the_settings_of_the_run(run, monkeypatch):
+    given: list[dict[str, object]] = []
+
+    def untrained(labelled, unlabelled, views, **settings):
+        given.append({"labelled": labelled.name, "unlabelled": unlabelled.name, "views": views, **settings})
+        return run.model.classifier
+
+    monkeypatch.setattr(consistency, "train", untrained)
+    settings = {"views": ("shift",), "consistency_alignment": True, "consistency_threshold": 0.7}
+    other = genlab.fit("semi_gan", labelled=50, steps=1, flip=True, out="runs", **settings, **TINY)
+    labelling.label(other, other.data(), 0.0, steps=7)
+    images = genlab.data.from_arrays(other.data().images[:5])  # without labels: those of the run's data
+    labelling.label(other, images, 0.0, steps=7)
+    for each, name in zip(given, ("digits", images.name), strict=True):
+        assert each.pop("progress") is not None
+        expected = {"views": ("shift",), "flip": True, "align": True, "threshold": 0.7, "steps": 7, "seed": 0}
+        assert each == {"labelled": "digits", "unlabelled": name, **expected}
+
+
+def test_the_command_keeps_a_new_classifier(run, monkeypatch, capsys):
+    command = ["label", str(run.path), "labelled", "--steps", "3", "--threshold", "0"]
+    data.main(command)
+    assert "labelled: 1,437 labelled images of 1,437" in capsys.readouterr().out
     network = keras.saving.load_model("labelled/classifier.keras")
     images = genlab.data.load("labelled")
     logits = network(to_model_range(images.images[:])).numpy()
-    np.testing.assert_array_equal(logits.argmax(axis=1), images.labels)
+    assert (logits.argmax(axis=1) == images.labels).mean() > 0.96  # 50 had a label of their own
+    # Nothing is trained before the folder is refused.
+    monkeypatch.setattr(consistency, "train", None)
+    for other in (["--steps", "4"], ["--threshold", "0.8"]):
+        status, message = fails(lambda other=other: data.main([*command, *other]), capsys)
+        assert status == 2 and "holds other shards" in message
+
+
+def test_vectors_get_their_labels_from_the_run_alone():
+    points = genlab.fit("semi_gan", "ring", preset="points", labelled=80, steps=1, out="runs", log_every=1)
+    with pytest.raises(genlab.UsageError, match="--steps needs a run of semi_gan on images"):
+        labelling.label(points, points.data(), 0.0, steps=3)
 
 
 def test_what_cannot_be_labelled_is_refused(sure, trained):

@@ -72,7 +72,7 @@ def _study(arguments: Arguments, counts: list[int | None]) -> None:
     from genlab.augment import study
     from genlab.augment.augmenter import Augmenter
     from genlab.augment.decoders import TrainedDecoder
-    from genlab.evaluate import comparison
+    from genlab.evaluate import classifier, comparison
 
     varies = arguments.vary != "none"
     run = arguments.open()
@@ -88,7 +88,7 @@ def _study(arguments: Arguments, counts: list[int | None]) -> None:
         run, "none" if by_classifier else arguments.select, renoises=arguments.vary == "renoise"
     )
     if by_classifier:
-        source.scorer = study.untrained(dataset.spec.shape, classes)
+        source.scorer = classifier.untrained(dataset.spec.shape, classes)
     chosen: dict[str, Any] = {"mode": arguments.vary, "amount": arguments.amount, "fraction": 1.0} if varies else {}
     augment = Augmenter([source], candidates=arguments.candidates, select=arguments.select, **chosen)
     count = min(study.POOL, arguments.steps * study.BATCH)

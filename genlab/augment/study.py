@@ -162,12 +162,6 @@ def trained(
     stream = classifier.mixed(*parts).map(lambda images, labels: (to_model_range(images), labels))
     if classical:
         stream = classifier.changing(stream, classifier.VIEWS, seed)
-    model = untrained(real[0].shape[1:], num_classes)
+    model = classifier.untrained(real[0].shape[1:], num_classes)
     classifier.fit(model, stream.prefetch(4), steps, LEARNING_RATE)
     return model
-
-
-def untrained(shape: tuple[int, ...], num_classes: int) -> Network:
-    """Return the classifier with initial weights, for images of shape (H, W, C)."""
-    network = classifier.build(shape, num_classes)
-    return keras.Model(network.inputs[0], network.outputs[1])

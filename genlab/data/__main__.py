@@ -87,11 +87,9 @@ class Label(command_line.JsonOption):
     """Images to label, prepared as the run's; by default the run's training data."""
     threshold: float = 0.9
     """Least probability of a class at which an image gets it as its label. 0 to 1."""
-    rounds: int = 0
-    """Rounds of self-training: a new classifier learns from the labels so far, and labels the other images again. The last one
-    becomes OUT/classifier.keras; 0: the run's classifier labels alone."""
-    steps: int = 4000
-    """Training steps of each round."""
+    steps: int = 0
+    """Train a new classifier for as many steps, such as 6000, without a generator. It learns from the labels, and to classify
+    changed images as it does the unchanged ones. It becomes OUT/classifier.keras; 0: the run's classifier labels."""
     runs: str = "runs"
     """Folder of the runs."""
     checkpoint: str = "latest"
@@ -360,11 +358,12 @@ def label(command: Label) -> None:
     from genlab import run as runs
 
     bounds.real("--threshold", command.threshold, 0, 1)
-    rounds, steps = bounds.whole("--rounds", command.rounds, 0, 100), bounds.whole("--steps", command.steps, 1)
+    steps = bounds.whole("--steps", command.steps, 0)
     run = runs.open(command.run, command.runs, checkpoint=command.checkpoint)
     dataset = run.data(command.data)
-    facts = labelling.checked_facts(command.out, run, dataset, command.threshold, rounds, steps)
-    found = labelling.label(run, dataset, command.threshold, rounds=rounds, steps=steps)
+    facts = labelling.checked_facts(command.out, run, dataset, command.threshold, steps)
+    with console.progress(total=steps, unit="step", shown=steps > 0) as bar:
+        found = labelling.label(run, dataset, command.threshold, steps=steps, progress=bar.update)
     held_out = sum(len(images) for split, (images, _) in found.dataset.parts().items() if split != "train")
     with console.progress(total=len(found.rows) + held_out, unit="image") as bar:
         labelling.write(facts, found, command.out, bar.update)
@@ -372,7 +371,7 @@ def label(command: Label) -> None:
     columns = {"labelled before": found.own, "sure": found.kept, "not sure, left out": found.unsure}
     if command.json:
         counts = {title: dict(zip(names, column.tolist(), strict=True)) for title, column in columns.items()}
-        say_json({"out": command.out, "threshold": command.threshold, "rounds": rounds} | counts)
+        say_json({"out": command.out, "threshold": command.threshold, "steps": steps} | counts)
         return
     rows = [["class", *columns]]
     for index, name in enumerate(names):

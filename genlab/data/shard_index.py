@@ -53,10 +53,9 @@ class Index(TypedDict):
     shares: NotRequired[list[float]]
     """Share of each class; without it, all classes equally often."""
     threshold: NotRequired[float]
-    """Least probability of the labels that the classifier of `run` gave, or the last one of self-training."""
-    rounds: NotRequired[int]
-    """Rounds of self-training, of `round_steps` training steps each."""
-    round_steps: NotRequired[int]
+    """Least probability of the labels that the classifier of `run` gave, or a new one."""
+    classifier_steps: NotRequired[int]
+    """Training steps of the new classifier."""
     parts: NotRequired[int]
     """Number of parts that are written apart, this being one of them, with `images`, the number of images of all parts."""
     images: NotRequired[int]

@@ -57,11 +57,9 @@ def trained_on_views(
 ) -> Network:
     """Train on uint8 images that change at random at each use. Return a Keras model, images in [-1, 1] -> logits [B, K]."""
     keras.utils.set_random_seed(seed)
-    network = build(images.shape[1:], num_classes)
-    trained = keras.Model(network.inputs[0], network.outputs[1])
-    fit(trained, changing(stream(images, labels, 64, seed), VIEWS, seed, flip=flip), steps, 1e-3)
-    # Without the optimizer, which is genlab's: a saved classifier must load without it.
-    return keras.Model(network.inputs[0], network.outputs[1], name="classifier")
+    network = untrained(images.shape[1:], num_classes)
+    fit(network, changing(stream(images, labels, 64, seed), VIEWS, seed, flip=flip), steps, 1e-3)
+    return network
 
 
 def shifted(images: Tensor, most: int) -> Tensor:
@@ -122,8 +120,14 @@ def predicted(model: Network, images: Images) -> np.ndarray:
     return in_parts(lambda part: model(to_model_range(part), training=False), images, size=500).argmax(axis=1)
 
 
+def untrained(shape: tuple[int, ...], num_classes: int) -> Network:
+    """Build a classifier with initial weights, images [B, H, W, C] in [-1, 1] -> logits [B, K]."""
+    network = build(shape, num_classes)
+    return keras.Model(network.inputs[0], network.outputs[1], name="classifier")
+
+
 def build(shape: tuple[int, ...], num_classes: int) -> Network:
-    """Build the classifier: two or more strided convolutions and two dense layers."""
+    """Build the classifier and its features: two or more strided convolutions and two dense layers."""
     images = keras.Input(tuple(shape), name="images")
     x = images
     for index in range(max(2, len(blocks.resolutions(shape)))):
