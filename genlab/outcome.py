@@ -37,13 +37,17 @@ def recorded(path: pathlib.Path, progress: Callable[[], tuple[int, int]]) -> Ite
     try:
         yield
     except BaseException as error:
-        _write(path, _ending(error), progress()[0], reason(error))
+        step, total = progress()
+        if isinstance(error, Interrupted) and step == total:  # by a signal after the last step
+            _write_finished(path, step)
+        else:
+            _write(path, _ending(error), step, reason(error))
         raise
     step, total = progress()
     if step < total:
         _write(path, "interrupted", step, f"stopped at step {step:,} of {total:,}")
     else:
-        _write(path, "finished", step, f"all {total:,} steps are done")
+        _write_finished(path, step)
 
 
 def state(path: pathlib.Path, step: int, total: int) -> State:
@@ -79,6 +83,10 @@ def _ending(error: BaseException) -> Ending:
     if isinstance(error, Interrupted) or not isinstance(error, Exception):  # a second Ctrl-C, or an exit
         return "interrupted"
     return "failed"
+
+
+def _write_finished(path: pathlib.Path, step: int) -> None:
+    _write(path, "finished", step, f"all {step:,} steps are done")
 
 
 def _write(path: pathlib.Path, ending: Ending, step: int, why: str) -> None:

@@ -15,7 +15,7 @@ import pytest
 from conftest import fails
 
 import genlab
-from genlab import errors, files, history
+from genlab import errors, files, history, outcome
 from genlab import run as folders
 from genlab.runs import __main__ as command
 
@@ -61,11 +61,7 @@ def left() -> list[int]:
     ("error", "state", "why"),
     [
         (errors.Collapsed("samples are alike\nStopped at step 2."), "collapsed", "samples are alike"),
-        (
-            errors.Interrupted("Stopped by SIGTERM at step 2; a checkpoint is saved."),
-            "interrupted",
-            "Stopped by SIGTERM",
-        ),
+        (errors.Interrupted("SIGINT came after the last step; …"), "finished", "all 2 steps are done"),
         (errors.GenlabError("loss is nan at step 2: training stopped."), "failed", "loss is nan at step 2"),
         (KeyboardInterrupt(), "interrupted", "KeyboardInterrupt"),
         (SystemExit(3), "interrupted", "3"),
@@ -76,17 +72,26 @@ def test_how_a_training_ended_is_recorded_until_it_begins_again(error, state, wh
     run = stored(0)
     assert run.state == "finished"  # by its last checkpoint
     ended(run, error)
-    outcome = json.loads((run.path / "outcome.json").read_text())
-    assert run.state == outcome["state"] == state and outcome["step"] == 2 and outcome["reason"].startswith(why)
+    found = json.loads((run.path / "outcome.json").read_text())
+    assert run.state == found["state"] == state and found["step"] == 2 and found["reason"].startswith(why)
     with run.training():
         assert not (run.path / "outcome.json").exists() and run.state == "running"
     assert run.state == "finished" and json.loads((run.path / "outcome.json").read_text())["step"] == 2
 
 
+def test_a_signal_before_the_last_step_interrupts_a_run():
+    run = stored(0)
+    error = errors.Interrupted("Stopped by SIGTERM at step 2; a checkpoint is saved.")
+    with pytest.raises(errors.Interrupted), outcome.recorded(run.path, lambda: (2, 3)):
+        raise error
+    assert run.state == "interrupted"
+    assert json.loads((run.path / "outcome.json").read_text())["reason"].startswith("Stopped by SIGTERM")
+
+
 def test_a_training_records_that_it_finished(small_run):
     run = small_run("dcgan")
-    outcome = json.loads((run.path / "outcome.json").read_text())
-    assert outcome == {"state": "finished", "step": 2, "reason": "all 2 steps are done"}
+    found = json.loads((run.path / "outcome.json").read_text())
+    assert found == {"state": "finished", "step": 2, "reason": "all 2 steps are done"}
     assert run.state == "finished"
 
 

@@ -16,13 +16,14 @@ import imageio.v3 as imageio
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import PATIENCE, TINY, TINY_FLAGS, build, fails, state_of
+from conftest import PATIENCE, TINY, TINY_FLAGS, build, fails, small_settings, state_of
 
 import genlab
+from genlab import errors
 from genlab import run as runs
 from genlab.networks import precision
 from genlab.train import __main__ as train
-from genlab.train.training import sample_steps
+from genlab.train.training import Training, sample_steps
 
 
 def command(*flags, **keywords):
@@ -242,6 +243,24 @@ def test_a_signal_saves_and_says_how_to_go_on(number, tmp_path):
     step = int(runs.newest_checkpoint(run.path).rpartition("-")[2])
     assert step > 0 and f"at step {step:,}" in errors
     assert (run.samples / "progress.gif").exists()
+
+
+def test_a_signal_after_the_last_step_waits_for_the_prior_and_ends_the_script(monkeypatch):
+    fit_prior = Training.fit_prior
+
+    sent = []
+
+    def signalled(training):
+        if training.step == training.total and not sent:  # a second one acts at once
+            sent.append(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+        fit_prior(training)
+
+    monkeypatch.setattr(Training, "fit_prior", signalled)
+    with pytest.raises(errors.Interrupted, match=r"SIGINT came after the last step; .* is finished"):
+        genlab.fit("autoencoder", steps=1, out="runs", **small_settings("autoencoder"))
+    run = genlab.load("latest")
+    assert run.state == "finished" and run.samples.exists()
 
 
 def test_two_that_start_at_once_get_two_folders():

@@ -27,7 +27,7 @@ def train(run: Run, dataset: Dataset, *, resume: bool = False, debug: bool = Fal
     """Train the run's model to `run.config.options.steps`; with `resume`, start from its newest checkpoint.
 
     Raises GenlabError if a metric or a weight is not finite, if the disk is full or the run's folder is gone, and Interrupted
-    on SIGINT, SIGTERM or SIGHUP, after saving a checkpoint.
+    on SIGINT, SIGTERM or SIGHUP, after saving a checkpoint. What follows the last step, such as fitting a prior, is done first.
     """
     with _signals() as signals, _explained(run):
         training = Training(run, dataset, resume=resume, debug=debug)
@@ -41,6 +41,9 @@ def train(run: Run, dataset: Dataset, *, resume: bool = False, debug: bool = Fal
         finally:
             training.close()
     run.check_present()
+    if signals.received:
+        name = signal.Signals(signals.received).name
+        raise Interrupted(f"{name} came after the last step; {run.path} is finished.", signals.received)
 
 
 @contextlib.contextmanager
