@@ -40,7 +40,7 @@ CONDITIONS = {
     "semi_gan, not augmented": "views, consistency-weight 0",
 }
 """Conditions with the flags of their run; None: no run."""
-STEPS = 6000
+STEPS = 4000
 """Training steps of the conditions without a run."""
 PUBLISHED = """Published, with 100 labels of MNIST: 99.07% (Salimans et al. 2016), 99.2% (Dai et al. 2017), both with dense layers and more
 epochs, without changes of images."""
