@@ -18,7 +18,7 @@ from genlab.data.dataset import Images
 from genlab.data.labels import UNLABELLED
 from genlab.data.spec import to_model_range
 from genlab.errors import UsageError, listed
-from genlab.evaluate import consistency
+from genlab.evaluate import classifier, consistency
 from genlab.models import semi_gan
 
 THRESHOLD = 0.9
@@ -46,6 +46,10 @@ class Labelling:
     """Images by most probable class that it is not sure of, [K]: they are left out."""
     classifier: Network
     """The classifier, images [B, H, W, C] in [-1, 1] -> logits [B, K]."""
+    held_out: int
+    """Number of held-out images with a label: of the validation set, else of the test images."""
+    accuracy: float | None
+    """Accuracy of the classifier on those; None if there is none."""
 
 
 def label(
@@ -93,7 +97,19 @@ def label(
     )
     labels[unlabelled[sure]] = classes[sure]
     rows = np.flatnonzero(labels != UNLABELLED)
-    return Labelling(dataset, rows, labels[rows], own, kept, unsure, network)
+    images, truth = _held_out(dataset)
+    accuracy = float((classifier.predicted(network, images) == truth).mean()) if len(truth) else None
+    return Labelling(dataset, rows, labels[rows], own, kept, unsure, network, len(truth), accuracy)
+
+
+def _held_out(dataset: Dataset) -> tuple[Images, np.ndarray]:
+    """Return the labelled images of the validation set, else of the test images, and their labels."""
+    for split, (images, labels) in dataset.parts().items():
+        if split != "train" and labels is not None:
+            rows = np.flatnonzero(labels != UNLABELLED)
+            if len(rows):
+                return images[rows], labels[rows]
+    return dataset.images[:0], np.zeros(0, np.int32)
 
 
 def _classifier_of(run: runs.Run, dataset: Dataset) -> Network:

@@ -241,6 +241,12 @@ def test_labels_are_those_above_the_threshold(sure):
     assert found.own.tolist() == [5] * 10
     assert found.kept.tolist() == [0, 0, 0, ((known < 0) & certain).sum(), 0, 0, 0, 0, 0, 0]
     assert found.kept.sum() + found.unsure.sum() == 1437 - 50
+    right = (
+        np.asarray(sure.model.classifier(to_model_range(dataset.test_images))).argmax(axis=1)
+    ) == dataset.test_labels
+    assert found.held_out == 360 and found.accuracy == pytest.approx(right.mean())
+    alone = labelling.label(sure, genlab.data.from_arrays(dataset.images), 0.9)
+    assert alone.held_out == 0 and alone.accuracy is None
 
 
 def test_the_command_writes_data_that_a_conditional_model_trains_on(sure, capsys, monkeypatch):
@@ -249,6 +255,7 @@ def test_the_command_writes_data_that_a_conditional_model_trains_on(sure, capsys
         data.main(["label", str(sure.path), "labelled", "--json"])
     counts = json.loads(capsys.readouterr().out)
     assert sum(counts["labelled before"].values()) == 50 and counts["threshold"] == 0.9
+    assert counts["held_out"] == 360 and 0 <= counts["accuracy"] <= 1
     found = genlab.data.load("labelled")
     assert found.class_names == tuple("0123456789") and found.labels is not None
     assert len(found.images) == 50 + sum(counts["sure"].values())
@@ -307,7 +314,9 @@ def test_a_new_classifier_has_the_settings_of_the_run(run, monkeypatch):
 def test_the_command_keeps_a_new_classifier(run, monkeypatch, capsys):
     command = ["label", str(run.path), "labelled", "--steps", "3", "--threshold", "0"]
     data.main(command)
-    assert "labelled: 1,437 labelled images of 1,437" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "labelled: 1,437 labelled images of 1,437" in printed
+    assert "accuracy of the classifier on 360 held-out images: " in printed
     network = keras.saving.load_model("labelled/classifier.keras")
     images = genlab.data.load("labelled")
     logits = network(to_model_range(images.images[:])).numpy()

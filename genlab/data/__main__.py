@@ -371,13 +371,16 @@ def label(command: Label) -> None:
     columns = {"labelled before": found.own, "sure": found.kept, "not sure, left out": found.unsure}
     if command.json:
         counts = {title: dict(zip(names, column.tolist(), strict=True)) for title, column in columns.items()}
-        say_json({"out": command.out, "threshold": command.threshold, "steps": steps} | counts)
+        tested = {"held_out": found.held_out, "accuracy": found.accuracy}
+        say_json({"out": command.out, "threshold": command.threshold, "steps": steps} | tested | counts)
         return
     rows = [["class", *columns]]
     for index, name in enumerate(names):
         rows.append([name, *(f"{column[index]:,}" for column in columns.values())])
     rows.append(["all", *(f"{column.sum():,}" for column in columns.values())])
     say(console.aligned(rows))
+    if found.accuracy is not None:
+        say(f"accuracy of the classifier on {found.held_out:,} held-out images: {found.accuracy:.1%}")
     say(f"{command.out}: {len(found.rows):,} labelled images of {len(found.dataset.images):,}")
     say(f"train on them: python -m genlab.train cgan --data {command.out}")
 
