@@ -102,9 +102,13 @@ def test_variations_that_a_classifier_doubts_are_left_out(caplog):
     same = lambda images, labels: (images, labels)  # noqa: E731
     same.seed = 0
     varied, classes = benefit.variations(same, (images, labels), 4, lambda: scorer, 0.9)
-    assert sorted(zip(varied.ravel().tolist(), classes.tolist(), strict=True)) == [(0, 0), (255, 1)]
+    assert sorted(zip(varied.ravel().tolist(), classes.tolist(), strict=True)) == [(0, 0)] * 2 + [(255, 1)] * 2
+    # It is sure of 1 of 4 black and of 3 of 3 white images: classes keep their proportions.
+    images = np.array([0, 255, 255, 255, 255, 255, 255], np.uint8)[:, None, None, None]
+    varied, classes = benefit.variations(same, (images, np.array([0, 0, 0, 0, 1, 1, 1])), 7, lambda: scorer, 0.9)
+    assert sorted(zip(varied.ravel().tolist(), classes.tolist(), strict=True)) == [(0, 0)] * 4 + [(255, 1)] * 3
     with pytest.raises(genlab.UsageError, match="no variation is kept"):
-        benefit.variations(same, (images[2:], labels[2:]), 2, lambda: scorer, 0.9)
+        benefit.variations(same, (images[1:3], np.array([0, 0])), 2, lambda: scorer, 0.9)
 
 
 def test_the_command_compares_variations_with_the_usual_changes(own_run, capsys, monkeypatch):

@@ -115,8 +115,9 @@ def variations(
 ) -> Arrays:
     """Return about `count` variations of real images, each image as often as the others, with their labels.
 
-    With a scorer, those are left out to whose label the classifier gives a probability below `confidence`. Raises UsageError if
-    none is left.
+    With a scorer, those are left out to whose label the classifier gives a probability below `confidence`. Others of their class
+    are repeated in their place, drawn at random: it doubts some classes more than others, and few images of a rare one would be
+    left. Raises UsageError if no variation is left.
     """
     random = np.random.default_rng(augment.seed)
     images, labels = real
@@ -138,7 +139,12 @@ def variations(
             raise UsageError(
                 f"--confidence {confidence}: no variation is kept. Try a lower one, or a smaller --amount."
             )
-        varied, classes = varied[sure], classes[sure]
+        kept = []
+        for label, number in zip(*np.unique(classes, return_counts=True), strict=True):
+            rows = np.flatnonzero(sure & (classes == label))
+            if len(rows):
+                kept.append(random.choice(rows, number))
+        varied, classes = (part[np.concatenate(kept)] for part in (varied, classes))
     return varied, classes
 
 
