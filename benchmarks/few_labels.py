@@ -68,13 +68,12 @@ def measure(condition: str, labels: int, draw: int, arguments: argparse.Namespac
     of_run = CONDITIONS[condition]
     flags = ", ".join(filter(None, [of_run, "flip" if arguments.flip else None])) or None
     asked = {"data": arguments.data, "labels": labels, "draw": draw, "condition": condition, "flags": flags}
-    asked["epochs"] = arguments.epochs if of_run is not None else None
+    asked |= {"epochs": arguments.epochs} if of_run is not None else {"epochs": None, "steps": STEPS}
     if results.is_known(KEPT, asked):
         return
     dataset = genlab.data.load(arguments.data, options=DataOptions(labelled=labels, labelled_seed=draw))
     facts: dict[str, Any] = {}
     if of_run is None:
-        facts["steps"] = STEPS
         settings = {"flip": arguments.flip, "steps": STEPS, "seed": draw}
         start = time.perf_counter()
         if condition == SCRATCH:
@@ -104,21 +103,18 @@ def write_table(data: str) -> None:
         f"Accuracy on {tested:,} test images, mean ± standard deviation over draws of the labels, and the lowest of them. "
         f"All but `scratch` also learned from all other training images, without labels. {results.machines(entries)}.",
         "",
-        "| condition | epochs | flags | " + " | ".join(f"{count:,} labels" for count in counts) + " | minutes |",
+        "| condition | trained for | flags | " + " | ".join(f"{count:,} labels" for count in counts) + " | minutes |",
         "|---" * (len(counts) + 4) + "|",
     ]
-    chosen = {(each["condition"], each["epochs"], each["flags"]) for each in entries}
-    for condition, epochs, flags in sorted(chosen, key=lambda key: (list(CONDITIONS).index(key[0]), key[1] or 0)):
-        of_condition = [
-            each for each in entries if (each["condition"], each["epochs"], each["flags"]) == (condition, epochs, flags)
-        ]
-        cells = [cell([each["accuracy"] for each in of_condition if each["labels"] == count]) for count in counts]
-        minutes = [each["minutes"] for each in of_condition if "minutes" in each]
-        took = f"{np.mean(minutes):.0f}" if minutes else ""
-        typed = " ".join(quality.as_typed(flags)) if flags else ""
-        lines.append(
-            f"| {condition} | {epochs or ''} | {f'`{typed}`' if typed else ''} | {' | '.join(cells)} | {took} |"
-        )
+    rows: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for entry in sorted(entries, key=lambda each: (list(CONDITIONS).index(each["condition"]), each["epochs"] or 0)):
+        length = f"{entry['epochs']} epochs" if entry["epochs"] else f"{entry['steps']:,} steps"
+        typed = f"`{' '.join(quality.as_typed(entry['flags']))}`" if entry["flags"] else ""
+        rows.setdefault((entry["condition"], length, typed), []).append(entry)
+    for described, measured in rows.items():
+        cells = [cell([each["accuracy"] for each in measured if each["labels"] == count]) for count in counts]
+        took = f"{np.mean([each['minutes'] for each in measured]):.0f}"
+        lines.append(f"| {' | '.join([*described, *cells, took])} |")
     if data == "mnist":
         lines += ["", PUBLISHED]
     (results.FOLDER / f"{KEPT}-{data}.md").write_text("\n".join(lines) + "\n")
