@@ -97,19 +97,19 @@ def label(
     )
     labels[unlabelled[sure]] = classes[sure]
     rows = np.flatnonzero(labels != UNLABELLED)
-    images, truth = _held_out(dataset)
-    accuracy = float((classifier.predicted(network, images) == truth).mean()) if len(truth) else None
-    return Labelling(dataset, rows, labels[rows], own, kept, unsure, network, len(truth), accuracy)
+    held_out, accuracy = _accuracy(network, dataset)
+    return Labelling(dataset, rows, labels[rows], own, kept, unsure, network, held_out, accuracy)
 
 
-def _held_out(dataset: Dataset) -> tuple[Images, np.ndarray]:
-    """Return the labelled images of the validation set, else of the test images, and their labels."""
+def _accuracy(network: Network, dataset: Dataset) -> tuple[int, float | None]:
+    """Return how many images with a label the validation set has, else the test images, and the classifier's accuracy on them."""
     for split, (images, labels) in dataset.parts().items():
-        if split != "train" and labels is not None:
-            rows = np.flatnonzero(labels != UNLABELLED)
-            if len(rows):
-                return images[rows], labels[rows]
-    return dataset.images[:0], np.zeros(0, np.int32)
+        if split == "train" or labels is None:
+            continue
+        rows = np.flatnonzero(labels != UNLABELLED)
+        if len(rows):
+            return len(rows), float((classifier.predicted(network, images[rows]) == labels[rows]).mean())
+    return 0, None
 
 
 def _classifier_of(run: runs.Run, dataset: Dataset) -> Network:

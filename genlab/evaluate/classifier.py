@@ -52,16 +52,6 @@ def train(
     return network
 
 
-def trained_on_views(
-    images: np.ndarray, labels: np.ndarray, num_classes: int, *, flip: bool = False, steps: int, seed: int
-) -> Network:
-    """Train on uint8 images that change at random at each use. Return a Keras model, images in [-1, 1] -> logits [B, K]."""
-    keras.utils.set_random_seed(seed)
-    network = untrained(images.shape[1:], num_classes)
-    fit(network, changing(stream(images, labels, 64, seed), VIEWS, seed, flip=flip), steps, 1e-3)
-    return network
-
-
 def shifted(images: Tensor, most: int) -> Tensor:
     """Shift images [B, H, W, C] by up to `most` pixels along each axis, with mirrored edges: one shift for the whole batch.
 
