@@ -1,4 +1,4 @@
-"""Accuracy of a classifier with few labels: of these alone, of unlabelled images too, and of semi_gan, which also has a generator.
+"""Accuracy of classifiers with few labels: trained on these alone, on the unlabelled images too, and as semi_gan's discriminator.
 
     python benchmarks/few_labels.py --data mnist [--labels 100 1000] [--draws 5] [--epochs 6] [--flip]
 
@@ -86,7 +86,7 @@ def measure(condition: str, labels: int, draw: int, arguments: argparse.Namespac
             network = consistency.train(dataset, dataset, align=True, **settings)
         facts["minutes"] = (time.perf_counter() - start) / 60
     else:
-        every = ", ".join([f"labelled {labels}", f"labelled-seed {draw}", str(flags)])
+        every = ", ".join([f"labelled {labels}", f"labelled-seed {draw}", flags])
         run = quality.trained("semi_gan", draw, arguments.data, arguments.epochs, arguments.out, every)
         network = run.model.classifier
         facts |= {"precision": run.config.options.precision, "minutes": run.metrics()[-1]["seconds"] / 60}

@@ -6,7 +6,7 @@ A source is a model, a mode of the Augmenter and an amount. Its generator is tra
 ("all", as when labels are what is scarce) and once for each setting and seed on the classifier's own images ("own"). The
 classifier is trained on real images, with the usual changes, and with variations on top of those: a share of 0.6 of each batch
 (Norouzi et al. 2020, https://arxiv.org/abs/2004.04795). Variations are left out to whose label a classifier, trained only on the same
-images, gives less than --confidence. The same is done with 50 images of each class but a tenth of them for one rare class. The amount of
+images, gives less than --confidence, and others of their class are repeated. The same is done with 50 images of each class but a tenth of them for one rare class. The amount of
 re-noising and the confidence were chosen with another seed, 20 images a class, on 10,000 other training images.
 
 Results go to benchmarks/results/variations.json, one entry per setting, source and seed, and the table to

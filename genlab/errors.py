@@ -41,7 +41,7 @@ class Harmful(GenlabError):
 
 
 class Interrupted(GenlabError):
-    """A signal stopped training, after a checkpoint was saved."""
+    """A signal stopped training, after a checkpoint was saved, or came after the last step: then the run is finished."""
 
     def __init__(self, message: str, number: int = signal.SIGINT) -> None:
         super().__init__(message)

@@ -43,7 +43,8 @@ class Arguments(command_line.JsonOption, RunOptions):
     amount: float = 0.3
     """Size of the variations, as in the Augmenter."""
     confidence: float = 0.0
-    """Leave out variations to whose label a classifier, trained only on the real images, gives a smaller probability. 0 to 1."""
+    """Leave out variations to whose label a classifier, trained only on the real images, gives a smaller probability, and repeat
+    others of their class. 0 to 1."""
     candidates: int = 1
     """Images to generate for each one used: the best by --select."""
     select: str = "none"

@@ -41,7 +41,8 @@ def train(
     https://arxiv.org/abs/2001.07685, with probabilities instead of the largest class). The teacher has the average of its weights
     (Tarvainen & Valpola 2017, "Mean teachers are better role models", https://arxiv.org/abs/1703.01780), and is returned. `align`
     corrects its predictions, so that classes are as frequent as among the labelled images (Berthelot et al. 2020, "ReMixMatch",
-    https://arxiv.org/abs/1911.09785). `flip` mirrors half of the images, too.
+    https://arxiv.org/abs/1911.09785). `flip` mirrors half of the images, too. `threshold`, from 0 to 1, is the probability from which
+    the teacher is sure; `progress` is called with 1 after each step. Raises UsageError if no image of `labelled` has a label.
     """
     keras.utils.set_random_seed(seed)
     spec = labelled.spec
