@@ -7,6 +7,7 @@ For each number of labels and each draw of them (--labelled-seed), on the test i
 - scratch: the convolutional classifier of genlab.evaluate on the labelled images alone, which are shifted, turned and zoomed;
 - consistency: the same classifier, which also learns from the unlabelled images: that of `genlab.data label --steps`;
 - semi_gan: RECIPE for --epochs of all images; its classifier;
+- semi_gan, rotations: tells by how much images are turned instead of consistency;
 - semi_gan, not augmented: the same without changes of images, and without consistency, which needs them: the paper's losses.
 
 --flip also mirrors images at random, in every condition. Results go to benchmarks/results/few_labels.json, an entry for each condition
@@ -38,6 +39,7 @@ CONDITIONS = {
     SCRATCH: None,
     CONSISTENCY: None,
     "semi_gan": RECIPE,
+    "semi_gan, rotations": "consistency-weight 0, rotation-weight 1",
     "semi_gan, not augmented": "views, consistency-weight 0",
 }
 """Conditions with the flags of their run; None: no run."""

@@ -155,7 +155,7 @@ class Ancestor(TypedDict):
 class Config:
     """All resolved settings of a run, as stored in config.json."""
 
-    FORMAT: ClassVar[int] = 8
+    FORMAT: ClassVar[int] = 9
     """Version of config.json; see `upgraded`."""
 
     model: str
@@ -248,6 +248,8 @@ def upgraded(content: dict[str, Any]) -> dict[str, Any]:
         hparams = {"average_share": 0.5} | hparams  # a bias correction, which is nearly this, was not a setting
     if version < 8 and "differentiable_augmentation" in hparams:
         hparams = hparams | {"auxiliary_classifier": 0.0}  # GANs had none
+    if version < 9 and content.get("model") == "semi_gan":
+        hparams = hparams | {"rotation_weight": 0.0}
     return content | {"hparams": hparams}
 
 

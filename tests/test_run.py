@@ -61,7 +61,7 @@ def with_entry(keys: str, value: object) -> dict:
 @pytest.mark.parametrize(
     ("keys", "value", "words"),
     [
-        ("format", 9, "newer genlab: it has format 9, and this version reads up to 8. Update genlab."),
+        ("format", 10, "newer genlab: it has format 10, and this version reads up to 9. Update genlab."),
         ("format", "3", "its format is no version number"),
         ("format", 3.0, "its format is no version number"),
         ("format", None, "its format is no version number"),

@@ -12,7 +12,7 @@ import tensorflow as tf
 from conftest import TINY, TINY_FLAGS, batches, build, cut_after, fails, small_settings, state_of
 
 import genlab
-from genlab import labelling
+from genlab import config, labelling
 from genlab.data import __main__ as data
 from genlab.data.spec import to_model_range
 from genlab.evaluate import classifier, consistency, evaluation
@@ -145,9 +145,50 @@ def test_options_that_do_not_fit_a_classifier_are_refused(name):
         semi_gan.Hparams(**{name: wrong.get(name, 1 if name == "minibatch_discrimination" else True)})
 
 
+def test_images_are_turned_by_multiples_of_90_degrees():
+    images = np.random.default_rng(0).normal(size=(6, 5, 5, 2)).astype(np.float32)
+    turned, turns = semi_gan.turned_images(tf.constant(images))
+    assert turns.numpy().tolist() == [0, 1, 2, 3, 0, 1]
+    for image, found, times in zip(images, turned.numpy(), turns.numpy(), strict=True):
+        np.testing.assert_array_equal(found, np.rot90(image, times))
+
+
+def test_a_second_head_learns_by_how_much_images_are_turned():
+    settings = {"discriminator_dropout": 0.0, "views": (), "consistency_weight": 0.0, "unlabelled_weight": 0.0}
+    model = build("semi_gan", shape=(12, 12, 1), rotation_weight=2.0, **settings)
+    given = batches(model)
+    images = np.stack([np.rot90(image, i % 4) for i, image in enumerate(given[0][0].numpy())])
+    until_the_head = keras.Model(model.discriminator.inputs[0], model.discriminator.get_layer("logit_dense").input)
+    logits = model.rotation_head(until_the_head(images, training=True))
+    before = model.rotation_head.get_weights()[0]
+    metrics = model.train_step(given, tf.constant([0, 1]))
+    expected = tf.nn.sparse_softmax_cross_entropy_with_logits(np.arange(len(images)) % 4, logits)
+    np.testing.assert_allclose(metrics["rotation_loss"], tf.reduce_mean(expected), rtol=1e-5)
+    whole = metrics["labelled_loss"] + 2 * metrics["rotation_loss"]
+    np.testing.assert_allclose(metrics["discriminator_loss"], whole, rtol=1e-5)
+    for step in range(30):
+        last = model.train_step(given, tf.constant([step, 1]))["rotation_loss"]
+    assert last < 0.7 * metrics["rotation_loss"]
+    assert np.abs(model.rotation_head.get_weights()[0] - before).max() > 0
+    assert model.classifier.output_shape == (None, 3)
+
+
+def test_images_that_are_not_square_are_not_turned():
+    for shape in ((12, 10, 1), (2,)):
+        with pytest.raises(genlab.UsageError, match="--rotation-weight turns square images"):
+            build("semi_gan", shape=shape, rotation_weight=1.0, network="conv" if len(shape) == 3 else "mlp")
+
+
+def test_a_run_from_before_rotations_has_none():
+    stored = {"model": "semi_gan", "hparams": {"views": []}, "format": 8}
+    assert config.upgraded(stored)["hparams"] == {"views": [], "rotation_weight": 0.0}
+    assert config.upgraded(stored | {"format": 9})["hparams"] == {"views": []}
+
+
 def test_resumed_equals_uninterrupted():
-    """With a stream of labelled images, averages of predictions and the noise of layers."""
+    """With a stream of labelled images, averages of predictions, the noise of layers and a second head."""
     settings = {"discriminator_noise": 0.2, "discriminator_input_noise": 0.2, "consistency_alignment": True}
+    settings |= {"rotation_weight": 1.0}
     settings |= {"discriminator_updates": 2, "labelled": 50, "checkpoint_every": 3, "log_every": 3}
     whole = genlab.fit("semi_gan", steps=7, out="whole", **TINY, **settings)
     parts = cut_after(whole, 3, "parts")

@@ -252,6 +252,7 @@ TRAIN = [
     ("semi_gan --labelled 50 --balance weight", 2, "--balance weight needs labels, and some images of digits"),
     ("semi_gan --conditioning projection", 2, "semi_gan's discriminator classifies single images"),
     ("semi_gan --consistency-threshold 2", 2, "consistency_threshold is 2.0; it must be from 0 to 1"),
+    ("semi_gan --rotation-weight -1", 2, "rotation_weight is -1.0; it must be at least 0"),
     ("semi_gan --unlabelled-weight -1", 2, "unlabelled_weight is -1.0; it must be at least 0"),
     ("cgan --labelled 50", 2, "python -m genlab.data label RUN OUT"),
     ("flow --conditioning labels --labelled 50", 2, "python -m genlab.data label RUN OUT"),

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal, TypeAlias
 
-from genlab.backend import Network, Tensor, keras, tf
+from genlab.backend import Network, Tensor, Variable, keras, tf
 from genlab.data.options import View
 from genlab.data.spec import DataSpec
 from genlab.errors import UsageError
@@ -24,6 +24,10 @@ UNSUITED = {
 }
 """Options of GANs that this one lacks, with the value that they keep: its discriminator classifies single images, and its
 generator matches means."""
+
+
+TURNS = 4
+"""Multiples of 90 degrees by which images are turned."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +77,8 @@ class Hparams(_gan_hparams.ConvolutionalHparams):
     how often they occur (Berthelot et al. 2020)."""
     consistency_threshold: float = 0.95
     """Probability of a class from which the averaged classifier's prediction is a target of consistency. 0 to 1."""
+    rotation_weight: float = 0.0
+    """Weight of a second task of the discriminator: to tell by which multiple of 90 degrees an image is turned; 0: none (Chen et al. 2019)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -88,6 +94,7 @@ class Hparams(_gan_hparams.ConvolutionalHparams):
             "discriminator_noise",
             "discriminator_residual_blocks",
             "consistency_weight",
+            "rotation_weight",
         ):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
@@ -104,6 +111,9 @@ class Hparams(_gan_hparams.ConvolutionalHparams):
                 "semi_gan needs labels of some images, and the data has none. Put a few images into folders of their classes, "
                 "the others into unlabelled/."
             )
+        if self.rotation_weight and not (spec.is_image and spec.shape[0] == spec.shape[1]):
+            of = "x".join(map(str, spec.shape))
+            raise UsageError(f"--rotation-weight turns square images; the data has the shape {of}. Leave it out.")
 
 
 class SemiGAN(_adversarial.Adversarial):
@@ -118,7 +128,9 @@ class SemiGAN(_adversarial.Adversarial):
     for labelled images x with labels y and unlabelled ones u, which are all training images without their labels; f are D's
     hidden layers. C is consistency: images that are shifted, turned and zoomed at random should have the class that the
     averaged classifier is sure of before (Sohn et al. 2020, "FixMatch", https://arxiv.org/abs/2001.07685, with the teacher of
-    Tarvainen & Valpola 2017, "Mean teachers are better role models", https://arxiv.org/abs/1703.01780).
+    Tarvainen & Valpola 2017, "Mean teachers are better role models", https://arxiv.org/abs/1703.01780). With --rotation-weight, a
+    second head of D tells by which multiple of 90 degrees u is turned (Chen et al. 2019, "Self-Supervised GANs via Auxiliary
+    Rotation Loss", https://arxiv.org/abs/1811.11212, equation 3; G has no part in it here).
 
     Differs from the paper: convolutions, all hidden layers in f instead of one, random changes of the images, consistency,
     dropout instead of noise in D, and batch instead of weight normalization. Real and generated images are normalized by the
@@ -131,6 +143,8 @@ class SemiGAN(_adversarial.Adversarial):
     Hparams: TypeAlias = Hparams
     hparams: Hparams
     classifier: Network
+    rotation_head: Network | None = None
+    """D's features -> logits [B, 4] of by how much an image is turned; None if that is no task of it."""
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         # The settings of the authors' program for MNIST, from memory: softplus and batch normalization in G, 5 hidden layers
         # with noise in D (0.3 on pixels in [0, 1]), Adam with 0.003. It also normalizes D's weights, and scales them.
@@ -178,6 +192,7 @@ class SemiGAN(_adversarial.Adversarial):
         self.classifier = self.averaged_discriminator
         del self.averaged_discriminator  # checkpoints have it under one name
         self._features = self._hidden()
+        self._turns = self._rotations()
         equal = [1 / spec.num_classes] * spec.num_classes
         self.predicted = tf.Variable(equal, name="predicted")
         """Mean prediction of the averaged classifier for any images, [K]."""
@@ -191,7 +206,7 @@ class SemiGAN(_adversarial.Adversarial):
             residual_blocks=hparams.discriminator_residual_blocks,
             noise=hparams.discriminator_noise,
         )
-        return blocks.discriminator(
+        network = blocks.discriminator(
             self.spec.shape,
             hparams.discriminator_widths,
             style,
@@ -201,6 +216,14 @@ class SemiGAN(_adversarial.Adversarial):
             num_logits=self.spec.num_classes,
             name="classifier" if averaged else "discriminator",
         )
+        if hparams.rotation_weight and not averaged:
+            self.rotation_head = blocks.class_head(network, TURNS, style, name="rotation_head")
+        return network
+
+    @property
+    def discriminator_variables(self) -> list[Variable]:
+        own = self.discriminator.trainable_variables
+        return own if self.rotation_head is None else [*own, *self.rotation_head.trainable_variables]
 
     @property
     def feature_network(self) -> Network:
@@ -212,6 +235,14 @@ class SemiGAN(_adversarial.Adversarial):
         hidden = [layer.output for layer in features.matching(self.discriminator, "*_act")]
         network = keras.Model(self.discriminator.inputs[0], hidden)
         return lambda images: tf.nest.flatten(network(images, training=True))
+
+    def _rotations(self) -> Callable[[Tensor], Tensor] | None:
+        """Return a function of images [B, H, W, C]: logits [B, 4] of by how much they are turned, in training mode; None without a head."""
+        if self.rotation_head is None:
+            return None
+        features = self.discriminator.get_layer("logit_dense").input
+        network = keras.Model(self.discriminator.inputs[0], self.rotation_head(features))
+        return lambda images: network(images, training=True)
 
     def discriminate(self, images: Tensor, labels: Tensor, seed: Tensor | None = None) -> Tensor:
         """Return log Z of images, [B, 1], the logit of "real", in training mode."""
@@ -265,7 +296,7 @@ class SemiGAN(_adversarial.Adversarial):
         fake = self.generate(self.draw_latents(tf.shape(images)[0], latent_seed), labels)  # no gradient into G
         targets = self.targets(images, labels) if hparams.consistency_weight else None
         views = [self.viewed(each, own) for each, own in zip((labelled, images, fake), view_seeds, strict=True)]
-        variables = self.discriminator.trainable_variables
+        variables = self.discriminator_variables
         with tf.GradientTape() as tape:
             class_logits, unlabelled_logits, fake_logits = (self.discriminator(view, training=True) for view in views)
             labelled_loss = losses.cross_entropy(class_logits, labels)
@@ -279,6 +310,10 @@ class SemiGAN(_adversarial.Adversarial):
                 )
                 loss += hparams.consistency_weight * consistency
                 metrics |= {"consistency_loss": consistency, "confident": confident}
+            if self._turns is not None:
+                turned, turns = turned_images(views[1])
+                metrics["rotation_loss"] = losses.cross_entropy(self._turns(turned), turns)
+                loss += hparams.rotation_weight * metrics["rotation_loss"]
             total = loss + self.penalty(images, fake, labels, penalty_seed)
             scaled = self.scaled(self.discriminator_optimizer, total)
         self.apply_to_discriminator(tape.gradient(scaled, variables))
@@ -310,3 +345,12 @@ class SemiGAN(_adversarial.Adversarial):
             scaled = self.scaled(self.generator_optimizer, loss)
         self.generator_optimizer.apply(tape.gradient(scaled, variables), variables)
         return {"generator_loss": loss}
+
+
+def turned_images(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Return square images [B, H, H, C] turned by 0, 90, 180, 270, 0, ... degrees, and these multiples of 90 degrees, int32 [B]."""
+    turns = tf.range(tf.shape(images)[0]) % TURNS
+    across = tf.transpose(images, [0, 2, 1, 3])
+    # Turning by 90 degrees is mirroring the transposed image.
+    versions = tf.stack([images, across[:, ::-1], images[:, ::-1, ::-1], across[:, :, ::-1]], axis=1)
+    return tf.gather(versions, turns, batch_dims=1), turns

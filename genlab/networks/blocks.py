@@ -411,11 +411,11 @@ def discriminator(
     return keras.Model(inputs, logits, name=name)
 
 
-def class_head(discriminator: Network, num_classes: int, style: Style) -> Network:
+def class_head(discriminator: Network, num_classes: int, style: Style, *, name: str = "class_head") -> Network:
     """Build an auxiliary classifier: what the logit of a discriminator is computed from, [B, F] -> logits [B, num_classes]."""
     features = keras.Input(discriminator.get_layer("logit_dense").input.shape[1:], name="features")
     logits = _Layers(style).dense(features, num_classes, "class_logits", output=True, dtype="float32")
-    return keras.Model(features, logits, name="class_head")
+    return keras.Model(features, logits, name=name)
 
 
 def encoder(
