@@ -6,8 +6,9 @@ A source is a model, a mode of the Augmenter and an amount. Its generator is tra
 ("all", as when labels are what is scarce) and once for each setting and seed on the classifier's own images ("own"). The
 classifier is trained on real images, with the usual changes, and with variations on top of those: a share of 0.6 of each batch
 (Norouzi et al. 2020, https://arxiv.org/abs/2004.04795). Variations are left out to whose label a classifier, trained only on the same
-images, gives less than --confidence, and others of their class are repeated. The same is done with 50 images of each class but a tenth of them for one rare class. The amount of
-re-noising and the confidence were chosen with another seed, 20 images a class, on 10,000 other training images.
+images, gives less than --confidence, and others of their class are repeated. The same is done with 50 images of each class but a
+tenth of them for one rare class, whose images are repeated in all conditions until it is as frequent as the others. The amount
+of re-noising and the confidence were chosen with another seed, 20 images a class, on 10,000 other training images.
 
 Results go to benchmarks/results/variations.json, one entry per setting, source and seed, and the table to
 benchmarks/results/variations-DATA.md. Existing entries are not measured again.
@@ -53,7 +54,8 @@ def main() -> None:
     dataset = genlab.data.load(arguments.data)
     settings = [(f"{count} a class", count, None) for count in arguments.per_class]
     rare = arguments.rare_class
-    settings.append((f"class {rare} rare, {arguments.rare_per_class} a class", arguments.rare_per_class, rare))
+    name = f"class {rare} rare, {arguments.rare_per_class} a class, oversampled"
+    settings.append((name, arguments.rare_per_class, rare))
     for seed in range(arguments.seeds):
         for name, count, cut in settings:
             measure(dataset, name, rows(dataset, count, cut, seed), seed, arguments)
@@ -61,13 +63,14 @@ def main() -> None:
 
 
 def rows(dataset: Any, per_class: int, rare: int | None, seed: int) -> np.ndarray:
-    """Return which training images the classifier gets; of the rare class a tenth."""
+    """Return which training images the classifier gets; of the rare class a tenth, repeated."""
     chosen = comparison.chosen_rows(dataset.labels, per_class, seed)
     if rare is None:
         return chosen
     of_rare = dataset.labels[chosen] == rare
     left_out = np.flatnonzero(of_rare)[max(1, round(RARE * per_class)) :]
-    return np.delete(chosen, left_out)
+    chosen = np.delete(chosen, left_out)
+    return chosen[comparison.oversampled_rows(dataset.labels[chosen])]
 
 
 def measure(dataset: Any, setting: str, chosen: np.ndarray, seed: int, arguments: argparse.Namespace) -> None:

@@ -111,11 +111,31 @@ def test_variations_that_a_classifier_doubts_are_left_out(caplog):
         benefit.variations(same, (images[1:3], np.array([0, 0])), 2, lambda: scorer, 0.9)
 
 
+def test_smaller_classes_are_repeated_in_every_condition(monkeypatch):
+    labels = np.array([2, 0, 2, 2, 2, 2, 0])
+    assert comparison.oversampled_rows(labels).tolist() == [1, 6, 1, 6, 1, 0, 2, 3, 4, 5]
+    given = []
+    network = keras.Sequential([keras.Input((2, 2, 1)), keras.layers.Flatten(), keras.layers.Dense(3)])
+    monkeypatch.setattr(benefit, "trained", lambda real, generated, **settings: given.append(real) or network)
+    images = np.arange(7, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 2, 1), np.uint8)
+    settings = {"seeds": 1, "conditions": ["real", "classical", "both"], "oversample": True}
+    benefit.study((images, labels), (images, labels), (images, labels), 3, **settings)
+    for few, classes in given:
+        assert np.bincount(classes).tolist() == [5, 0, 5]
+        times = np.bincount(few[:, 0, 0, 0])
+        assert sorted(times[[1, 6]]) == [2, 3] and set(times[[0, 2, 3, 4, 5]]) == {1}
+    assert len(given) == 3
+
+
 def test_the_command_compares_variations_with_the_usual_changes(own_run, capsys, monkeypatch):
     run = own_run("vae")
     untrained = lambda real, *_, **settings: classifier.untrained(real[0].shape[1:], 10)  # noqa: E731  as good as two steps'
     monkeypatch.setattr(benefit, "trained", untrained)
-    augment.main([str(run.path), "--vary", "perturb", "--per-class", "2", "--seeds", "1", "--steps", "1"])
+    asked, study = {}, benefit.study
+    monkeypatch.setattr(benefit, "study", lambda *given, **options: asked.update(options) or study(*given, **options))
+    settings = ["--per-class", "2", "--seeds", "1", "--steps", "1", "--balance", "oversample"]
+    augment.main([str(run.path), "--vary", "perturb", *settings])
+    assert asked["oversample"] and asked["per_class"] == [2]
     assert "With 2 per class, variations on top of classical augmentation" in capsys.readouterr().out
     kept = json.loads((run.path / "augment.json").read_text())
     assert kept["arguments"]["vary"] == "perturb" and kept["arguments"]["amount"] == 0.3

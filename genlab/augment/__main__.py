@@ -38,6 +38,8 @@ class Arguments(command_line.JsonOption, RunOptions):
     """Fraction of generated images in a batch."""
     steps: int = 1000
     """Training steps of each classifier."""
+    balance: Literal["none", "oversample"] = "none"
+    """Balance classes of unequal size in all conditions: oversample repeats real images of smaller classes."""
     vary: Literal["none", "perturb", "interpolate", "renoise"] = "none"
     """Use variations of the real images instead of fresh ones: perturb or interpolate (a run with an encoder), or renoise (a flow)."""
     amount: float = 0.3
@@ -115,6 +117,7 @@ def _study(arguments: Arguments, counts: list[int | None]) -> None:
         seeds=arguments.seeds,
         fraction=arguments.fraction,
         steps=arguments.steps,
+        oversample=arguments.balance == "oversample",
     )
     comparison.report(
         run, dataset, settings, name="augment", images=COUNTED, pair=pair, arguments=arguments, generator_saw=seen

@@ -48,13 +48,15 @@ def study(
     fraction: float = 0.5,
     steps: int = 1000,
     conditions: Sequence[str] = CONDITIONS,
+    oversample: bool = False,
 ) -> list[Setting]:
     """Train a small classifier for each number of real images per class, each seed and each condition.
 
     All images are uint8 [N, H, W, C] with integer labels [N]. Every training takes the same number of steps on batches of
     64, with `fraction` generated images if the condition has any. A seed selects the real images, the initial weights and
     the order. They are the same for all conditions, so differences are paired. `generated` may be a function of
-    the setting's real images. Raises UsageError if a class has too few images.
+    the setting's real images. With `oversample`, images of smaller classes are repeated in all conditions until all classes are
+    as large. Raises UsageError if a class has too few images.
     """
     check_counts(real[1], num_classes, per_class)
     settings = []
@@ -62,6 +64,8 @@ def study(
         setting = Setting(count)
         for seed in range(seeds):
             rows = comparison.chosen_rows(real[1], count, seed)
+            if oversample:
+                rows = rows[comparison.oversampled_rows(real[1][rows])]
             few = real[0][rows], real[1][rows]
             predictions = predictions_by_condition(
                 generated, few, test[0], num_classes, fraction=fraction, steps=steps, seed=seed, conditions=conditions

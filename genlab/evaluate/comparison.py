@@ -261,6 +261,16 @@ def chosen_rows(labels: np.ndarray, per_class: int | None, seed: int) -> np.ndar
     return np.concatenate([order[labels[order] == label][:per_class] for label in np.unique(labels)])
 
 
+def oversampled_rows(labels: np.ndarray) -> np.ndarray:
+    """Return row indices that repeat rows of smaller classes until all have as many as the largest.
+
+    Each row is there as often as the others of its class, or once more.
+    """
+    by_class = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    largest = max(map(len, by_class))
+    return np.concatenate([np.resize(rows, largest) for rows in by_class])
+
+
 def parts(dataset: Dataset) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
     """Return training images that have a label with their labels, and held-out ones. Raises UsageError for data without them."""
     if dataset.partial_labels:
