@@ -59,7 +59,7 @@ def main() -> None:
     for seed in range(arguments.seeds):
         for name, count, cut in settings:
             measure(dataset, name, rows(dataset, count, cut, seed), seed, arguments)
-            write_table(dataset.name)
+            write_table(dataset)
 
 
 def rows(dataset: Any, per_class: int, rare: int | None, seed: int) -> np.ndarray:
@@ -129,14 +129,15 @@ def keep(dataset: Any, entry: dict[str, Any], predictions: dict[str, np.ndarray]
     results.add(KEPT, entry | results.of_predictions(predictions, dataset.test_labels, dataset.spec.num_classes))
 
 
-def write_table(data: str) -> None:
-    """Write accuracy by condition, with the gain over the usual changes and its p-value."""
-    entries = [entry for entry in results.entries(KEPT) if entry["data"] == data]
+def write_table(dataset: Any) -> None:
+    """Write accuracy by condition, and the recall of a rare class, with the gains over the usual changes and their p-values."""
+    entries = [entry for entry in results.entries(KEPT) if entry["data"] == dataset.name]
     lines = [
-        f"# Variations of a classifier's own images, {data}",
+        f"# Variations of a classifier's own images, {dataset.name}",
         "",
         "Accuracy on held-out images, mean ± standard deviation over seeds, and the gain over `classical` (shifts, rotations, "
-        f"zooms), with Holm's correction over all conditions of the table. {results.test(entries)} {results.machines(entries)}.",
+        "zooms), with Holm's correction over all tests of the table. Where a class is rare, also the share of its images that is "
+        f"recognized. {results.test(entries)} {results.machines(entries)}.",
         'Variations come on top of the usual changes. "all": their generator saw all training images without labels; "own": only '
         "the classifier's.",
     ]
@@ -144,24 +145,50 @@ def write_table(data: str) -> None:
     for entry in entries:
         setting = f"{entry['setting']}, {entry['steps']:,} steps"
         by_setting.setdefault(setting, {}).setdefault(entry["seed"], []).append(entry)
-    found = {setting: joined(by_seed) for setting, by_seed in by_setting.items()}
+    measured = {}
+    for setting, by_seed in by_setting.items():
+        every = joined(by_seed)
+        measured[setting] = {"accuracy": every}
+        if "rare" in setting:
+            rare = int(setting.split()[1])
+            measured[setting][f"recall of class {rare}"] = of_images(every, dataset.test_labels == rare)
     compared = {
-        (setting, name): each.difference(name, "classical")
-        for setting, each in found.items()
+        (setting, measure, name): each.difference(name, "classical")
+        for setting, measures in measured.items()
+        for measure, each in measures.items()
         for name in each.accuracy
         if name not in BASELINES and len(each.accuracy[name]) > 1
     }
     tested = [place for place, (_, p) in compared.items() if p is not None]
     corrected = dict(zip(tested, comparison.holm([compared[place][1] for place in tested]), strict=True))
-    for setting, each in found.items():
-        seeds = len(each.accuracy["classical"])
-        lines += ["", f"## {setting}, {seeds} seeds", "", "| | accuracy | gain | p |", "|---|---|---|---|"]
-        for name, values in each.accuracy.items():
-            gain, p = compared.get((setting, name), (None, None))
-            p = corrected.get((setting, name), p)
-            shown = " | |" if gain is None else f" {100 * gain:+.2f} | {comparison.shown(p)} |"
-            lines.append(f"| {name} | {comparison.spread(values)} |{shown}")
-    (results.FOLDER / f"{KEPT}-{data}.md").write_text("\n".join(lines) + "\n")
+    for setting, measures in measured.items():
+        conditions = measures["accuracy"].accuracy
+        header = "".join(f" {measure} | gain | p |" for measure in measures)
+        lines += ["", f"## {setting}, {len(conditions['classical'])} seeds", "", f"| |{header}"]
+        lines.append("|---" * (1 + 3 * len(measures)) + "|")
+        for name in conditions:
+            cells = ""
+            for measure, each in measures.items():
+                gain, p = compared.get((setting, measure, name), (None, None))
+                p = corrected.get((setting, measure, name), p)
+                shown = " | |" if gain is None else f" {100 * gain:+.2f} | {comparison.shown(p)} |"
+                cells += f" {comparison.spread(each.accuracy[name])} |{shown}"
+            lines.append(f"| {name} |{cells}")
+    (results.FOLDER / f"{KEPT}-{dataset.name}.md").write_text("\n".join(lines) + "\n")
+
+
+def of_images(setting: comparison.Setting, chosen: np.ndarray) -> comparison.Setting:
+    """Return the results for some test images alone, chosen by a mask [N]."""
+    right = {
+        name: [comparison.unpacked(bits, setting.tested)[chosen] for bits in of_seeds]
+        for name, of_seeds in setting.right.items()
+    }
+    return comparison.Setting(
+        None,
+        {name: [float(each.mean()) for each in of_seeds] for name, of_seeds in right.items()},
+        tested=int(chosen.sum()),
+        right={name: [comparison.packed(each) for each in of_seeds] for name, of_seeds in right.items()},
+    )
 
 
 def joined(by_seed: dict[int, list[dict[str, Any]]]) -> comparison.Setting:
