@@ -7,13 +7,14 @@ For each number of labels and each draw of them (--labelled-seed), on the test i
 - scratch: the convolutional classifier of genlab.evaluate on the labelled images alone, which are shifted, turned and zoomed;
 - consistency: the same classifier, which also learns from the unlabelled images: that of `genlab.data label --steps`;
 - semi_gan: RECIPE for --epochs of all images; its classifier;
-- semi_gan, rotations: tells by how much images are turned instead of consistency;
-- semi_gan, not augmented: the same without changes of images, and without consistency, which needs them: the paper's losses.
+- semi_gan, not augmented: the same without changes of images, and without consistency, which needs them: the paper's losses;
+- semi_gan, rotations: its discriminator tells by how much images are turned, and there is no consistency.
 
 --flip also mirrors images at random, in every condition. Results go to benchmarks/results/few_labels.json, an entry for each condition
 and draw, and few_labels-DATA.md. What is there already is not measured again, and runs are resumed, so the script can be stopped and
 called again. The recipe was chosen on 10,000 of MNIST's training images, set aside, but for two of its parts: that targets are aligned
-and that there is no R1 penalty was decided when variants were still compared on the test images, with one draw of labels.
+and that there is no R1 penalty was decided when variants were still compared on the test images, with one draw of labels. Rotations were
+chosen on 2,000 of CIFAR-10's training images.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ CONDITIONS = {
     SCRATCH: None,
     CONSISTENCY: None,
     "semi_gan": RECIPE,
-    "semi_gan, rotations": "consistency-weight 0, rotation-weight 1",
     "semi_gan, not augmented": "views, consistency-weight 0",
+    "semi_gan, rotations": "consistency-weight 0, rotation-weight 1",
 }
 """Conditions with the flags of their run; None: no run."""
 STEPS = 4000

@@ -11,7 +11,8 @@ tenth of them for one rare class, whose images are repeated in all conditions un
 of re-noising and the confidence were chosen with another seed, 20 images a class, on 10,000 other training images.
 
 Results go to benchmarks/results/variations.json, one entry per setting, source and seed, and the table to
-benchmarks/results/variations-DATA.md. Existing entries are not measured again.
+benchmarks/results/variations-DATA.md. Existing entries are not measured again. Those of a rare class
+whose images are not repeated are from before.
 """
 
 from __future__ import annotations
