@@ -136,10 +136,14 @@ class Adversarial(base.GenerativeModel):
         return lambda inputs: tuple(both(inputs, training=True))
 
     @property
+    def heads(self) -> list[Network]:
+        """Networks on D's features that are trained with it."""
+        return [] if self.class_head is None else [self.class_head]
+
+    @property
     def discriminator_variables(self) -> list[Variable]:
         """What D's optimizer trains."""
-        own = self.discriminator.trainable_variables
-        return own if self.class_head is None else [*own, *self.class_head.trainable_variables]
+        return [variable for network in (self.discriminator, *self.heads) for variable in network.trainable_variables]
 
     @property
     def feature_network(self) -> Network:
@@ -335,7 +339,7 @@ class Adversarial(base.GenerativeModel):
         return loss + self.hparams.auxiliary_classifier * metrics["generator_class_loss"], metrics
 
     def _iterate_spectral_norms(self) -> None:
-        for network in filter(None, (self.discriminator, self.class_head)):
+        for network in (self.discriminator, *self.heads):
             blocks.iterate_spectral_norms(network)
 
     def adapt_augmentation(self, probability: Variable, overfitting: Tensor) -> Tensor:

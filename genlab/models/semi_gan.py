@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal, TypeAlias
 
-from genlab.backend import Network, Tensor, Variable, keras, tf
+from genlab.backend import Network, Tensor, keras, tf
 from genlab.data.options import View
 from genlab.data.spec import DataSpec
 from genlab.errors import UsageError
@@ -221,9 +221,8 @@ class SemiGAN(_adversarial.Adversarial):
         return network
 
     @property
-    def discriminator_variables(self) -> list[Variable]:
-        own = self.discriminator.trainable_variables
-        return own if self.rotation_head is None else [*own, *self.rotation_head.trainable_variables]
+    def heads(self) -> list[Network]:
+        return [] if self.rotation_head is None else [self.rotation_head]
 
     @property
     def feature_network(self) -> Network:
