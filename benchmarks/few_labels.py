@@ -6,6 +6,7 @@ For each number of labels and each draw of them (--labelled-seed), on the test i
 
 - scratch: the convolutional classifier of genlab.evaluate on the labelled images alone, which are shifted, turned and zoomed;
 - consistency: the same classifier, which also learns from the unlabelled images: that of `genlab.data label --steps`;
+- rotations: the same, but it learns from these to tell by how much images are turned;
 - semi_gan: RECIPE for --epochs of all images; its classifier;
 - semi_gan, not augmented: the same without changes of images, and without consistency, which needs them: the paper's losses;
 - semi_gan, rotations: its discriminator tells by how much images are turned, and there is no consistency.
@@ -30,15 +31,20 @@ import results
 import genlab
 from genlab.backend import Network, keras
 from genlab.data import DataOptions
-from genlab.evaluate import classifier, comparison, consistency
+from genlab.evaluate import classifier, comparison, semi_supervised
 
 KEPT = "few_labels"
 RECIPE = "consistency-alignment"
 """Flags of semi_gan that differ from its defaults, as `quality.trained` takes them. Classes of MNIST are about equally frequent."""
-SCRATCH, CONSISTENCY = "scratch", "consistency"
+SCRATCH = "scratch"
+WITHOUT_GENERATOR: dict[str, dict[str, Any]] = {
+    "consistency": {"align": True},
+    "rotations": {"consistency_weight": 0.0, "rotation_weight": 1.0},
+}
+"""Settings of `semi_supervised.train` by condition."""
 CONDITIONS = {
     SCRATCH: None,
-    CONSISTENCY: None,
+    **dict.fromkeys(WITHOUT_GENERATOR),
     "semi_gan": RECIPE,
     "semi_gan, not augmented": "views, consistency-weight 0",
     "semi_gan, rotations": "consistency-weight 0, rotation-weight 1",
@@ -59,7 +65,9 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=5, help="draws of the labelled images, of seeds 0, 1, ...")
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--flip", action="store_true", help="mirror half of the images, as --flip of genlab.train")
-    parser.add_argument("--conditions", nargs="*", default=[SCRATCH, CONSISTENCY, "semi_gan"], choices=list(CONDITIONS))
+    parser.add_argument(
+        "--conditions", nargs="*", default=[SCRATCH, "consistency", "semi_gan"], choices=list(CONDITIONS)
+    )
     parser.add_argument("--out", default=str(results.CACHE / KEPT), help="where the runs are kept")
     arguments = parser.parse_args()
     for draw in range(arguments.draws):
@@ -86,7 +94,7 @@ def measure(condition: str, labels: int, draw: int, arguments: argparse.Namespac
             few = dataset.labelled_part()
             network = from_scratch(few.images[:], few.labels, dataset.spec.num_classes, **settings)
         else:
-            network = consistency.train(dataset, dataset, align=True, **settings)
+            network = semi_supervised.train(dataset, dataset, **WITHOUT_GENERATOR[condition], **settings)
         facts["minutes"] = (time.perf_counter() - start) / 60
     else:
         every = ", ".join([f"labelled {labels}", f"labelled-seed {draw}", flags])
@@ -104,7 +112,7 @@ def from_scratch(
     """Train the classifier on uint8 images alone, which change at random at each use."""
     keras.utils.set_random_seed(seed)
     network = classifier.untrained(images.shape[1:], num_classes)
-    stream = classifier.stream(images, labels, consistency.LABELLED, seed)
+    stream = classifier.stream(images, labels, semi_supervised.LABELLED, seed)
     classifier.fit(network, classifier.changing(stream, classifier.VIEWS, seed, flip=flip), steps, LEARNING_RATE)
     return network
 

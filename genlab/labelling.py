@@ -18,7 +18,7 @@ from genlab.data.dataset import Images
 from genlab.data.labels import UNLABELLED
 from genlab.data.spec import to_model_range
 from genlab.errors import UsageError, listed
-from genlab.evaluate import classifier, consistency
+from genlab.evaluate import classifier, semi_supervised
 from genlab.models import semi_gan
 
 THRESHOLD = 0.9
@@ -64,9 +64,9 @@ def label(
     """Give the unlabelled training images the class to which a classifier gives a probability of at least `threshold`.
 
     Images with a label keep it. The classifier is the run's or, with `steps`, a new one that is trained for as many, without a
-    generator: see `consistency.train`. It learns from the labels of the data or, if there is none, of the run's data, with the
-    run's settings of consistency. Raises UsageError if the run has no classifier, if the data has other classes or no image without a
-    label, and if the classifier is sure of none.
+    generator: see `semi_supervised.train`. It learns from the labels of the data or, if there is none, of the run's data, with the
+    run's settings of consistency and rotations. Raises UsageError if the run has no classifier, if the data has other classes or
+    no image without a label, and if the classifier is sure of none.
     """
     threshold = bounds.real("--threshold", threshold, 0, 1)
     network = _classifier_of(run, dataset)
@@ -132,13 +132,15 @@ def _trained(run: runs.Run, dataset: Dataset, steps: int, seed: int, progress: C
     hparams = run.model.hparams
     if not isinstance(hparams, semi_gan.Hparams) or not run.model.spec.is_image:
         raise UsageError(f"--steps needs a run of semi_gan on images; {run.name} is none. Leave it out.")
-    return consistency.train(
+    return semi_supervised.train(
         dataset if dataset.class_names else run.data(),
         dataset,
         hparams.views,
         flip=run.config.data_options.flip,
+        consistency_weight=hparams.consistency_weight,
         align=hparams.consistency_alignment,
         threshold=hparams.consistency_threshold,
+        rotation_weight=hparams.rotation_weight,
         steps=steps,
         seed=seed,
         progress=progress,

@@ -15,10 +15,10 @@ import genlab
 from genlab import config, labelling
 from genlab.data import __main__ as data
 from genlab.data.spec import to_model_range
-from genlab.evaluate import classifier, consistency, evaluation
+from genlab.evaluate import classifier, evaluation, semi_supervised
 from genlab.export import formats
 from genlab.models import semi_gan
-from genlab.networks import losses
+from genlab.networks import augmentation, losses
 from genlab.train import __main__ as train
 from genlab.transfer import __main__ as transfer
 
@@ -147,7 +147,7 @@ def test_options_that_do_not_fit_a_classifier_are_refused(name):
 
 def test_images_are_turned_by_multiples_of_90_degrees():
     images = np.random.default_rng(0).normal(size=(6, 5, 5, 2)).astype(np.float32)
-    turned, turns = semi_gan.turned_images(tf.constant(images))
+    turned, turns = augmentation.turned(tf.constant(images))
     assert turns.numpy().tolist() == [0, 1, 2, 3, 0, 1]
     for image, found, times in zip(images, turned.numpy(), turns.numpy(), strict=True):
         np.testing.assert_array_equal(found, np.rot90(image, times))
@@ -321,16 +321,58 @@ def halves():
 def test_consistency_learns_what_two_labels_mean(halves):
     dataset, truth = halves
     seen: list[int] = []
-    network = consistency.train(dataset, dataset, threshold=0.8, steps=60, progress=seen.append)
+    network = semi_supervised.train(dataset, dataset, threshold=0.8, steps=60, progress=seen.append)
     assert sum(seen) == 60
     assert (classifier.predicted(network, dataset.images) == truth).mean() > 0.97
     weights = network.get_weights()
     # Labels of the images that it learns from without labels have no effect, and the seed decides the rest.
     every = genlab.data.from_arrays(dataset.images, truth)
-    again = consistency.train(dataset, every, threshold=0.8, steps=60).get_weights()
+    again = semi_supervised.train(dataset, every, threshold=0.8, steps=60).get_weights()
     assert all(np.array_equal(*pair) for pair in zip(weights, again, strict=True))
-    other = consistency.train(dataset, dataset, threshold=0.8, steps=1, seed=1)
+    other = semi_supervised.train(dataset, dataset, threshold=0.8, steps=1, seed=1)
     assert not np.array_equal(other.get_weights()[0], weights[0])
+
+
+def test_unlabelled_images_teach_by_consistency_and_rotations_alone(halves):
+    dataset, truth = halves
+    mirrored = genlab.data.from_arrays(dataset.images[:][:, :, ::-1], truth)
+
+    def weights(**settings):
+        found = [
+            semi_supervised.train(dataset, unlabelled, (), steps=3, **settings).get_weights()[0]
+            for unlabelled in (dataset, mirrored)
+        ]
+        return found[0], np.array_equal(*found)
+
+    neither, same = weights(consistency_weight=0.0)
+    assert same
+    for settings in (
+        {"consistency_weight": 1.0, "threshold": 0.0},
+        {"consistency_weight": 0.0, "rotation_weight": 1.0},
+    ):
+        either, same = weights(**settings)
+        assert not same and not np.array_equal(either, neither)
+
+
+@pytest.mark.parametrize(("weight", "least", "most"), [(0.0, 0, 2), (1.0, 3, 20)])
+def test_rotations_teach_features_that_differ_with_the_turn(weight, least, most):
+    random = np.random.default_rng(1)
+    images = random.integers(0, 120, (200, 16, 16, 1)).astype(np.uint8)
+    images[:, :, :3] += 120  # a bright stripe at the left
+    labels = np.full(200, -1)
+    labels[:2] = 0, 1
+    network = semi_supervised.train(
+        genlab.data.from_arrays(images, labels),
+        genlab.data.from_arrays(images),
+        (),
+        consistency_weight=0.0,
+        rotation_weight=weight,
+        steps=40,
+    )
+    turned, turns = augmentation.turned(to_model_range(images))
+    features = keras.Model(network.inputs[0], network.get_layer("features").output)(turned).numpy()
+    of_one_turn = np.mean([features[turns == turn].std(axis=0) for turn in range(4)])
+    assert least <= features.std(axis=0).mean() / of_one_turn <= most
 
 
 def test_a_new_classifier_has_the_settings_of_the_run(run, monkeypatch):
@@ -340,8 +382,9 @@ def test_a_new_classifier_has_the_settings_of_the_run(run, monkeypatch):
         given.append({"labelled": labelled.name, "unlabelled": unlabelled.name, "views": views, **settings})
         return run.model.classifier
 
-    monkeypatch.setattr(consistency, "train", untrained)
+    monkeypatch.setattr(semi_supervised, "train", untrained)
     settings = {"views": ("shift",), "consistency_alignment": True, "consistency_threshold": 0.7}
+    settings |= {"consistency_weight": 0.5, "rotation_weight": 2.0}
     other = genlab.fit("semi_gan", labelled=50, steps=1, flip=True, out="runs", **settings, **TINY)
     labelling.label(other, other.data(), 0.0, steps=7)
     images = genlab.data.from_arrays(other.data().images[:5])  # without labels: those of the run's data
@@ -349,6 +392,7 @@ def test_a_new_classifier_has_the_settings_of_the_run(run, monkeypatch):
     for each, name in zip(given, ("digits", images.name), strict=True):
         assert each.pop("progress") is not None
         expected = {"views": ("shift",), "flip": True, "align": True, "threshold": 0.7, "steps": 7, "seed": 0}
+        expected |= {"consistency_weight": 0.5, "rotation_weight": 2.0}
         assert each == {"labelled": "digits", "unlabelled": name, **expected}
 
 
@@ -363,7 +407,7 @@ def test_the_command_keeps_a_new_classifier(run, monkeypatch, capsys):
     logits = network(to_model_range(images.images[:])).numpy()
     assert (logits.argmax(axis=1) == images.labels).mean() > 0.96  # 50 had a label of their own
     # Nothing is trained before the folder is refused.
-    monkeypatch.setattr(consistency, "train", None)
+    monkeypatch.setattr(semi_supervised, "train", None)
     for other in (["--steps", "4"], ["--threshold", "0.8"]):
         status, message = fails(lambda other=other: data.main([*command, *other]), capsys)
         assert status == 2 and "holds other shards" in message

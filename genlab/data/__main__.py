@@ -88,8 +88,8 @@ class Label(command_line.JsonOption):
     threshold: float = 0.9
     """Least probability of a class at which an image gets it as its label. 0 to 1."""
     steps: int = 0
-    """Train a new classifier for as many steps, such as 4000, without a generator. It learns from the labels, and to classify
-    changed images as it does the unchanged ones. It becomes OUT/classifier.keras; 0: the run's classifier labels."""
+    """Train a new classifier for as many steps, such as 4000, without a generator. It learns from the labels and, as the run
+    did, by consistency and rotations. It becomes OUT/classifier.keras; 0: the run's classifier labels."""
     runs: str = "runs"
     """Folder of the runs."""
     checkpoint: str = "latest"

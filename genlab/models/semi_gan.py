@@ -26,10 +26,6 @@ UNSUITED = {
 generator matches means."""
 
 
-TURNS = 4
-"""Multiples of 90 degrees by which images are turned."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Hparams(_gan_hparams.ConvolutionalHparams):
     """Hyper-parameters of `semi_gan`."""
@@ -217,7 +213,7 @@ class SemiGAN(_adversarial.Adversarial):
             name="classifier" if averaged else "discriminator",
         )
         if hparams.rotation_weight and not averaged:
-            self.rotation_head = blocks.class_head(network, TURNS, style, name="rotation_head")
+            self.rotation_head = blocks.class_head(network, augmentation.TURNS, style, name="rotation_head")
         return network
 
     @property
@@ -310,7 +306,7 @@ class SemiGAN(_adversarial.Adversarial):
                 loss += hparams.consistency_weight * consistency
                 metrics |= {"consistency_loss": consistency, "confident": confident}
             if self._turns is not None:
-                turned, turns = turned_images(views[1])
+                turned, turns = augmentation.turned(views[1])
                 metrics["rotation_loss"] = losses.cross_entropy(self._turns(turned), turns)
                 loss += hparams.rotation_weight * metrics["rotation_loss"]
             total = loss + self.penalty(images, fake, labels, penalty_seed)
@@ -344,12 +340,3 @@ class SemiGAN(_adversarial.Adversarial):
             scaled = self.scaled(self.generator_optimizer, loss)
         self.generator_optimizer.apply(tape.gradient(scaled, variables), variables)
         return {"generator_loss": loss}
-
-
-def turned_images(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Return square images [B, H, H, C] turned by 0, 90, 180, 270, 0, ... degrees, and these multiples of 90 degrees, int32 [B]."""
-    turns = tf.range(tf.shape(images)[0]) % TURNS
-    across = tf.transpose(images, [0, 2, 1, 3])
-    # Turning by 90 degrees is mirroring the transposed image.
-    versions = tf.stack([images, across[:, ::-1], images[:, ::-1, ::-1], across[:, :, ::-1]], axis=1)
-    return tf.gather(versions, turns, batch_dims=1), turns

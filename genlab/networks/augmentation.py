@@ -20,6 +20,8 @@ ZOOM = 0.1
 """Maximum relative change of size."""
 TONE = 0.2
 """Maximum change of brightness (in units of half the value range) and relative change of contrast."""
+TURNS = 4
+"""Multiples of 90 degrees by which images are turned."""
 AMOUNTS = {"color": 3, "translation": 2, "cutout": 2}
 """Random numbers of each differentiable augmentation, for an image; one more decides whether it is applied."""
 
@@ -64,6 +66,15 @@ def augmented(images: Tensor, seed: Tensor, names: Sequence[View], flip: bool = 
     if "brightness" in names:
         images = images + TONE * brightness[:, None, None, None]
     return tf.clip_by_value(images, -1.0, 1.0)
+
+
+def turned(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Return square images [B, H, H, C] turned by 0, 90, 180, 270, 0, ... degrees, and these multiples of 90 degrees, int32 [B]."""
+    turns = tf.range(tf.shape(images)[0]) % TURNS
+    across = tf.transpose(images, [0, 2, 1, 3])
+    # Turning by 90 degrees is mirroring the transposed image.
+    versions = tf.stack([images, across[:, ::-1], images[:, ::-1, ::-1], across[:, :, ::-1]], axis=1)
+    return tf.gather(versions, turns, batch_dims=1), turns
 
 
 def differentiable(images: Tensor, seed: Tensor, names: Sequence[str], probability: Tensor | float = 1.0) -> Tensor:
