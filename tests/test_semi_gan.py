@@ -14,7 +14,7 @@ from conftest import TINY, TINY_FLAGS, batches, build, cut_after, fails, small_s
 import genlab
 from genlab import config, labelling
 from genlab.data import __main__ as data
-from genlab.data.spec import to_model_range
+from genlab.data.spec import DataSpec, to_model_range
 from genlab.evaluate import classifier, evaluation, semi_supervised
 from genlab.export import formats
 from genlab.models import semi_gan
@@ -177,6 +177,30 @@ def test_images_that_are_not_square_are_not_turned():
     for shape in ((12, 10, 1), (2,)):
         with pytest.raises(genlab.UsageError, match="--rotation-weight turns square images"):
             build("semi_gan", shape=shape, rotation_weight=1.0, network="conv" if len(shape) == 3 else "mlp")
+
+
+@pytest.mark.parametrize(
+    ("shape", "r1_penalty", "normalization", "consistency", "rotations"),
+    [
+        ((28, 28, 1), 0, "batch", 1, 0),
+        ((32, 32, 3), 0.1, "none", 0, 1),
+        ((32, 48, 3), 0.1, "none", 1, 0),
+        ((2,), 0, "batch", 1, 0),
+    ],
+)
+def test_defaults_follow_colour_and_shape(shape, r1_penalty, normalization, consistency, rotations):
+    spec = DataSpec(shape, num_classes=3)
+    found = semi_gan.Hparams().for_spec(spec)
+    assert (found.r1_penalty, found.discriminator_normalization) == (r1_penalty, normalization)
+    assert (found.consistency_weight, found.rotation_weight) == (consistency, rotations)
+    chosen = {
+        "r1_penalty": 2.0,
+        "discriminator_normalization": "batch",
+        "consistency_weight": 3.0,
+        "rotation_weight": 4.0,
+    }
+    kept = semi_gan.Hparams(**chosen).for_spec(spec)
+    assert {name: getattr(kept, name) for name in chosen} == chosen
 
 
 def test_a_run_from_before_rotations_has_none():
