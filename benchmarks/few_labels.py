@@ -9,7 +9,8 @@ For each number of labels and each draw of them (--labelled-seed), on the test i
 - rotations: the same, but it learns from these to tell by how much images are turned;
 - semi_gan: RECIPE for --epochs of all images; its classifier;
 - semi_gan, not augmented: the same without changes of images, and without consistency, which needs them: the paper's losses;
-- semi_gan, rotations: its discriminator tells by how much images are turned, and there is no consistency.
+- semi_gan, rotations: its discriminator tells by how much images are turned, and there is no consistency;
+- semi_gan, defaults: as it is without flags.
 
 --flip also mirrors images at random, in every condition. Results go to benchmarks/results/few_labels.json, an entry for each condition
 and draw, and few_labels-DATA.md. What is there already is not measured again, and runs are resumed, so the script can be stopped and
@@ -47,7 +48,8 @@ CONDITIONS = {
     **dict.fromkeys(WITHOUT_GENERATOR),
     "semi_gan": RECIPE,
     "semi_gan, not augmented": "views, consistency-weight 0",
-    "semi_gan, rotations": "consistency-weight 0, rotation-weight 1",
+    "semi_gan, rotations": "consistency-weight 0, discriminator-normalization batch, r1-penalty 0, rotation-weight 1",
+    "semi_gan, defaults": "",
 }
 """Conditions with the flags of their run; None: no run."""
 STEPS = 4000
@@ -97,7 +99,7 @@ def measure(condition: str, labels: int, draw: int, arguments: argparse.Namespac
             network = semi_supervised.train(dataset, dataset, **WITHOUT_GENERATOR[condition], **settings)
         facts["minutes"] = (time.perf_counter() - start) / 60
     else:
-        every = ", ".join([f"labelled {labels}", f"labelled-seed {draw}", flags])
+        every = ", ".join(filter(None, [f"labelled {labels}", f"labelled-seed {draw}", flags]))
         run = quality.trained("semi_gan", draw, arguments.data, arguments.epochs, arguments.out, every)
         network = run.model.classifier
         facts |= {"precision": run.config.options.precision, "minutes": run.metrics()[-1]["seconds"] / 60}
