@@ -56,10 +56,8 @@ class Hparams(base.Hparams):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.kernel_size < 1 or min(self.hidden_units, self.residual_blocks) < 0:
-            raise ValueError("kernel_size must be at least 1, hidden_units and residual_blocks at least 0")
-        if self.components < self.least_components:
-            raise ValueError(f"components is {self.components}; it must be at least {self.least_components}")
+        self.check_least(0, "residual_blocks")
+        self.check_least(self.least_components, "components")
         if self.measured_by_discriminator != bool(self.discriminator):
             raise ValueError(
                 "--loss discriminator (vae: --likelihood discriminator) and --discriminator RUN need each other; one is missing"

@@ -139,9 +139,7 @@ class Hparams(base.Hparams):
         super().__post_init__()
         if self.dropout_in_sampling and not self.generator_dropout:
             raise ValueError("dropout_in_sampling needs a generator_dropout above 0")
-        for name in ("kernel_size", "generator_updates", "discriminator_updates", "r1_interval"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        self.check_least(1, "generator_updates", "discriminator_updates", "r1_interval")
         if self.updates == "simultaneous" and (self.generator_updates, self.discriminator_updates) != (1, 1):
             raise ValueError("with simultaneous updates, generator_updates and discriminator_updates must be 1")
         if "auto" in self.differentiable_augmentation and len(self.differentiable_augmentation) > 1:
@@ -155,16 +153,8 @@ class Hparams(base.Hparams):
                 f"auxiliary_classifier is {self.auxiliary_classifier}; it must be 0 unless conditioning is projection, since a "
                 "discriminator that is given the class has nothing to recognize"
             )
-        for name in (
-            "r1_penalty",
-            "auxiliary_classifier",
-            "minibatch_discrimination",
-            "latent_clusters",
-            "freeze_discriminator",
-        ):
-            value = getattr(self, name)
-            if value != "auto" and value < 0:
-                raise ValueError(f"{name} is {value}; it must be at least 0")
+        self.check_least(0, "r1_penalty", "auxiliary_classifier", "minibatch_discrimination", "latent_clusters")
+        self.check_least(0, "freeze_discriminator")
 
     @property
     def batches_per_step(self) -> int:

@@ -82,16 +82,23 @@ class Hparams:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be from 0 to 1")
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if field.name.endswith("_size") and value < 1:
-                raise ValueError(f"{field.name} is {value}; it must be at least 1")
-            if field.name.endswith("units") and value < 0:
-                raise ValueError(f"{field.name} is {value}; it must be at least 0")
+            if field.name.endswith("_size"):
+                self.check_least(1, field.name)
+            if field.name.endswith("units"):
+                self.check_least(0, field.name)
             if field.name.endswith("learning_rate") and value != "auto" and not value > 0:
                 raise ValueError(f"{field.name} is {value}; it must be above 0")
             if field.name.endswith("widths") and (not value or min(value) < 1):
                 raise ValueError(f"{field.name} is {value}; it must hold at least one number, each at least 1")
             if field.name.endswith("dropout") and not 0 <= value < 1:
                 raise ValueError(f"{field.name} is {value}; it must be at least 0 and below 1")
+
+    def check_least(self, least: float, *names: str) -> None:
+        """Raise ValueError if one of these settings is below `least`; `auto` is fine."""
+        for name in names:
+            value = getattr(self, name)
+            if value != "auto" and value < least:
+                raise ValueError(f"{name} is {value}; it must be at least {least:g}")
 
     @property
     def batches_per_step(self) -> int:

@@ -78,8 +78,7 @@ class Hparams(base.Hparams):
         super().__post_init__()
         if not 0 < self.gamma <= 1 or self.lambda_k <= 0:
             raise ValueError("gamma must be above 0 and at most 1, and lambda_k above 0")
-        if min(self.kernel_size, self.code_size) < 1 or min(self.patience, self.hidden_units) < 0:
-            raise ValueError("kernel_size and code_size must be at least 1, patience and hidden_units at least 0")
+        self.check_least(0, "patience")
         if self.exponent not in (1, 2) or self.pull_away < 0:
             raise ValueError("exponent must be 1 or 2, and pull_away at least 0")
 

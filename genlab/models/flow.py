@@ -70,13 +70,10 @@ class Hparams(base.Hparams):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("residual_blocks", "patch_size", "time_units", "ode_steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        self.check_least(1, "residual_blocks", "patch_size", "time_units", "ode_steps")
+        self.check_least(0, "guidance")
         if not 0 < self.time_shift <= 100:
             raise ValueError(f"time_shift is {self.time_shift}; it must be above 0 and at most 100")
-        if not self.guidance >= 0:
-            raise ValueError(f"guidance is {self.guidance}; it must be at least 0")
         if self.guidance != 1 and (self.conditioning == "none" or not self.label_dropout):
             raise ValueError("guidance other than 1 needs --conditioning labels and a --label-dropout above 0")
 

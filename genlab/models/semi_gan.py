@@ -90,17 +90,10 @@ class Hparams(_gan_hparams.ConvolutionalHparams):
                     f"{name} is {getattr(self, name)}; semi_gan's discriminator classifies single images, and it must be "
                     f"{value or 'left out'}"
                 )
-        for name in (
-            "unlabelled_weight",
-            "discriminator_input_noise",
-            "discriminator_noise",
-            "discriminator_residual_blocks",
-            "consistency_weight",
-            "rotation_weight",
-        ):
-            value = getattr(self, name)
-            if value != "auto" and value < 0:
-                raise ValueError(f"{name} is {value}; it must be at least 0")
+        self.check_least(
+            0, "unlabelled_weight", "consistency_weight", "rotation_weight", "discriminator_residual_blocks"
+        )
+        self.check_least(0, "discriminator_input_noise", "discriminator_noise")
         if not 0 <= self.consistency_threshold <= 1:
             raise ValueError(f"consistency_threshold is {self.consistency_threshold}; it must be from 0 to 1")
 

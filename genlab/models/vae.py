@@ -57,11 +57,10 @@ class Hparams(_encoder_decoder.Hparams):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("scale", "beta", "warm_up_steps", "free_bits"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
-        if self.importance_samples < 1 or not 0 <= self.importance_start <= 1:
-            raise ValueError("importance_samples must be at least 1, and importance_start from 0 to 1")
+        self.check_least(0, "scale", "beta", "warm_up_steps", "free_bits")
+        self.check_least(1, "importance_samples")
+        if not 0 <= self.importance_start <= 1:
+            raise ValueError(f"importance_start is {self.importance_start}; it must be from 0 to 1")
         others = (self.beta, self.warm_up_steps, self.free_bits, self.measured_by_discriminator)
         if self.importance_samples > 1 and others != (1, 0, 0, False):
             raise ValueError(
