@@ -8,7 +8,8 @@ classifier is trained on real images, with the usual changes, and with variation
 (Norouzi et al. 2020, https://arxiv.org/abs/2004.04795). Variations are left out to whose label a classifier, trained only on the same
 images, gives less than --confidence, and others of their class are repeated. The same is done with 50 images of each class but a
 tenth of them for one rare class, whose images are repeated in all conditions until it is as frequent as the others. The amount
-of re-noising and the confidence were chosen with another seed, 20 images a class, on 10,000 other training images.
+of re-noising and the confidence were chosen with another seed, 20 images a class, on 10,000 other training images; for CIFAR-10
+a confidence of 0.5 with 50 a class, on 5,000 others.
 
 Results go to benchmarks/results/variations.json, one entry per setting, source and seed, and the table to
 benchmarks/results/variations-DATA.md. Existing entries are not measured again. Those of a rare class
