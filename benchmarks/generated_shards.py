@@ -1,12 +1,12 @@
 """Images per second that `genlab.data shard run:RUN` writes, in one process and in parts, compared with a loop of one's own.
 
-    python benchmarks/generated_shards.py [--run RUN] [--count 20000] [--rounds 3]
+    python benchmarks/generated_shards.py [--run RUN] [--count 60000] [--rounds 3]
 
 - one process: `python -m genlab.data shard run:RUN FOLDER --count COUNT`, which uses all cores;
 - two parts at once: the same with --part 1/2 and 2/2, each on half of the cores, as on two machines;
 - a loop: `decoder.predict` in batches of 64, each image encoded as PNG and written to one TFRecord file.
 
-Each is a process of its own, in turn. What it takes to write few images is subtracted, so that the rate is that of a long run. By default
+It needs two cores. Each is a process of its own, in turn. What it takes to write few images is subtracted, so that the rate is that of a long run. By default
 a dcgan of the embedded digits is trained for a few steps: the rate does not depend on its quality. Results go to
 benchmarks/results/generated_shards.json.
 """
@@ -52,7 +52,7 @@ with tf.io.TFRecordWriter(path) as writer:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", default="", help="a run that is not conditional")
-    parser.add_argument("--count", type=int, default=20_000)
+    parser.add_argument("--count", type=int, default=60_000)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     run = arguments.run or str(genlab.fit("dcgan", steps=20, out=str(results.CACHE / KEPT)).path)

@@ -25,6 +25,16 @@ class DataSpec:
         """Whether the data are images; else they are vectors, such as points in the plane."""
         return len(self.shape) == 3
 
+    @property
+    def in_colour(self) -> bool:
+        """Whether the data are images of more than one channel."""
+        return self.is_image and self.shape[-1] > 1
+
+    @property
+    def is_square(self) -> bool:
+        """Whether the data are images as high as they are wide."""
+        return self.is_image and self.shape[0] == self.shape[1]
+
 
 def to_model_range(images: Tensor) -> Tensor:
     """Convert uint8 [...] to float32 in [-1, 1]. Vectors, which are floats, are not scaled."""

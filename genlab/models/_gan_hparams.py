@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 from genlab.data.spec import DataSpec
 from genlab.models import base
@@ -168,18 +168,14 @@ class Hparams(base.Hparams):
         return dataclasses.replace(resolved, differentiable_augmentation=("translation",) if few else ())
 
     def for_spec(self, spec: DataSpec) -> Self:
-        in_colour = spec.is_image and spec.shape[-1] > 1
         side = max(1.0, math.sqrt(math.prod(spec.shape[:2])) / SIDE) if spec.is_image else 1.0
         rate = RATES[self.network] / side
-        values: dict[str, Any] = {
-            "schedule": "cosine" if in_colour else "constant",
-            "generator_learning_rate": rate,
-            "discriminator_learning_rate": rate,
-            "r1_penalty": side**2,
-            "auxiliary_classifier": CLASS_WEIGHT if self.conditioning == "projection" and spec.is_image else 0.0,
-        }
-        return dataclasses.replace(
-            self, **{name: each for name, each in values.items() if getattr(self, name) == "auto"}
+        return self.with_auto(
+            schedule="cosine" if spec.in_colour else "constant",
+            generator_learning_rate=rate,
+            discriminator_learning_rate=rate,
+            r1_penalty=side**2,
+            auxiliary_classifier=CLASS_WEIGHT if self.conditioning == "projection" and spec.is_image else 0.0,
         )
 
     @property

@@ -111,7 +111,13 @@ class Hparams:
 
     def for_spec(self, spec: DataSpec) -> Self:
         """Return the settings for data of such a shape: every `auto` is resolved that does not depend on the number of images."""
-        return dataclasses.replace(self, schedule="cosine") if self.schedule == "auto" else self
+        return self.with_auto(schedule="cosine")
+
+    def with_auto(self, **values: Any) -> Self:
+        """Return the settings with these values for those of them that are `auto`."""
+        return dataclasses.replace(
+            self, **{name: each for name, each in values.items() if getattr(self, name) == "auto"}
+        )
 
     @property
     def needs_ancestor(self) -> str:

@@ -102,16 +102,14 @@ class Hparams(_gan_hparams.ConvolutionalHparams):
         return self.discriminator_updates
 
     def for_spec(self, spec: DataSpec) -> Self:
-        in_colour = spec.is_image and spec.shape[-1] > 1
-        turned = in_colour and spec.shape[0] == spec.shape[1]
-        values: dict[str, Any] = {
-            "r1_penalty": 0.1 if in_colour else 0.0,
-            "discriminator_normalization": "none" if in_colour else "batch",
-            "consistency_weight": 0.0 if turned else 1.0,
-            "rotation_weight": 1.0 if turned else 0.0,
-        }
-        unresolved = {name: value for name, value in values.items() if getattr(self, name) == "auto"}
-        return dataclasses.replace(super().for_spec(spec), **unresolved)
+        turned = spec.in_colour and spec.is_square
+        own = self.with_auto(
+            r1_penalty=0.1 if spec.in_colour else 0.0,
+            discriminator_normalization="none" if spec.in_colour else "batch",
+            consistency_weight=0.0 if turned else 1.0,
+            rotation_weight=1.0 if turned else 0.0,
+        )
+        return super(Hparams, own).for_spec(spec)  # after these, since it would choose another R1 penalty
 
     def check_data(self, spec: DataSpec) -> None:
         if not spec.num_classes:
@@ -119,7 +117,7 @@ class Hparams(_gan_hparams.ConvolutionalHparams):
                 "semi_gan needs labels of some images, and the data has none. Put a few images into folders of their classes, "
                 "the others into unlabelled/."
             )
-        if self.rotation_weight and not (spec.is_image and spec.shape[0] == spec.shape[1]):
+        if self.rotation_weight and not spec.is_square:
             of = "x".join(map(str, spec.shape))
             raise UsageError(f"--rotation-weight turns square images; the data has the shape {of}. Leave it out.")
 
@@ -141,9 +139,9 @@ class SemiGAN(_adversarial.Adversarial):
     Rotation Loss", https://arxiv.org/abs/1811.11212, equation 3; G has no part in it here).
 
     Differs from the paper: convolutions, all hidden layers in f instead of one, random changes of the images, consistency,
-    dropout instead of noise in D, and batch instead of weight normalization. Real and generated images are normalized by the
-    statistics of their own batches, also where f compares them. With moving statistics for both, samples are better and the
-    classifier is worse (MNIST, 100 labels: 96.8% instead of 97.9%, with a dropout of 0.3), as Dai et al. 2017 found, "Good
+    dropout instead of noise in D, and batch instead of weight normalization; in colour none, with an R1 penalty, and rotations
+    instead of consistency. Batch normalization takes the statistics of real and of generated images separately, also where f
+    compares them. With moving statistics for both, samples are better and the classifier is worse (MNIST, 100 labels: 96.8% instead of 97.9%, with a dropout of 0.3), as Dai et al. 2017 found, "Good
     Semi-supervised Learning That Requires a Bad GAN" (https://arxiv.org/abs/1705.09783). The discriminator with averaged weights
     is `classifier`.
     """
