@@ -7,7 +7,8 @@ A source is a model, a mode of the Augmenter and an amount. Its generator is tra
 classifier is trained on real images, with the usual changes, and with variations on top of those: a share of 0.6 of each batch
 (Norouzi et al. 2020, https://arxiv.org/abs/2004.04795). Variations are left out to whose label a classifier, trained only on the same
 images, gives less than --confidence, and others of their class are repeated. The same is done with 50 images of each class but a
-tenth of them for one rare class, whose images are repeated in all conditions until it is as frequent as the others. The amount
+tenth of them for one rare class, whose images are repeated in all conditions until it is as frequent as the others; with --rare-alone,
+only its images are varied, and the others take the place of their variations. The amount
 of re-noising and the confidence were chosen with another seed, 20 images a class, on 10,000 other training images; for CIFAR-10
 a confidence of 0.5 with 50 a class, on 5,000 others.
 
@@ -49,6 +50,9 @@ def main() -> None:
     parser.add_argument("--sources", nargs="*", default=["vae:perturb:0.3", "vae:interpolate:0.5", "flow:renoise:0.8"])
     parser.add_argument("--pools", nargs="*", default=["all", "own"], choices=["all", "own"])
     parser.add_argument("--confidence", type=float, default=0.9)
+    parser.add_argument(
+        "--rare-alone", action="store_true", help="vary the images of the rare class alone, where there is one"
+    )
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--generator-steps", type=int, default=3000)
     parser.add_argument("--steps", type=int, default=1000, help="steps of each classifier")
@@ -60,7 +64,8 @@ def main() -> None:
     settings.append((name, arguments.rare_per_class, rare))
     for seed in range(arguments.seeds):
         for name, count, cut in settings:
-            measure(dataset, name, rows(dataset, count, cut, seed), seed, arguments)
+            if cut is not None or not arguments.rare_alone:
+                measure(dataset, name, rows(dataset, count, cut, seed), seed, arguments)
             write_table(dataset)
 
 
@@ -101,15 +106,20 @@ def measure(dataset: Any, setting: str, chosen: np.ndarray, seed: int, arguments
         for pool in arguments.pools:
             name, mode, amount = source.split(":")
             described = entry | {"source": source, "pool": pool, "confidence": arguments.confidence}
-            described |= {"generator_steps": arguments.generator_steps}
+            described |= {
+                "generator_steps": arguments.generator_steps,
+                "varied": "rare" if arguments.rare_alone else "all",
+            }
             if results.is_known(KEPT, described):
                 continue
             run = generator(name, dataset, real if pool == "own" else None, f"{setting} {seed}", arguments)
             augment = genlab.Augmenter.from_run(run, mode=mode, amount=float(amount), fraction=1.0, seed=seed)
             count = min(study.POOL // 2, arguments.steps * study.BATCH)
-            varied = study.variations(augment, real, count, scorer, arguments.confidence)
+            classes = [arguments.rare_class] if arguments.rare_alone else None
+            varied = study.variations(augment, real, count, scorer, arguments.confidence, classes)
             found = train(varied, conditions=["both"])
-            keep(dataset, described, {f"{source}, {pool}, {arguments.confidence:.0%} sure": found["both"]})
+            name = f"{source}, {pool}, {arguments.confidence:.0%} sure{', the rare class alone' * arguments.rare_alone}"
+            keep(dataset, described, {name: found["both"]})
 
 
 def generator(name: str, dataset: Any, real: study.Arrays | None, part: str, arguments: argparse.Namespace) -> runs.Run:

@@ -93,6 +93,18 @@ def test_variations_are_of_each_image_alike_and_keep_its_label():
     assert np.bincount(classes).tolist() == [225] * 4 and sorted(set(varied[:, 0, 0, 0] % 50)) == [1, 2, 3, 4, 5, 6]
 
 
+def test_images_of_classes_that_are_not_varied_stay_as_they_are():
+    images = np.repeat(np.array([0, 50, 100], np.uint8), [60, 60, 4])[:, None, None, None]
+    labels = np.repeat(np.arange(3), [60, 60, 4])
+    augment = Shifted()
+    varied, classes = benefit.variations(augment, (images, labels), 248, classes=[2])
+    assert augment.batches == [4, 4] and np.bincount(classes).tolist() == [120, 120, 8]
+    assert (
+        sorted(set(varied[classes < 2].ravel())) == [0, 50]
+        and sorted(varied[classes == 2].ravel()) == [101] * 4 + [102] * 4
+    )
+
+
 def test_variations_that_a_classifier_doubts_are_left_out(caplog):
     images = np.array([[0], [255], [0], [255]], np.uint8)[..., None, None]  # the classifier is sure of white: class 1
     labels = np.array([0, 1, 1, 0])
@@ -107,6 +119,12 @@ def test_variations_that_a_classifier_doubts_are_left_out(caplog):
     images = np.array([0, 255, 255, 255, 255, 255, 255], np.uint8)[:, None, None, None]
     varied, classes = benefit.variations(same, (images, np.array([0, 0, 0, 0, 1, 1, 1])), 7, lambda: scorer, 0.9)
     assert sorted(zip(varied.ravel().tolist(), classes.tolist(), strict=True)) == [(0, 0)] * 4 + [(255, 1)] * 3
+    # Images that are not varied are not for it to doubt.
+    varied, classes = benefit.variations(same, (images, np.array([0, 0, 0, 0, 1, 1, 1])), 7, lambda: scorer, 0.9, [1])
+    assert (
+        sorted(zip(varied.ravel().tolist(), classes.tolist(), strict=True))
+        == [(0, 0)] + [(255, 0)] * 3 + [(255, 1)] * 3
+    )
     with pytest.raises(genlab.UsageError, match="no variation is kept"):
         benefit.variations(same, (images[1:3], np.array([0, 0])), 2, lambda: scorer, 0.9)
 
@@ -133,9 +151,11 @@ def test_the_command_compares_variations_with_the_usual_changes(own_run, capsys,
     monkeypatch.setattr(benefit, "trained", untrained)
     asked, study = {}, benefit.study
     monkeypatch.setattr(benefit, "study", lambda *given, **options: asked.update(options) or study(*given, **options))
-    settings = ["--per-class", "2", "--seeds", "1", "--steps", "1", "--balance", "oversample"]
+    varied, variations = [], benefit.variations
+    monkeypatch.setattr(benefit, "variations", lambda *given: varied.append(given[-1]) or variations(*given))
+    settings = ["--per-class", "2", "--seeds", "1", "--steps", "1", "--balance", "oversample", "--vary-classes", "7,3"]
     augment.main([str(run.path), "--vary", "perturb", *settings])
-    assert asked["oversample"] and asked["per_class"] == [2]
+    assert asked["oversample"] and asked["per_class"] == [2] and varied == [[3, 7]]
     assert "With 2 per class, variations on top of classical augmentation" in capsys.readouterr().out
     kept = json.loads((run.path / "augment.json").read_text())
     assert kept["arguments"]["vary"] == "perturb" and kept["arguments"]["amount"] == 0.3

@@ -377,6 +377,8 @@ AUGMENT = [
     ("0 --vary spin", 2, "spin"),
     ("0 --vary renoise --confidence 2", 2, "from 0 to 1"),
     ("0 --confidence 0.5", 2, "--confidence is for variations"),
+    ("0 --vary-classes 9", 2, "--vary-classes is for variations"),
+    ("0 --vary renoise --vary-classes ten", 2, "--vary-classes ten: the classes of"),
     ("0 --vary perturb --select classifier --candidates 2", 2, "leave one out"),
     ("0 --candidates 0", 2, "at least 1"),
     ("0 --candidates 2", 2, "go together"),

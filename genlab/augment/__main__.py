@@ -42,6 +42,9 @@ class Arguments(command_line.JsonOption, RunOptions):
     """Balance classes of unequal size in all conditions: oversample repeats real images of smaller classes."""
     vary: Literal["none", "perturb", "interpolate", "renoise"] = "none"
     """Use variations of the real images instead of fresh ones: perturb or interpolate (a run with an encoder), or renoise (a flow)."""
+    vary_classes: str = ""
+    """With --vary: classes whose images are varied, by name or number, separated by commas. By default all; images of the others stay
+    as they are."""
     amount: float = 0.3
     """Size of the variations, as in the Augmenter."""
     confidence: float = 0.0
@@ -65,6 +68,8 @@ def main(argv: list[str] | None = None) -> None:
         bounds.real("--confidence", arguments.confidence, 0, 1)
         if arguments.confidence and arguments.vary == "none":
             raise UsageError("--confidence is for variations: add --vary perturb, interpolate or renoise.")
+        if arguments.vary_classes and arguments.vary == "none":
+            raise UsageError("--vary-classes is for variations: add --vary perturb, interpolate or renoise.")
         if arguments.vary != "none" and arguments.select != "none":
             raise UsageError("--vary and --select do not go together; leave one out. --confidence rejects variations.")
         with console_log(quiet=arguments.json, to_stderr=arguments.json):
@@ -75,6 +80,7 @@ def _study(arguments: Arguments, counts: list[int | None]) -> None:
     from genlab.augment import study
     from genlab.augment.augmenter import Augmenter
     from genlab.augment.decoders import TrainedDecoder
+    from genlab.data import selection
     from genlab.evaluate import classifier, comparison
 
     varies = arguments.vary != "none"
@@ -85,6 +91,9 @@ def _study(arguments: Arguments, counts: list[int | None]) -> None:
     if classes != run.model.spec.num_classes and not varies:
         raise UsageError(f"{dataset.name} has {classes} classes; the run draws {run.model.spec.num_classes}.")
     study.check_counts(real[1], classes, counts)
+    to_vary = (
+        selection.class_numbers(dataset, arguments.vary_classes, "--vary-classes") if arguments.vary_classes else None
+    )
     # The run's default scorer has seen all labels, so the study trains one with the labels of each setting instead.
     by_classifier = arguments.select == "classifier"
     source = TrainedDecoder.of_run(
@@ -102,7 +111,7 @@ def _study(arguments: Arguments, counts: list[int | None]) -> None:
         return augment.generate(count)
 
     def varied(few: study.Arrays, scorer: Callable[[], Network]) -> study.Arrays:
-        return study.variations(augment, few, count, scorer, arguments.confidence)
+        return study.variations(augment, few, count, scorer, arguments.confidence, to_vary)
 
     made = varied if varies else selected if by_classifier else augment.generate(count)
     pair = VARIED if varies else FRESH
