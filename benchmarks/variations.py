@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,8 @@ SHARE = 0.6
 """Variations of a batch, as a fraction."""
 RARE = 0.1
 """Images of the rare class, as a fraction of the others'."""
-BASELINES = ("real", "classical")
+BASELINE = "classical"
+BASELINES = ("real", BASELINE)
 
 
 def main() -> None:
@@ -157,34 +159,39 @@ def write_table(dataset: Any) -> None:
     for entry in entries:
         setting = f"{entry['setting']}, {entry['steps']:,} steps"
         by_setting.setdefault(setting, {}).setdefault(entry["seed"], []).append(entry)
-    measured = {}
+    measured: dict[tuple[str, str, str], comparison.Setting] = {}
+    """By setting, condition and measure, on the seeds that have the condition and the baseline."""
     for setting, by_seed in by_setting.items():
-        every = joined(by_seed)
-        measured[setting] = {"accuracy": every}
-        if "rare" in setting:
-            rare = int(setting.split()[1])
-            measured[setting][f"recall of class {rare}"] = of_images(every, dataset.test_labels == rare)
+        for name in dict.fromkeys(
+            name for entries in by_seed.values() for entry in entries for name in entry["accuracy"]
+        ):
+            paired = joined(by_seed, (name, BASELINE))
+            measured[setting, name, "accuracy"] = paired
+            if "rare" in setting:
+                rare = int(setting.split()[1])
+                measured[setting, name, f"recall of class {rare}"] = of_images(paired, dataset.test_labels == rare)
     compared = {
-        (setting, measure, name): each.difference(name, "classical")
-        for setting, measures in measured.items()
-        for measure, each in measures.items()
-        for name in each.accuracy
-        if name not in BASELINES and len(each.accuracy[name]) > 1
+        place: paired.difference(place[1], BASELINE)
+        for place, paired in measured.items()
+        if place[1] not in BASELINES and len(paired.accuracy[BASELINE]) > 1
     }
     tested = [place for place, (_, p) in compared.items() if p is not None]
     corrected = dict(zip(tested, comparison.holm([compared[place][1] for place in tested]), strict=True))
-    for setting, measures in measured.items():
-        conditions = measures["accuracy"].accuracy
+    for setting in by_setting:
+        names, measures = (
+            list(dict.fromkeys(place[part] for place in measured if place[0] == setting)) for part in (1, 2)
+        )
         header = "".join(f" {measure} | gain | p |" for measure in measures)
-        lines += ["", f"## {setting}, {len(conditions['classical'])} seeds", "", f"| |{header}"]
-        lines.append("|---" * (1 + 3 * len(measures)) + "|")
-        for name in conditions:
-            cells = ""
-            for measure, each in measures.items():
-                gain, p = compared.get((setting, measure, name), (None, None))
-                p = corrected.get((setting, measure, name), p)
-                shown = " | |" if gain is None else f" {100 * gain:+.2f} | {comparison.shown(p)} |"
-                cells += f" {comparison.spread(each.accuracy[name])} |{shown}"
+        lines += ["", f"## {setting}", "", f"| | seeds |{header}", "|---" * (2 + 3 * len(measures)) + "|"]
+        for name in names:
+            cells = f" {len(measured[setting, name, 'accuracy'].accuracy[name])} |"
+            for measure in measures:
+                place = (setting, name, measure)
+                gain, p = compared.get(place, (None, None))
+                shown = (
+                    " | |" if gain is None else f" {100 * gain:+.2f} | {comparison.shown(corrected.get(place, p))} |"
+                )
+                cells += f" {comparison.spread(measured[place].accuracy[name])} |{shown}"
             lines.append(f"| {name} |{cells}")
     (results.FOLDER / f"{KEPT}-{dataset.name}.md").write_text("\n".join(lines) + "\n")
 
@@ -203,20 +210,16 @@ def of_images(setting: comparison.Setting, chosen: np.ndarray) -> comparison.Set
     )
 
 
-def joined(by_seed: dict[int, list[dict[str, Any]]]) -> comparison.Setting:
-    """Return accuracies and correct predictions by condition, of the seeds for which all conditions are there."""
-    conditions = [{name for entry in entries for name in entry["accuracy"]} for entries in by_seed.values()]
-    whole = set.union(*conditions)
-    complete = [entries for entries, names in zip(by_seed.values(), conditions, strict=True) if names == whole]
-    complete = complete or list(by_seed.values())[:1]
-    accuracy: dict[str, list[float]] = {}
-    right: dict[str, list[str]] = {}
-    for entries in complete:
-        for entry in entries:
-            for name in entry["accuracy"]:
-                accuracy.setdefault(name, []).append(entry["accuracy"][name])
-                right.setdefault(name, []).append(entry["right"][name])
-    return comparison.Setting(None, accuracy, tested=next(iter(by_seed.values()))[0]["tested"], right=right)
+def joined(by_seed: dict[int, list[dict[str, Any]]], names: Iterable[str]) -> comparison.Setting:
+    """Return accuracies and correct predictions of some conditions, over the seeds that have all of them."""
+    found = comparison.Setting(None, tested=next(iter(by_seed.values()))[0]["tested"])
+    for entries in by_seed.values():
+        of_name = {name: entry for entry in entries for name in entry["accuracy"]}
+        if of_name.keys() >= set(names):
+            for name in set(names):
+                found.accuracy.setdefault(name, []).append(of_name[name]["accuracy"][name])
+                found.right.setdefault(name, []).append(of_name[name]["right"][name])
+    return found
 
 
 if __name__ == "__main__":
