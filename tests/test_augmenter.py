@@ -131,6 +131,49 @@ def test_arrays_for_any_framework():
         augmenter().generate(3, labels=5)
 
 
+@pytest.mark.parametrize("form", ["integers", "one-hot"])
+def test_images_of_other_labels_stay_as_they_are(form):
+    images, numbers, value_range = batch()
+    labels = numbers if form == "integers" else np.eye(3, dtype=np.float32)[numbers]
+    changed, same = augmenter(only_labels=[2, 0], fraction=1.0)(images, labels)
+    np.testing.assert_array_equal(same, labels)
+    np.testing.assert_array_equal(read(changed, value_range), np.where(numbers == 1, -1, numbers))
+    np.testing.assert_array_equal(np.asarray(changed)[numbers == 1], images[numbers == 1])
+    half, _ = augmenter(only_labels=[1], fraction=0.5)(images, labels)
+    assert abs(2 * (read(half, value_range) == 1).sum() - (numbers == 1).sum()) <= 1
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_a_batch_may_have_one_or_none_of_the_labels_to_change(count):
+    dataset = tf.data.Dataset.from_tensor_slices(batch(40)[0]).batch(1 + count)
+    labelled = dataset.map(lambda images: (images, tf.concat([tf.ones(1, tf.int64), tf.zeros(count, tf.int64)], 0)))
+    found = list(labelled.map(augmenter(only_labels=[0], fraction=0.5)))
+    changed = np.concatenate([read(images, (0, 255)) for images, _ in found])
+    assert (changed == -1).all() if not count else 4 <= (changed == 0).sum() <= 16  # of 20, each with probability 0.5
+
+
+def test_labels_to_change_are_checked(trained_vae):
+    for wrong, message in (
+        ([], "one or several labels"),
+        ("2", "one or several"),
+        ([-1], "0"),
+        ([3], r"\[3\] cannot be drawn"),
+    ):
+        with pytest.raises(genlab.UsageError, match=message):
+            augmenter(only_labels=wrong)
+    with pytest.raises(genlab.UsageError, match="mode 'balance' adds some"):
+        augmenter(only_labels=[2], mode="balance")
+    images = batch()[0]
+    augment = Augmenter.from_run(trained_vae, mode="perturb", only_labels=[7])
+    assert Augmenter.from_config(augment.get_config()).only_labels == (7,)
+    with pytest.raises(genlab.UsageError, match="only_labels needs labels; use dataset"):
+        augment.augment(images)
+    with pytest.raises(
+        genlab.UsageError, match=r"receives only images\. Use it in the pipeline, dataset\.map\(augment\)\."
+    ):
+        augment(images, training=True)
+
+
 def test_one_run_for_each_class(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (40, 12, 10), np.uint8)
     run = {label: genlab.fit("dcgan", images, steps=1, seed=label, out=tmp_path, **TINY) for label in (7, 9)}
@@ -145,6 +188,10 @@ def test_one_run_for_each_class(tmp_path):
         augment(np.zeros((4, 12, 10, 1), np.float32), np.array([7, 7, 9, 8]))
     with pytest.raises(genlab.UsageError, match="draws without"):
         Augmenter.from_run(run[7])
+    # A run for a rare class alone: nothing is drawn of the others.
+    rare = Augmenter.from_runs({9: run[9]}, fraction=1.0, only_labels=[9], value_range=(-1, 1))
+    found, _ = rare(np.full((4, 12, 10, 1), 0.5, np.float32), np.array([7, 7, 9, 8]))
+    assert (np.asarray(found) == 0.5).all(axis=(1, 2, 3)).tolist() == [True, True, False, True]
 
 
 @pytest.fixture(scope="module")

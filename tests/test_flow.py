@@ -371,6 +371,11 @@ def test_the_augmenter_renoises_with_labels(conditional):
     assert not np.array_equal(one, other)
     with pytest.raises(genlab.UsageError, match="a label cannot be drawn"):
         augment(images, labels + 1)
+    rare = Augmenter.from_run(conditional, mode="renoise", fraction=1.0, amount=0.4, only_labels=[int(labels[0])])
+    varied, _ = rare(images, labels)
+    others = labels != labels[0]
+    np.testing.assert_array_equal((np.asarray(varied) == images).all(axis=(1, 2, 3)), others)
+    np.testing.assert_array_equal(rare(images[others], labels[others])[0], images[others])
     with pytest.raises(genlab.UsageError, match="mode 'renoise' needs labels"):
         augment.augment(images)
     with pytest.raises(genlab.UsageError, match="amount must be from 0 to 1, and is 3"):

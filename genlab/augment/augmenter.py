@@ -28,6 +28,8 @@ LARGEST_AMOUNT = 100
 """Largest `amount`: far beyond, codes are no longer finite."""
 MOST_CANDIDATES = 100
 """Maximum number of candidates: those of a batch are in memory at once."""
+ADDING = ("append", "balance")
+"""Modes that add images and change none."""
 ENCODED = ("perturb", "interpolate")
 """Modes that need an encoder, because they change codes of the batch's images."""
 BATCH_STREAM, ARRAY_STREAM = 0x617567, 0x67656E
@@ -54,6 +56,9 @@ class Augmenter(keras.layers.Layer):
     - `renoise`: replaces a part `amount` of each image, from 0 to 1, by noise, which the model removes again: at 0 it stays the
       same, at 1 it is a fresh sample. Needs a run that can do this, such as a flow; a conditional one keeps the label.
 
+    With `only_labels`, images of other labels stay as they are, and `fraction` is that of the images of these: variations of a rare
+    class alone help where variations of all classes do not (docs/quality.md). `append` and `balance` change no image.
+
     Images are [B, H, W, C] or [B, H, W] of any dtype. `value_range` gives the values of black and white, by default 0 and
     255 for integers, 0 and 1 for floats. Generated images get the batch's size and channels. Labels are integers [B] or
     [B, 1], or one-hot [B, K], and keep their format. All randomness depends only on the seed and the batch, so equal batches
@@ -74,6 +79,7 @@ class Augmenter(keras.layers.Layer):
         mode: str = "replace",
         fraction: float = 0.5,
         amount: float = 0.3,
+        only_labels: Sequence[int] | None = None,
         candidates: int = 1,
         select: str = "none",
         value_range: tuple[float, float] | None = None,
@@ -120,11 +126,18 @@ class Augmenter(keras.layers.Layer):
                 )
         # Codes, and a run without labels, change any image.
         self.by_class = mode not in ENCODED and not (mode == "renoise" and not decoders[0].num_classes)
-        self.needs_labels = self.by_class or mode == "interpolate"
+        self.only_labels = None if only_labels is None else _labels(only_labels)
+        if self.only_labels is not None and mode in ADDING:
+            raise UsageError(f"only_labels is for modes that change images; mode {mode!r} adds some.")
+        self.needs_labels = self.by_class or mode == "interpolate" or self.only_labels is not None
         if self.by_class and not self.classes:
             raise UsageError(
                 f"mode {mode!r} needs images by label, and the run draws without labels. Use a conditional run (cgan), one run "
                 "per class (from_runs), mode perturb with an autoencoder or a vae, or mode renoise with a flow."
+            )
+        if self.by_class and (unknown := set(self.only_labels or ()) - set(self.classes)):
+            raise UsageError(
+                f"only_labels {shown(sorted(unknown))} cannot be drawn; they must be among {sorted(self.classes)}."
             )
         if select != "none" and any(each.scorer is None for each in decoders):
             raise UsageError(f"select {select!r}: the run has no {select} to select by.")
@@ -206,8 +219,8 @@ class Augmenter(keras.layers.Layer):
             return self.augment(*inputs)
         if self.needs_labels:
             raise UsageError(
-                f"mode {self.mode!r} needs labels, and a layer in a model receives only images. Use it in the pipeline, "
-                "dataset.map(augment), or use mode perturb."
+                f"{self._asking_for_labels} needs labels, and a layer in a model receives only images. Use it in the pipeline, "
+                f"dataset.map(augment){', or use mode perturb' * (self.only_labels is None)}."
             )
         return self.augment(inputs)
 
@@ -228,9 +241,9 @@ class Augmenter(keras.layers.Layer):
         seed = self._batch_seed(scaled)
         if labels is None and self.needs_labels:
             raise UsageError(
-                f"mode {self.mode!r} needs labels; use dataset.map(augment) on batches of (images, labels)."
+                f"{self._asking_for_labels} needs labels; use dataset.map(augment) on batches of (images, labels)."
             )
-        if self.mode in ("append", "balance"):
+        if self.mode in ADDING:
             assert labels is not None  # these modes need them
             largest = max(self.classes)
             if self.mode == "balance" and conversion.is_one_hot(labels) and largest >= labels.shape[1]:
@@ -241,17 +254,16 @@ class Augmenter(keras.layers.Layer):
             made = conversion.from_model_range(self._drawn(added, seed, scaled), images, low, high)
             more = conversion.labels_like(added, labels)
             return tf.concat([images, made], axis=0), tf.concat([labels, more], axis=0)
-        rows = self._chosen_rows(scaled, seed)
-        if self.mode == "replace":
-            made = self._drawn(tf.gather(numbers, rows), seed, scaled)
-        elif self.mode == "renoise":
-            made = self._renoised(scaled, numbers, rows, seed)
-        else:
-            made = self._moved(scaled, numbers, rows, seed)
-        # All other images stay unchanged to the last bit.
-        made = conversion.from_model_range(made, images, low, high)
-        images = tf.tensor_scatter_nd_update(images, rows[:, None], made)
-        return images if labels is None else (images, labels)
+        rows = self._chosen_rows(scaled, numbers, seed)
+
+        def changed() -> Tensor:
+            made = conversion.from_model_range(self._changed(scaled, numbers, rows, seed), images, low, high)
+            # All other images stay unchanged to the last bit.
+            return tf.tensor_scatter_nd_update(images, rows[:, None], made)
+
+        # Not every batch has an image to change, and not every layer takes an empty batch.
+        augmented = tf.cond(tf.size(rows) > 0, changed, lambda: images)
+        return augmented if labels is None else (augmented, labels)
 
     def generate(
         self, count: int, labels: npt.ArrayLike | None = None, *, seed: int | None = None
@@ -279,6 +291,11 @@ class Augmenter(keras.layers.Layer):
             parts.append(conversion.from_model_range(images, like, low, high).numpy())
         return np.concatenate(parts), numbers
 
+    @property
+    def _asking_for_labels(self) -> str:
+        """The setting that needs labels, for messages."""
+        return f"mode {self.mode!r}" if self.only_labels is None else "only_labels"
+
     # -- parts ---------------------------------------------------------------------------------------------------------
 
     def _wanted(self, labels: npt.ArrayLike | None) -> np.ndarray:
@@ -302,7 +319,7 @@ class Augmenter(keras.layers.Layer):
         same = tf.shape(numbers)[0] == tf.shape(images)[0]
         message = "a batch needs one label for each image, and has another number of them."
         numbers = conversion.required(same, message, numbers)
-        if not self.by_class:
+        if not self.by_class or self.only_labels is not None:  # which can be drawn: others need not be
             return numbers
         known = sorted(self.classes)
         unknown = tf.reduce_any(tf.reduce_all(numbers[:, None] != tf.constant(known)[None], axis=1))
@@ -317,12 +334,19 @@ class Augmenter(keras.layers.Layer):
             tf.constant([self.seed, BATCH_STREAM], tf.int32), tf.reduce_sum(bits * places), alg="philox"
         )
 
-    def _chosen_rows(self, scaled: Tensor, seed: Tensor) -> Tensor:
-        count = tf.shape(scaled)[0]
-        chosen = tf.cast(tf.round(self.fraction * tf.cast(count, tf.float32)), tf.int32)
-        return tf.random.experimental.stateless_shuffle(tf.range(count), tf.random.fold_in(seed, 1, alg="philox"))[
-            :chosen
-        ]
+    def _chosen_rows(self, scaled: Tensor, numbers: Tensor | None, seed: Tensor) -> Tensor:
+        """Return the rows of the images to change, [n]."""
+        row_seed = tf.random.fold_in(seed, 1, alg="philox")
+        if self.only_labels is None or numbers is None:
+            rows = tf.range(tf.shape(scaled)[0])
+            chosen = tf.round(self.fraction * tf.cast(tf.size(rows), tf.float32))
+        else:
+            of_these = tf.reduce_any(numbers[:, None] == tf.constant(self.only_labels)[None], axis=1)
+            rows = tf.cast(tf.where(of_these)[:, 0], tf.int32)
+            # A batch has few of them: rounded to the nearest, half of one image would always be none.
+            uniform = tf.random.stateless_uniform([], tf.random.fold_in(seed, 6, alg="philox"), alg="philox")
+            chosen = tf.floor(self.fraction * tf.cast(tf.size(rows), tf.float32) + uniform)
+        return tf.random.experimental.stateless_shuffle(rows, row_seed)[: tf.cast(chosen, tf.int32)]
 
     def _added_labels(self, numbers: Tensor, seed: Tensor) -> Tensor:
         """Return the labels of the images to add to a batch."""
@@ -350,6 +374,14 @@ class Augmenter(keras.layers.Layer):
         places = tf.argmax(numbers[:, None] == tf.constant(known)[None], axis=1)
         decoders, own = (tf.constant([self.classes[label][part] for label in known]) for part in (0, 1))
         return tf.gather(decoders, places), tf.gather(own, places)
+
+    def _changed(self, scaled: Tensor, numbers: Tensor | None, rows: Tensor, seed: Tensor) -> Tensor:
+        """Return the images in `rows` as the mode changes them, [n, H, W, C] in the model's range."""
+        if self.mode == "replace":
+            return self._drawn(tf.gather(numbers, rows), seed, scaled)
+        if self.mode == "renoise":
+            return self._renoised(scaled, numbers, rows, seed)
+        return self._moved(scaled, numbers, rows, seed)
 
     def _renoised(self, scaled: Tensor, numbers: Tensor | None, rows: Tensor, seed: Tensor) -> Tensor:
         """Return variations of the images in `rows`, [n, H, W, C]; see `GenerativeModel.renoise`."""
@@ -399,6 +431,7 @@ class Augmenter(keras.layers.Layer):
             "mode": self.mode,
             "fraction": self.fraction,
             "amount": self.amount,
+            "only_labels": self.only_labels,
             "candidates": self.candidates,
             "select": self.select,
             "value_range": self.value_range,
@@ -437,6 +470,13 @@ def _value_range(values: object) -> tuple[float, float]:
     if not low < high:
         raise UsageError(f"value_range is {low:g} to {high:g}; the first number must be smaller than the second.")
     return low, high
+
+
+def _labels(labels: object) -> tuple[int, ...]:
+    """Return the labels in order. Raises UsageError for anything but one or several integers from 0 up."""
+    if not isinstance(labels, Sequence | np.ndarray) or isinstance(labels, str) or not len(labels):
+        raise UsageError(f"only_labels must be one or several labels, like [9], and is {shown(labels)}.")
+    return tuple(sorted({whole("each of only_labels", label) for label in labels}))
 
 
 def _classes(classes: object, decoders: Sequence[TrainedDecoder]) -> dict[int, tuple[int, int]]:
