@@ -30,6 +30,7 @@ import results
 import genlab
 from genlab import run as runs
 from genlab.augment import study
+from genlab.augment.variations import vary
 from genlab.evaluate import comparison
 
 KEPT = "variations"
@@ -118,7 +119,9 @@ def measure(dataset: Any, setting: str, chosen: np.ndarray, seed: int, arguments
             augment = genlab.Augmenter.from_run(run, mode=mode, amount=float(amount), fraction=1.0, seed=seed)
             count = min(study.POOL // 2, arguments.steps * study.BATCH)
             classes = [arguments.rare_class] if arguments.rare_alone else None
-            varied = study.variations(augment, real, count, scorer, arguments.confidence, classes)
+            varied = vary(
+                augment, *real, count, classifier=scorer(), confidence=arguments.confidence, classes=classes, seed=seed
+            )
             found = train(varied, conditions=["both"])
             name = f"{source}, {pool}, {arguments.confidence:.0%} sure{', the rare class alone' * arguments.rare_alone}"
             keep(dataset, described, {name: found["both"]})

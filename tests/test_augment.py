@@ -12,6 +12,7 @@ from conftest import fails
 import genlab
 from genlab.augment import __main__ as augment
 from genlab.augment import study as benefit
+from genlab.augment import variations
 from genlab.evaluate import classifier, comparison, extractors
 
 
@@ -73,8 +74,6 @@ def test_the_selecting_classifier_has_seen_the_settings_labels_alone(monkeypatch
 class Shifted:
     """In the place of an Augmenter: adds 1, 2, ... to the images of its first, second, ... batch."""
 
-    seed = 0
-
     def __init__(self):
         self.batches = []
 
@@ -87,7 +86,7 @@ def test_variations_are_of_each_image_alike_and_keep_its_label():
     images = np.repeat(np.arange(0, 200, 50, np.uint8), 75)[:, None, None, None] * np.ones((1, 2, 2, 1), np.uint8)
     labels = np.repeat(np.arange(4), 75)
     augment = Shifted()
-    varied, classes = benefit.variations(augment, (images, labels), 700)
+    varied, classes = variations.vary(augment, images, labels, 700)
     assert augment.batches == [256, 44] * 3 and len(varied) == 900  # whole rounds
     np.testing.assert_array_equal(varied[:, 0, 0, 0] // 50, classes)
     assert np.bincount(classes).tolist() == [225] * 4 and sorted(set(varied[:, 0, 0, 0] % 50)) == [1, 2, 3, 4, 5, 6]
@@ -97,7 +96,7 @@ def test_images_of_classes_that_are_not_varied_stay_as_they_are():
     images = np.repeat(np.array([0, 50, 100], np.uint8), [60, 60, 4])[:, None, None, None]
     labels = np.repeat(np.arange(3), [60, 60, 4])
     augment = Shifted()
-    varied, classes = benefit.variations(augment, (images, labels), 248, classes=[2])
+    varied, classes = variations.vary(augment, images, labels, 248, classes=[2])
     assert augment.batches == [4, 4] and np.bincount(classes).tolist() == [120, 120, 8]
     assert (
         sorted(set(varied[classes < 2].ravel())) == [0, 50]
@@ -112,21 +111,24 @@ def test_variations_that_a_classifier_doubts_are_left_out(caplog):
     flat = keras.layers.Flatten()(inputs)
     scorer = keras.Model(inputs, keras.layers.Concatenate()([-3 * flat, 3 * flat]))
     same = lambda images, labels: (images, labels)  # noqa: E731
-    same.seed = 0
-    varied, classes = benefit.variations(same, (images, labels), 4, lambda: scorer, 0.9)
+    sure = {"classifier": scorer, "confidence": 0.9}
+    varied, classes = variations.vary(same, images, labels, 4, **sure)
     assert sorted(zip(varied.ravel().tolist(), classes.tolist(), strict=True)) == [(0, 0)] * 2 + [(255, 1)] * 2
     # It is sure of 1 of 4 black and of 3 of 3 white images: classes keep their proportions.
     images = np.array([0, 255, 255, 255, 255, 255, 255], np.uint8)[:, None, None, None]
-    varied, classes = benefit.variations(same, (images, np.array([0, 0, 0, 0, 1, 1, 1])), 7, lambda: scorer, 0.9)
+    labels = np.array([0, 0, 0, 0, 1, 1, 1])
+    varied, classes = variations.vary(same, images, labels, 7, **sure)
     assert sorted(zip(varied.ravel().tolist(), classes.tolist(), strict=True)) == [(0, 0)] * 4 + [(255, 1)] * 3
     # Images that are not varied are not for it to doubt.
-    varied, classes = benefit.variations(same, (images, np.array([0, 0, 0, 0, 1, 1, 1])), 7, lambda: scorer, 0.9, [1])
+    varied, classes = variations.vary(same, images, labels, 7, classes=[1], **sure)
     assert (
         sorted(zip(varied.ravel().tolist(), classes.tolist(), strict=True))
         == [(0, 0)] + [(255, 0)] * 3 + [(255, 1)] * 3
     )
     with pytest.raises(genlab.UsageError, match="no variation is kept"):
-        benefit.variations(same, (images[1:3], np.array([0, 0])), 2, lambda: scorer, 0.9)
+        variations.vary(same, images[1:3], labels[:2], 2, **sure)
+    with pytest.raises(genlab.UsageError, match=r"classes \[7\]: there is no image"):
+        variations.vary(same, images, labels, 7, classes=[7])
 
 
 def test_smaller_classes_are_repeated_in_every_condition(monkeypatch):
@@ -151,8 +153,9 @@ def test_the_command_compares_variations_with_the_usual_changes(own_run, capsys,
     monkeypatch.setattr(benefit, "trained", untrained)
     asked, study = {}, benefit.study
     monkeypatch.setattr(benefit, "study", lambda *given, **options: asked.update(options) or study(*given, **options))
-    varied, variations = [], benefit.variations
-    monkeypatch.setattr(benefit, "variations", lambda *given: varied.append(given[-1]) or variations(*given))
+    varied, vary = [], variations.vary
+    spied = lambda *given, classes, **more: varied.append(classes) or vary(*given, classes=classes, **more)  # noqa: E731
+    monkeypatch.setattr(variations, "vary", spied)
     settings = ["--per-class", "2", "--seeds", "1", "--steps", "1", "--balance", "oversample", "--vary-classes", "7,3"]
     augment.main([str(run.path), "--vary", "perturb", *settings])
     assert asked["oversample"] and asked["per_class"] == [2] and varied == [[3, 7]]

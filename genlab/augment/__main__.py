@@ -77,7 +77,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _study(arguments: Arguments, counts: list[int | None]) -> None:
-    from genlab.augment import study
+    from genlab.augment import study, variations
     from genlab.augment.augmenter import Augmenter
     from genlab.augment.decoders import TrainedDecoder
     from genlab.data import selection
@@ -111,7 +111,9 @@ def _study(arguments: Arguments, counts: list[int | None]) -> None:
         return augment.generate(count)
 
     def varied(few: study.Arrays, scorer: Callable[[], Network]) -> study.Arrays:
-        return study.variations(augment, few, count, scorer, arguments.confidence, to_vary)
+        return variations.vary(
+            augment, *few, count, classifier=scorer(), confidence=arguments.confidence, classes=to_vary
+        )
 
     made = varied if varies else selected if by_classifier else augment.generate(count)
     pair = VARIED if varies else FRESH

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import functools
 import logging
-import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
-import scipy.special
 
-from genlab.backend import Network, in_parts, keras
+from genlab.backend import Network, keras
 from genlab.data.spec import to_model_range
 from genlab.errors import UsageError
 from genlab.evaluate import classifier, comparison
 from genlab.evaluate.comparison import Setting
-
-if TYPE_CHECKING:
-    from genlab.augment.augmenter import Augmenter
 
 log = logging.getLogger("genlab")
 
@@ -28,8 +23,6 @@ BATCH = 64
 LEARNING_RATE = 2e-3
 POOL = 20_000
 """Maximum number of generated images to fill batches from."""
-VARIED_AT_ONCE = 256
-"""Images of a batch to vary, among which `interpolate` finds others of the same class."""
 Arrays: TypeAlias = tuple[np.ndarray, np.ndarray]
 """Images, uint8 [N, H, W, C], and integer labels [N]."""
 Source: TypeAlias = Callable[[Arrays, Callable[[], Network]], Arrays]
@@ -112,59 +105,6 @@ def predictions_by_condition(
         "both": lambda: train(generated, classical=True),
     }
     return {condition: classifier.predicted(networks[condition](), test) for condition in conditions}
-
-
-def variations(
-    augment: Augmenter,
-    real: Arrays,
-    count: int,
-    scorer: Callable[[], Network] | None = None,
-    confidence: float = 0.0,
-    classes: Sequence[int] | None = None,
-) -> Arrays:
-    """Return about `count` variations of real images, each image as often as the others, with their labels.
-
-    With `classes`, images of the others stay as they are, and take their place unchanged. With a scorer, variations are left out to
-    whose label the classifier gives a probability below `confidence`. Others of their class are repeated in their place, drawn at
-    random: it doubts some classes more than others, and few images of a rare one would be left. Raises UsageError if no variation is
-    left.
-    """
-    random = np.random.default_rng(augment.seed)
-    images, labels = real
-    chosen = np.ones(len(images), bool) if classes is None else np.isin(labels, classes)
-    rounds = math.ceil(count / len(images))
-    parts = []
-    for _ in range(rounds):
-        # The Augmenter's noise follows its batch, so another order gives other variations.
-        order = random.permutation(np.flatnonzero(chosen))
-        for start in range(0, len(order), VARIED_AT_ONCE):
-            rows = order[start : start + VARIED_AT_ONCE]
-            parts.append((np.asarray(augment(images[rows], labels[rows])[0]), labels[rows]))
-    if not parts:
-        return images, labels
-    varied = np.concatenate([part for part, _ in parts]), np.concatenate([of_part for _, of_part in parts])
-    if scorer is not None and confidence:
-        varied = _sure(varied, scorer(), confidence, random)
-    unchanged = np.tile(np.flatnonzero(~chosen), rounds)
-    return np.concatenate([varied[0], images[unchanged]]), np.concatenate([varied[1], labels[unchanged]])
-
-
-def _sure(varied: Arrays, scorer: Network, confidence: float, random: np.random.Generator) -> Arrays:
-    """Return the variations whose label the classifier is sure of, as many of each class as before if there is any."""
-    images, labels = varied
-    logits = in_parts(lambda part: scorer(to_model_range(part), training=False), images, size=500)
-    sure = scipy.special.softmax(logits, axis=1)[np.arange(len(labels)), labels] >= confidence
-    log.info(
-        f"{np.mean(sure):.1%} of the variations are kept: the classifier is at least {confidence:.0%} sure of their label"
-    )
-    if not sure.any():
-        raise UsageError(f"--confidence {confidence}: no variation is kept. Try a lower one, or a smaller --amount.")
-    kept = []
-    for label, number in zip(*np.unique(labels, return_counts=True), strict=True):
-        rows = np.flatnonzero(sure & (labels == label))
-        if len(rows):
-            kept.append(random.choice(rows, number))
-    return images[np.concatenate(kept)], labels[np.concatenate(kept)]
 
 
 def trained(
