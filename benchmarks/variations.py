@@ -162,8 +162,8 @@ def write_table(dataset: Any) -> None:
     for entry in entries:
         setting = f"{entry['setting']}, {entry['steps']:,} steps"
         by_setting.setdefault(setting, {}).setdefault(entry["seed"], []).append(entry)
+    # By setting, condition and measure, on the seeds that have the condition and the baseline.
     measured: dict[tuple[str, str, str], comparison.Setting] = {}
-    """By setting, condition and measure, on the seeds that have the condition and the baseline."""
     for setting, by_seed in by_setting.items():
         for name in dict.fromkeys(
             name for entries in by_seed.values() for entry in entries for name in entry["accuracy"]

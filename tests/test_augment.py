@@ -127,6 +127,12 @@ def test_variations_that_a_classifier_doubts_are_left_out(caplog):
     )
     with pytest.raises(genlab.UsageError, match="no variation is kept"):
         variations.vary(same, images[1:3], labels[:2], 2, **sure)
+    with pytest.raises(genlab.UsageError, match="confidence is that of a classifier"):
+        variations.vary(same, images, labels, 7, confidence=0.9)
+    with pytest.raises(genlab.UsageError, match="count"):
+        variations.vary(same, images, labels, 0)
+    with pytest.raises(genlab.UsageError, match="this one adds some"):
+        variations.vary(lambda images, labels: (np.tile(images, (2, 1, 1, 1)), labels), images, labels, 7)
     with pytest.raises(genlab.UsageError, match=r"classes \[7\]: there is no image"):
         variations.vary(same, images, labels, 7, classes=[7])
 

@@ -36,9 +36,13 @@ def vary(
     `augment` is an Augmenter whose mode changes images, with a fraction of 1. With `classes`, images of the others take the place of
     their variations unchanged. With a classifier, a Keras model of images in [-1, 1] -> logits [B, K], variations are left out to whose
     label it gives a probability below `confidence`. Others of their class are repeated in their place, drawn at random: it doubts
-    some classes more than others, and few images of a rare one would be left. Raises UsageError if no variation is left.
+    some classes more than others, and few images of a rare one would be left. Raises UsageError if there is nothing to vary, or no
+    variation is left.
     """
+    bounds.whole("count", count, 1)
     bounds.real("confidence", confidence, 0, 1)
+    if confidence and classifier is None:
+        raise UsageError("confidence is that of a classifier: give one, or leave confidence out.")
     random = np.random.default_rng(seed)
     chosen = np.ones(len(images), bool) if classes is None else np.isin(labels, classes)
     if not chosen.any():
@@ -50,9 +54,14 @@ def vary(
         order = random.permutation(np.flatnonzero(chosen))
         for start in range(0, len(order), AT_ONCE):
             rows = order[start : start + AT_ONCE]
-            parts.append((np.asarray(augment(images[rows], labels[rows])[0]), labels[rows]))
+            changed = np.asarray(augment(images[rows], labels[rows])[0])
+            if len(changed) != len(rows):
+                raise UsageError(
+                    "variations need an Augmenter whose mode changes images, such as renoise; this one adds some."
+                )
+            parts.append((changed, labels[rows]))
     varied, of_class = (np.concatenate(part) for part in zip(*parts, strict=True))
-    if classifier is not None and confidence:
+    if classifier is not None and confidence > 0:
         kept = _kept(varied, of_class, classifier, confidence, random)
         varied, of_class = varied[kept], of_class[kept]
     unchanged = np.tile(np.flatnonzero(~chosen), rounds)
