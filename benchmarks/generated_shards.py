@@ -6,9 +6,9 @@
 - two parts at once: the same with --part 1/2 and 2/2, each on half of the cores, as on two machines;
 - a loop: `decoder.predict` in batches of 64, each image encoded as PNG and written to one TFRecord file.
 
-It needs two cores. Each is a process of its own, in turn. What it takes to write few images is subtracted, so that the rate is that of a long run. By default
-a dcgan of the embedded digits is trained for a few steps: the rate does not depend on its quality. Results go to
-benchmarks/results/generated_shards.json.
+It needs two cores. Each is a process of its own, in turn. What it takes to write few images is subtracted, so that the rate is that of
+a long run. By default a dcgan of the embedded digits is trained for a few steps: the rate does not depend on its quality. Results go
+to benchmarks/results/generated_shards.json.
 """
 
 from __future__ import annotations

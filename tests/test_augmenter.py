@@ -154,17 +154,21 @@ def test_a_batch_may_have_one_or_none_of_the_labels_to_change(count):
 
 def test_labels_to_change_are_checked(trained_vae):
     for wrong, message in (
-        ([], "one or several labels"),
+        ([], "one or several"),
         ("2", "one or several"),
-        ([-1], "0"),
-        ([3], r"\[3\] cannot be drawn"),
+        ([1.5], "one or several"),
+        (True, "one or several"),
+        ([-1], r"only_labels \[-1\] cannot be drawn"),
+        ([3], r"only_labels \[3\] cannot be drawn"),
     ):
         with pytest.raises(genlab.UsageError, match=message):
             augmenter(only_labels=wrong)
     with pytest.raises(genlab.UsageError, match="mode 'balance' adds some"):
         augmenter(only_labels=[2], mode="balance")
     images = batch()[0]
-    augment = Augmenter.from_run(trained_vae, mode="perturb", only_labels=[7])
+    with pytest.raises(genlab.UsageError, match="integers from 0 up"):
+        Augmenter.from_run(trained_vae, mode="perturb", only_labels=[-7])
+    augment = Augmenter.from_run(trained_vae, mode="perturb", only_labels=7)
     assert Augmenter.from_config(augment.get_config()).only_labels == (7,)
     with pytest.raises(genlab.UsageError, match="only_labels needs labels; use dataset"):
         augment.augment(images)

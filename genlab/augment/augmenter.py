@@ -56,8 +56,9 @@ class Augmenter(keras.layers.Layer):
     - `renoise`: replaces a part `amount` of each image, from 0 to 1, by noise, which the model removes again: at 0 it stays the
       same, at 1 it is a fresh sample. Needs a run that can do this, such as a flow; a conditional one keeps the label.
 
-    With `only_labels`, images of other labels stay as they are, and `fraction` is that of the images of these: variations of a rare
-    class alone help where variations of all classes do not (docs/quality.md). `append` and `balance` change no image.
+    With `only_labels`, one or several integers, images of other labels stay as they are, and `fraction` is that of the images of these,
+    rounded up or down at random: variations of a rare class alone help where variations of all classes do not (docs/quality.md).
+    It needs labels, and a mode other than `append` and `balance`.
 
     Images are [B, H, W, C] or [B, H, W] of any dtype. `value_range` gives the values of black and white, by default 0 and
     255 for integers, 0 and 1 for floats. Generated images get the batch's size and channels. Labels are integers [B] or
@@ -79,7 +80,7 @@ class Augmenter(keras.layers.Layer):
         mode: str = "replace",
         fraction: float = 0.5,
         amount: float = 0.3,
-        only_labels: Sequence[int] | None = None,
+        only_labels: npt.ArrayLike | None = None,
         candidates: int = 1,
         select: str = "none",
         value_range: tuple[float, float] | None = None,
@@ -126,19 +127,18 @@ class Augmenter(keras.layers.Layer):
                 )
         # Codes, and a run without labels, change any image.
         self.by_class = mode not in ENCODED and not (mode == "renoise" and not decoders[0].num_classes)
-        self.only_labels = None if only_labels is None else _labels(only_labels)
-        if self.only_labels is not None and mode in ADDING:
-            raise UsageError(f"only_labels is for modes that change images; mode {mode!r} adds some.")
-        self.needs_labels = self.by_class or mode == "interpolate" or self.only_labels is not None
         if self.by_class and not self.classes:
             raise UsageError(
                 f"mode {mode!r} needs images by label, and the run draws without labels. Use a conditional run (cgan), one run "
                 "per class (from_runs), mode perturb with an autoencoder or a vae, or mode renoise with a flow."
             )
-        if self.by_class and (unknown := set(self.only_labels or ()) - set(self.classes)):
-            raise UsageError(
-                f"only_labels {shown(sorted(unknown))} cannot be drawn; they must be among {sorted(self.classes)}."
-            )
+        self.only_labels: tuple[int, ...] | None = None
+        if only_labels is not None:
+            drawable = sorted(self.classes) if self.by_class else None
+            self.only_labels = tuple(_labels("only_labels", only_labels, drawable).tolist())
+        if self.only_labels is not None and mode in ADDING:
+            raise UsageError(f"only_labels is for modes that change images; mode {mode!r} adds some.")
+        self.needs_labels = self.by_class or mode == "interpolate" or self.only_labels is not None
         if select != "none" and any(each.scorer is None for each in decoders):
             raise UsageError(f"select {select!r}: the run has no {select} to select by.")
         self.decoders = list(decoders)
@@ -301,17 +301,7 @@ class Augmenter(keras.layers.Layer):
     def _wanted(self, labels: npt.ArrayLike | None) -> np.ndarray:
         """Return the labels that `generate` repeats, int64 [K]. Raises UsageError for labels that cannot be drawn."""
         known = sorted(self.classes)
-        if labels is None:
-            return np.asarray(known, np.int64)
-        try:
-            found = np.atleast_1d(np.asarray(labels))
-        except ValueError:
-            found = np.zeros(0)
-        if found.ndim != 1 or not found.size or found.dtype.kind not in "iu":
-            raise UsageError(f"labels are {shown(labels)}; they must be one or several of {known}.")
-        if unknown := sorted(set(found.tolist()) - set(known)):
-            raise UsageError(f"labels {shown(unknown)} cannot be drawn; they must be among {known}.")
-        return found.astype(np.int64)
+        return np.asarray(known, np.int64) if labels is None else _labels("labels", labels, known)
 
     def _label_numbers(self, labels: Tensor, images: Tensor) -> Tensor:
         """Return the labels of a batch as integers [B]; see `augment` for the errors."""
@@ -472,11 +462,18 @@ def _value_range(values: object) -> tuple[float, float]:
     return low, high
 
 
-def _labels(labels: object) -> tuple[int, ...]:
-    """Return the labels in order. Raises UsageError for anything but one or several integers from 0 up."""
-    if not isinstance(labels, Sequence | np.ndarray) or isinstance(labels, str) or not len(labels):
-        raise UsageError(f"only_labels must be one or several labels, like [9], and is {shown(labels)}.")
-    return tuple(sorted({whole("each of only_labels", label) for label in labels}))
+def _labels(name: str, labels: npt.ArrayLike, known: Sequence[int] | None) -> np.ndarray:
+    """Return one or several labels, int64 [K]. Raises UsageError unless they are among `known`, or integers from 0 up if that is None."""
+    try:
+        found = np.atleast_1d(np.asarray(labels))
+    except ValueError:
+        found = np.zeros(0)
+    if found.ndim != 1 or not found.size or found.dtype.kind not in "iu" or (known is None and found.min() < 0):
+        wanted = "integers from 0 up" if known is None else f"of {known}"
+        raise UsageError(f"{name} are {shown(labels)}; they must be one or several {wanted}.")
+    if known is not None and (unknown := sorted(set(found.tolist()) - set(known))):
+        raise UsageError(f"{name} {shown(unknown)} cannot be drawn; they must be among {known}.")
+    return found.astype(np.int64)
 
 
 def _classes(classes: object, decoders: Sequence[TrainedDecoder]) -> dict[int, tuple[int, int]]:

@@ -141,9 +141,9 @@ class SemiGAN(_adversarial.Adversarial):
     Differs from the paper: convolutions, all hidden layers in f instead of one, random changes of the images, consistency,
     dropout instead of noise in D, and batch instead of weight normalization; in colour none, with an R1 penalty, and rotations
     instead of consistency. Batch normalization takes the statistics of real and of generated images separately, also where f
-    compares them. With moving statistics for both, samples are better and the classifier is worse (MNIST, 100 labels: 96.8% instead of 97.9%, with a dropout of 0.3), as Dai et al. 2017 found, "Good
-    Semi-supervised Learning That Requires a Bad GAN" (https://arxiv.org/abs/1705.09783). The discriminator with averaged weights
-    is `classifier`.
+    compares them. With moving statistics for both, samples are better and the classifier is worse (MNIST, 100 labels: 96.8% instead of
+    97.9%, with a dropout of 0.3), as Dai et al. 2017 found, "Good Semi-supervised Learning That Requires a Bad GAN"
+    (https://arxiv.org/abs/1705.09783). The discriminator with averaged weights is `classifier`.
     """
 
     Hparams: TypeAlias = Hparams
