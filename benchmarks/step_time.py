@@ -207,31 +207,44 @@ def layer_passes(network: Any, batch: int) -> Iterator[Pass]:
 
 
 def write_table() -> None:
+    """Write one table for each machine: only times of the same machine can be compared."""
     newest = {
-        (entry["workload"], entry["implementation"], entry["precision"]): entry for entry in results.entries(KEPT)
+        (entry["machine"], entry["workload"], entry["implementation"], entry["precision"]): entry
+        for entry in results.entries(KEPT)
     }
-    chosen = list(newest.values())
     lines = [
         "# Time of a training step",
         "",
-        f"Median milliseconds; {results.machines(chosen)}. The fraction of peak is the time of the operations and bytes of the "
-        "step's convolutions, dense layers and optimizers at the machine's measured peak, divided by the measured time. The "
-        f"peak: {machine_text(chosen)}.",
+        "Median milliseconds. The fraction of peak is the time of the operations and bytes of the step's convolutions, dense layers "
+        "and optimizers at the machine's measured peak, divided by the measured time.",
+    ]
+    for machine in dict.fromkeys(machine for machine, *_ in newest):
+        lines += ["", *machine_table([entry for key, entry in newest.items() if key[0] == machine])]
+    (results.FOLDER / f"{KEPT}.md").write_text("\n".join(lines) + "\n")
+
+
+def machine_table(chosen: list[dict[str, Any]]) -> list[str]:
+    """Return the lines of the table of one machine."""
+    by_row = {(entry["workload"], entry["implementation"], entry["precision"]): entry for entry in chosen}
+    lines = [
+        f"## {results.machines(chosen)}",
+        "",
+        f"Peak: {machine_text(chosen)}.",
         "",
         "| workload | implementation | precision | ms per step | relative to genlab's fastest | GFLOP | GB | fraction of peak |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for workload, implementation, precision in itertools.product(rivals.WORKLOADS, IMPLEMENTATIONS, PRECISIONS):
-        entry = newest.get((workload, implementation, precision))
+        entry = by_row.get((workload, implementation, precision))
         if entry is None:
             continue
-        own = [newest[key]["milliseconds"] for key in newest if key[:2] == (workload, "genlab")]
+        own = [each["milliseconds"] for key, each in by_row.items() if key[:2] == (workload, "genlab")]
         lines.append(
             f"| {workload} | {implementation} | {precision} | {entry['milliseconds']:.1f} "
             f"| {entry['milliseconds'] / min(own):.2f} | {entry['gigaflop']:.1f} | {entry['gigabytes']:.2f} "
             f"| {entry['share_of_floor']:.0%} |"
         )
-    (results.FOLDER / f"{KEPT}.md").write_text("\n".join(lines) + "\n")
+    return lines
 
 
 def machine_text(chosen: list[dict[str, Any]]) -> str:
