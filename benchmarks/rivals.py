@@ -78,6 +78,7 @@ def hparams(workload: Workload) -> Any:
         chosen |= {"components": 0}
     else:
         chosen |= {"r1_penalty": 0.0, "minibatch_standard_deviation": False, "latent_size": LATENT}
+        chosen |= {"differentiable_augmentation": ()}
     kind = models.load("dcgan" if workload.of_tutorial else workload.model).Hparams
     if workload.width > 1:
         settings = kind()
@@ -85,7 +86,7 @@ def hparams(workload: Workload) -> Any:
             chosen[name] = tuple(workload.width * each for each in getattr(settings, name))
         for name in ("generator_units", "discriminator_units"):
             chosen[name] = workload.width * getattr(settings, name)
-    return kind(**chosen)
+    return kind(**chosen).for_spec(DataSpec(workload.shape))  # learning rates follow the shape
 
 
 def tutorial_generator(normalization: Any = None, to_image: Any = None, shape: Sequence[int] = (28, 28, 1)) -> Any:
@@ -152,8 +153,8 @@ class TutorialNetworks(dcgan.DCGAN):
         fused = () if averaged else (layers.FusedBatchNormalization, layers.FewChannelsConv2DTranspose)
         return tutorial_generator(*fused)
 
-    def _build_discriminator(self) -> Any:
-        return tutorial_discriminator(layers.ByteDropout, layers.FewChannelsConv2D)
+    def _build_discriminator(self, *, averaged: bool = False) -> Any:
+        return tutorial_discriminator(*(() if averaged else (layers.ByteDropout, layers.FewChannelsConv2D)))
 
 
 def genlab_step(workload: Workload, precision: str, **changes: Any) -> Callable[[int], Any]:
