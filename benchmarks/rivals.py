@@ -77,8 +77,8 @@ def hparams(workload: Workload) -> Any:
     if workload.model == "vae":
         chosen |= {"components": 0}
     else:
-        chosen |= {"r1_penalty": 0.0, "minibatch_standard_deviation": False, "latent_size": LATENT}
-        chosen |= {"differentiable_augmentation": ()}
+        chosen |= {"r1_penalty": 0.0, "minibatch_standard_deviation": False, "differentiable_augmentation": ()}
+        chosen["latent_size"] = LATENT
     kind = models.load("dcgan" if workload.of_tutorial else workload.model).Hparams
     if workload.width > 1:
         settings = kind()

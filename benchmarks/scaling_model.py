@@ -27,6 +27,7 @@ def main() -> None:
         for entry in results.entries("step_time")
         if (entry["implementation"], entry["precision"]) == ("genlab", "float32")
     ]
+    # Times of different machines make no line.
     entries = [entry for entry in entries if entry["machine"] == entries[-1]["machine"]]
     newest = {entry["workload"]: entry["milliseconds"] / 1000 for entry in entries}
     small, large = newest["dcgan-64"], newest["dcgan-128"]
