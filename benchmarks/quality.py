@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -193,8 +194,8 @@ def write_table(data: str, epochs: int, flags: str) -> None:
     for key, title in ROWS.items():
         columns = [values(key, [entry for entry in chosen if entry["model"] == name]) for name in names]
         if any(columns):
-            floors = [entry["floors"][key] for entry in chosen if key in entry["floors"]]
-            cells = [*map(cell, columns), cell(floors[:1])]
+            floors = [cell([entry["floors"][key]]) for entry in chosen if key in entry["floors"]]
+            cells = [*map(cell, columns), ", ".join(dict.fromkeys(floors))]
             lines.append(f"| {title} | " + " | ".join(cells) + " |")
     if data == "mnist":
         lines += ["", "Published results, with other extractors and protocols, so not directly comparable:", ""]
@@ -204,12 +205,28 @@ def write_table(data: str, epochs: int, flags: str) -> None:
 
 
 def where(chosen: list[dict[str, Any]]) -> list[str]:
-    """Return a sentence that says which model was measured on which machine, if there are several: times do not compare."""
-    by_machine: dict[str, list[str]] = {}
+    """Return sentences that say what was measured on which machine and features, if there are several: such values do not compare."""
+    machines = models_by(chosen, lambda entry: entry["machine"])
+    extractors = models_by(chosen, extractor)
+    lines = []
+    if len(machines) > 1:
+        lines.append(f"Times compare on the same machine only: {'; '.join(machines)}.")
+    if len(extractors) > 1:
+        lines.append(f"Absolute distances compare on the same features only: {'; '.join(extractors)}.")
+    return lines
+
+
+def models_by(chosen: list[dict[str, Any]], fact: Callable[[dict[str, Any]], str]) -> list[str]:
+    """Return which models share a fact of their entries, as "`dcgan`, `wgan` on FACT"."""
+    found: dict[str, set[str]] = {}
     for entry in chosen:
-        by_machine.setdefault(entry["machine"], []).append(f"`{entry['model']}`")
-    parts = [f"{', '.join(sorted(set(names)))} on {machine}" for machine, names in by_machine.items()]
-    return [f"Times compare on the same machine only: {'; '.join(parts)}."] if len(parts) > 1 else []
+        found.setdefault(fact(entry), set()).add(f"`{entry['model']}`")
+    return [f"{', '.join(sorted(names))} on {value}" for value, names in found.items()]
+
+
+def extractor(entry: dict[str, Any]) -> str:
+    """Return the name of the features that an entry was measured on, and the start of their digest."""
+    return f"{entry['protocol']['extractor']} {entry['protocol']['extractor_sha256'][:8]}"
 
 
 def values(key: str, chosen: list[dict[str, Any]]) -> list[float]:
@@ -230,7 +247,7 @@ def cell(numbers: list[float]) -> str:
 def protocol(chosen: list[dict[str, Any]]) -> str:
     facts = chosen[0]["protocol"]
     text = f"{facts['generated']:,} samples against {facts['real']:,} real images ({facts['split']}), features of "
-    text += f"{facts['extractor']} {facts['extractor_sha256'][:8]}."
+    text += f"{' or '.join(dict.fromkeys(map(extractor, chosen)))}."
     likelihoods = [entry["protocol"] for entry in chosen if "importance_samples" in entry["protocol"]]
     if likelihoods:
         facts = likelihoods[-1]
