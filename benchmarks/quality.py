@@ -192,11 +192,10 @@ def write_table(data: str, epochs: int, flags: str) -> None:
         "| seeds | " + " | ".join(str(sum(entry["model"] == name for entry in chosen)) for name in names) + " | |",
     ]
     for key, title in ROWS.items():
-        columns = [values(key, [entry for entry in chosen if entry["model"] == name]) for name in names]
+        columns = [column(key, [entry for entry in chosen if entry["model"] == name]) for name in names]
         if any(columns):
             floors = [cell([entry["floors"][key]]) for entry in chosen if key in entry["floors"]]
-            cells = [*map(cell, columns), ", ".join(dict.fromkeys(floors))]
-            lines.append(f"| {title} | " + " | ".join(cells) + " |")
+            lines.append(f"| {title} | " + " | ".join([*columns, ", ".join(dict.fromkeys(floors))]) + " |")
     if data == "mnist":
         lines += ["", "Published results, with other extractors and protocols, so not directly comparable:", ""]
         lines += [f"- `{name}`: {PUBLISHED[name]}" for name in names if name in PUBLISHED]
@@ -233,6 +232,14 @@ def values(key: str, chosen: list[dict[str, Any]]) -> list[float]:
     """Return a metric of every run that has it."""
     found = [entry["figures"].get(key, entry["costs"].get(key)) for entry in chosen]
     return [value for value in found if value is not None]
+
+
+def column(key: str, chosen: list[dict[str, Any]]) -> str:
+    """Return a metric of a model's runs as text; minutes for each machine, in the order in which `where` names them."""
+    if key != "minutes":
+        return cell(values(key, chosen))
+    machines = dict.fromkeys(entry["machine"] for entry in chosen)
+    return ", ".join(cell(values(key, [entry for entry in chosen if entry["machine"] == name])) for name in machines)
 
 
 def cell(numbers: list[float]) -> str:
