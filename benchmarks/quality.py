@@ -216,11 +216,11 @@ def where(chosen: list[dict[str, Any]]) -> list[str]:
 
 
 def models_by(chosen: list[dict[str, Any]], fact: Callable[[dict[str, Any]], str]) -> list[str]:
-    """Return which models share a fact of their entries, as "`dcgan`, `wgan` on FACT"."""
+    """Return which models share a fact of their entries, as "`dcgan`, `wgan` on FACT", sorted by the fact."""
     found: dict[str, set[str]] = {}
     for entry in chosen:
         found.setdefault(fact(entry), set()).add(f"`{entry['model']}`")
-    return [f"{', '.join(sorted(names))} on {value}" for value, names in found.items()]
+    return [f"{', '.join(sorted(names))} on {value}" for value, names in sorted(found.items())]
 
 
 def extractor(entry: dict[str, Any]) -> str:
@@ -238,7 +238,7 @@ def column(key: str, chosen: list[dict[str, Any]]) -> str:
     """Return a metric of a model's runs as text; minutes for each machine, in the order in which `where` names them."""
     if key != "minutes":
         return cell(values(key, chosen))
-    machines = dict.fromkeys(entry["machine"] for entry in chosen)
+    machines = sorted({entry["machine"] for entry in chosen})
     return ", ".join(cell(values(key, [entry for entry in chosen if entry["machine"] == name])) for name in machines)
 
 
