@@ -102,6 +102,12 @@ def test_an_auxiliary_classifier_is_there_by_default_where_the_discriminator_doe
     assert (build(name, shape, **changes).class_head is not None) == expected
 
 
+@pytest.mark.parametrize(("channels", "expected"), [(1, 0.2), (3, 0.05), (4, 0.05)])
+def test_the_auxiliary_classifier_weighs_less_in_colour(channels, expected):
+    assert build("cgan", (12, 10, channels)).hparams.auxiliary_classifier == expected
+    assert build("cgan", (12, 10, channels), auxiliary_classifier=0.5).hparams.auxiliary_classifier == 0.5
+
+
 def test_the_auxiliary_classifier_is_normalized_like_the_discriminator():
     model = build("cgan", auxiliary_classifier=1.0, spectral_normalization=True)
     model.train_step(batches(model), tf.constant([0, 1]))

@@ -39,8 +39,13 @@ RATES = {"mlp": 1e-3, "conv": 2e-3}
 """Learning rates of images up to SIDE x SIDE pixels, by the kind of network."""
 SIDE = 32
 """Height and width of the largest images, in pixels, that the rates and R1 penalty of small ones fit."""
+# `cgan` on 10,000 colour images, 15,000 steps, one run each: with 0.05 and 0.2, 0.8 and 1.4 times the Frechet distance of real images,
+# recall 0.84 and 0.80, 71% and 76% of samples of the requested class (58% of real images are recognized), and 0.2 draws one texture for
+# all frogs. On MNIST, a weight of 0.2 costs little: 98.4% are of the requested class without a classifier, 99.4% with it.
 CLASS_WEIGHT = 0.2
-"""Weight of the auxiliary classifier of conditional models of images."""
+"""Weight of the auxiliary classifier of conditional models of grey images."""
+COLOUR_CLASS_WEIGHT = 0.05
+"""Weight of the auxiliary classifier of conditional models of images in colour."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +79,7 @@ class Hparams(base.Hparams):
     # Colour, 3,125 steps, two seeds: 52% and 51% without, 79% and 80% with 0.2, at 1.1 and 1.3, 1.2 and 1.5; one with 0.05: 63%, 1.2.
     auxiliary_classifier: base.Following = "auto"
     """With --conditioning projection: weight of a classifier on the discriminator's features, which learns from real images and
-    teaches the generator (Odena et al. 2017); 0: none. auto: 0.2 for images."""
+    teaches the generator (Odena et al. 2017); 0: none. auto: 0.2 for grey images, 0.05 in colour."""
     generator_widths: tuple[int, ...] = (512, 512)
     """Channels of the generator per resolution (units per layer of an MLP), nearest the image first; conv: the last
     width is repeated for larger images."""
@@ -171,12 +176,13 @@ class Hparams(base.Hparams):
     def for_spec(self, spec: DataSpec) -> Self:
         side = max(1.0, math.sqrt(math.prod(spec.shape[:2])) / SIDE) if spec.is_image else 1.0
         rate = RATES[self.network] / side
+        class_weight = COLOUR_CLASS_WEIGHT if spec.in_colour else CLASS_WEIGHT
         return self.with_auto(
             schedule="cosine" if spec.in_colour else "constant",
             generator_learning_rate=rate,
             discriminator_learning_rate=rate,
             r1_penalty=side**2,
-            auxiliary_classifier=CLASS_WEIGHT if self.conditioning == "projection" and spec.is_image else 0.0,
+            auxiliary_classifier=class_weight if self.conditioning == "projection" and spec.is_image else 0.0,
         )
 
     @property
