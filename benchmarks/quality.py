@@ -155,14 +155,16 @@ def slug(flags: str) -> str:
 def trained(name: str, seed: int, data: str, epochs: int, out: str, flags: str = "") -> runs.Run:
     """Return the finished run; an interrupted one is resumed."""
     description = f"epochs{epochs}-seed{seed}{slug(flags)}"
-    stored = runs.all_runs(pathlib.Path(out), name)
-    found = [path for path in stored if path.name.endswith(description)]
-    if found:
+
+    def stored() -> list[pathlib.Path]:
+        return [path for path in runs.all_runs(pathlib.Path(out), name) if path.name.endswith(description)]
+
+    if found := stored():
         train.main(["--resume", str(found[-1])])
         return runs.open(found[-1])
     own = ["--data", data, "--out", out, "--description", description, "--seed", str(seed), "--epochs", str(epochs)]
     train.main([name, *own, "--sample-every", "2000", "--log-every", "500", *as_typed(in_float32(flags))])
-    return runs.open("latest", out, name)
+    return runs.open(stored()[-1])  # by its name: another process may have started a newer run since
 
 
 def pca_error(dataset: Any, components: int) -> float:
