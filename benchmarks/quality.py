@@ -161,10 +161,10 @@ def trained(name: str, seed: int, data: str, epochs: int, out: str, flags: str =
 
     if found := stored():
         train.main(["--resume", str(found[-1])])
-        return runs.open(found[-1])
-    own = ["--data", data, "--out", out, "--description", description, "--seed", str(seed), "--epochs", str(epochs)]
-    train.main([name, *own, "--sample-every", "2000", "--log-every", "500", *as_typed(in_float32(flags))])
-    return runs.open(stored()[-1])  # by its name: another process may have started a newer run since
+    else:
+        own = ["--data", data, "--out", out, "--description", description, "--seed", str(seed), "--epochs", str(epochs)]
+        train.main([name, *own, "--sample-every", "2000", "--log-every", "500", *as_typed(in_float32(flags))])
+    return runs.open(stored()[-1])  # not "latest": another process may have started a run since
 
 
 def pca_error(dataset: Any, components: int) -> float:
