@@ -24,7 +24,7 @@ class Hparams(_gan_hparams.ConvolutionalHparams):
     # Two time scales and one critic update (Heusel et al. 2017) instead of several. After 2,000 steps of MNIST, one seed, one
     # update is at 16.3 times the Frechet distance of real images; three updates, which see three times the images, are at
     # 13.1, and at 55.5 with both rates 3e-4 (benchmarks/results/critic_updates-mnist.md). A generator's rate of 2e-3 is better after 6
-    # epochs, 2.3 instead of 2.6, and not after 20, 1.6 instead of 1.5 (three seeds); a gradient penalty of 1 gives 3.4 after 6.
+    # epochs, 2.3 instead of 2.6, and not after 20, 1.6 instead of 1.5 (one seed of it, three of 1e-3); a gradient penalty of 1 gives 3.4 after 6.
     beta2: float = 0.99
     generator_learning_rate: float = 1e-3
     """The generator's learning rate, per update."""
