@@ -24,9 +24,9 @@ class Hparams(base.Hparams):
     """Dimensions of the latent space."""
     prior: Literal["normal", "uniform"] = "uniform"
     """Distribution of each latent dimension: N(0, 1) or U(-1, 1)."""
-    # Frechet distance as a multiple of that of real images, one seed of MNIST after 6 and 20 epochs: 10 and 4.9 with convolutions,
-    # a dense layer and a normalized code of 32, at four times the time per step of dense layers with a code of 16, which gave 52
-    # and 22; those with a normalized code of 32 gave 47 after 6 epochs.
+    # Frechet distance as a multiple of that of real images, one seed of MNIST after 6 and 20 epochs, by an earlier average of weights
+    # and lambda_k: 10 and 4.9 with convolutions, a dense layer and a normalized code of 32 (3.2 after 20 today), at four times the
+    # time per step of dense layers with a code of 16, which gave 52 and 22; those with a normalized code of 32 gave 47 after 6.
     network: Literal["mlp", "conv"] = "conv"
     """Dense layers or convolutions. Vectors always use dense layers."""
     generator_widths: tuple[int, ...] = (32, 64, 128, 256)
